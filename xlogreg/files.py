@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all: temporary name, fsync, rename."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import FileError
+
+
+def reason(error: OSError) -> str:
+    """The operating system's own words for an error, without numbers and paths: "No space left on device"."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what was written there becomes `path` when the block ends well.
+
+    If the block raises, or the disk is full, the temporary file is removed and an older `path` stays as it was.
+
+    Raises
+    ------
+    FileError
+        The folder does not exist or is not writable, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"Cannot write {path}: {reason(error)}; free some space or choose another folder."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) to `path`, whole or not at all."""
+    data = content.encode() if isinstance(content, str) else content
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+
+
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Create a folder (and its parents) if it is not there, with one clear sentence if that cannot be done."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"Cannot create the folder {path}: {reason(error)}; choose another with --out.") from error
+    return path
+
+
+def _fsync_folder(folder: Path) -> None:
+    # The rename itself must reach the disk too. Not every system can open a folder; there the rename still holds.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
