@@ -1,0 +1,168 @@
+"""NumPy or CuPy: which array module an array belongs to, which device to train on, and the way there and back.
+
+The only module that imports cupy, and only when a GPU is asked for or looked for.
+"""
+
+import contextlib
+import importlib
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import DeviceError
+
+Array = Any
+
+_INSTALL_ADVICE = (
+    "install CuPy for your CUDA version (pip install 'xlogreg[cuda12]' or 'xlogreg[cuda13]'), "
+    "or train with --device cpu, which gives the same bits"
+)
+
+
+def namespace(*arrays: Array) -> Any:
+    """The array module (numpy, cupy) that all `arrays` belong to.
+
+    Raises
+    ------
+    DeviceError
+        Arrays of different modules were mixed: nothing is ever copied between devices behind your back.
+    """
+    # All-NumPy is by far the most frequent case, and this runs in the innermost functions.
+    if all(isinstance(array, np.ndarray) for array in arrays):
+        return np
+    modules = {id(module): module for module in map(_module_of, arrays)}
+    if len(modules) > 1:
+        names = " and ".join(sorted(module.__name__ for module in modules.values()))
+        raise DeviceError(
+            f"Arrays of {names} are mixed; move them all to one device first (xlogreg.backend: to_device, to_host)."
+        )
+    return next(iter(modules.values()))
+
+
+def _module_of(array: Array) -> Any:
+    if isinstance(array, (np.ndarray, np.generic)):
+        return np
+    if type(array).__module__.partition(".")[0] == "cupy":
+        return importlib.import_module("cupy")
+    if hasattr(array, "__array_namespace__"):
+        return array.__array_namespace__()
+    raise DeviceError(f"Expected a NumPy or CuPy array, not {type(array).__name__}; convert it with numpy.asarray.")
+
+
+def to_host(array: Array) -> np.ndarray:
+    """A NumPy array with the values of `array`; waits for the device."""
+    if isinstance(array, np.ndarray):
+        return array
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A place to train.
+
+    Attributes
+    ----------
+    kind : "cpu" or "gpu"
+    name : what the machine calls it
+    xp : the array module, numpy or cupy
+    number : which GPU, None for the CPU
+    note : why this device, if that is worth telling ("no GPU found: ...")
+    """
+
+    kind: str
+    name: str
+    xp: Any
+    number: int | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"gpu:{self.number} ({self.name})" if self.kind == "gpu" else f"cpu ({self.name})"
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """Make this the device that new arrays and kernels go to."""
+        if self.kind == "gpu":
+            with self.xp.cuda.Device(self.number):
+                yield
+        else:
+            yield
+
+    def to_device(self, array: np.ndarray) -> Array:
+        """A copy of the NumPy array on this device (the array itself on the CPU)."""
+        if self.kind == "cpu":
+            return array
+        with self.current():
+            try:
+                return self.xp.asarray(array)
+            except self.xp.cuda.memory.OutOfMemoryError as error:
+                raise DeviceError(
+                    f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}; "
+                    "train on fewer pictures or with --device cpu."
+                ) from error
+
+    def synchronise(self) -> None:
+        """Wait until everything asked of this device is done; before and after anything is timed."""
+        if self.kind == "gpu":
+            self.xp.cuda.Device(self.number).synchronize()
+
+
+def choose_device(wanted: str = "auto") -> Device:
+    """The device for `auto`, `cpu`, `gpu` or `gpu:N`.
+
+    `auto` takes the first GPU that works and falls back to the CPU, saying why in `Device.note`.
+
+    Raises
+    ------
+    DeviceError
+        The GPU that was asked for is missing, or the word is none of these.
+    """
+    if wanted == "cpu":
+        return _cpu()
+    if wanted == "auto":
+        try:
+            return _gpu(0)
+        except DeviceError as error:
+            return _cpu(note=str(error))
+    kind, colon, number = wanted.partition(":")
+    if kind == "gpu" and (not colon or number.isdecimal()):
+        return _gpu(int(number) if colon else 0)
+    raise DeviceError(f"There is no device {wanted!r}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
+
+
+def _cpu(note: str = "") -> Device:
+    return Device("cpu", processor_name(), np, note=note)
+
+
+def _gpu(number: int) -> Device:
+    try:
+        cupy = importlib.import_module("cupy")
+    except Exception as error:  # a broken CUDA installation raises all kinds of errors at import
+        why = "CuPy is not installed" if isinstance(error, ModuleNotFoundError) else f"CuPy does not load ({error})"
+        raise DeviceError(f"No GPU can be used: {why}; {_INSTALL_ADVICE}.") from error
+    try:
+        # is_available() only counts devices; a driver that is too old shows itself in the first computation.
+        count = cupy.cuda.runtime.getDeviceCount()
+        if number >= count:
+            raise DeviceError(f"There is no gpu:{number}: this machine has {count} GPU(s), numbered from 0.")
+        with cupy.cuda.Device(number):
+            if int(cupy.arange(4).sum()) != 6:
+                raise DeviceError(f"gpu:{number} computes wrong sums; check its driver.")
+            name = cupy.cuda.runtime.getDeviceProperties(number)["name"].decode()
+    except DeviceError:
+        raise
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DeviceError(f"No GPU can be used: CuPy reports {first_line!r}; {_INSTALL_ADVICE}.") from error
+    return Device("gpu", name, cupy, number)
+
+
+def processor_name() -> str:
+    """The processor's name as people know it, or its architecture."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown processor"

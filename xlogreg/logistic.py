@@ -1,0 +1,305 @@
+"""Logistic regression with a neural network mindset: the tutorial's functions, with exact sums.
+
+Names, shapes and results are those of V. N. Sichkar, "Logistic Regression with Neural Network mindset in Python"
+(2018, DOI 10.5281/zenodo.1317904). Samples are columns: x (d, m), y (1, m), w (d, 1), b a number.
+
+The dtype decides. uint8 x are pixels: they are normalised by 1/255 inside and all sums are exact, so the results have
+the same bits on every machine. Float x are features as they are (the tutorial's own ``x / 255``, say): the same
+formulas through the array module's matmul, identical to rounding. NumPy arrays are trained on the CPU, CuPy arrays
+on their GPU, and what comes back lives where x lives.
+
+Every function validates its arguments and raises `InputError` (a ValueError) with one sentence.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .backend import namespace, to_host
+from .descent import Descent, Observer, descend, history_sha256
+from .elementary import sigmoid as _sigmoid
+from .errors import InputError
+from .exact import exponent_of
+from .kernels import engine_for
+from .reference import default_chunk, forward_chunk, product_pieces, propagate_rows
+
+Array = Any
+
+__all__ = [
+    "accuracy", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize", "predict", "propagate",
+    "sigmoid",
+]  # fmt: skip
+
+
+def sigmoid(z: Array | float) -> Array:
+    """1 / (1 + e^-z), elementwise, float64, the same bits everywhere; a number gives a number."""
+    if isinstance(z, (int, float, np.generic)):
+        return float(_sigmoid(np.array([float(z)]))[0])
+    return _sigmoid(z.astype(namespace(z).float64, copy=False))
+
+
+def initialize_with_zeros(dim: int) -> tuple[np.ndarray, float]:
+    """The tutorial's start: w = zeros (dim, 1) float64 and b = 0."""
+    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1:
+        raise InputError(f"The number of features must be a whole number of at least 1, not {dim!r}.")
+    return np.zeros((int(dim), 1)), 0.0
+
+
+def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
+    """The neuron's output A = sigmoid(w^T x + b), (1, m) float64: the probability of class 1 of each sample."""
+    xp = namespace(w, x)
+    _check_x(x, "x")
+    _check_parameters(w, b, x)
+    rows, weights, bias = x.T, _as_row(w), xp.full(1, float(b), dtype=xp.float64)
+    exact = x.dtype == xp.uint8
+    pieces = xp.concatenate(product_pieces(weights, exponent_of(weights), len(w), exact))
+    chunk = _check_chunk(chunk) or default_chunk(x, len(w))
+    outputs = [
+        _sigmoid(forward_chunk(rows[i : i + chunk].astype(xp.float64, copy=False), pieces, bias, exact))
+        for i in range(0, rows.shape[0], chunk)
+    ]
+    return xp.concatenate(outputs, axis=1)
+
+
+def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = None) -> tuple[dict[str, Array], Array]:
+    """Forward and backward propagation: the cost and its gradient.
+
+    ``A = sigmoid(w^T x + b)``, ``cost = -(1/m) sum(y log A + (1 - y) log(1 - A))``, ``dw = (1/m) x (A - y)^T``,
+    ``db = (1/m) sum(A - y)``, computed by `xlogreg.reference` without a Python loop over samples.
+
+    Parameters
+    ----------
+    w, b : weights (d, 1) float64 and bias
+    x, y : samples (d, m) uint8 or float, labels (1, m) of 0 and 1
+    chunk : samples to work on at a time; changes the speed and, for pixels, no bit
+
+    Returns
+    -------
+    grad : {'dw': (d, 1) float64, 'db': float64}
+    cost : float64 (on a GPU, an array of no dimension that stays there)
+    """
+    xp = namespace(w, x, y)
+    rows, sign = _check_samples(x, y)
+    _check_parameters(w, b, x)
+    bias = xp.full(1, float(b), dtype=xp.float64)
+    with np.errstate(all="ignore"):
+        gradient = propagate_rows(rows, sign, _as_row(w), bias, _check_chunk(chunk))
+    return {"dw": gradient.dw.T, "db": gradient.db[0]}, gradient.cost[0]
+
+
+def optimize(
+    w: Array,
+    b: float,
+    x: Array,
+    y: Array,
+    number_of_iterations: int,
+    learning_rate: float,
+    print_cost: bool = False,
+    *,
+    record_every: int = 100,
+    observer: Observer | None = None,
+    implementation: str = "auto",
+    chunk: int | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], list[float]]:
+    """Gradient descent: ``w = w - learning_rate dw``, ``b = b - learning_rate db``, so many times.
+
+    Parameters
+    ----------
+    w, b, x, y : as in `propagate`; w is not changed
+    number_of_iterations, learning_rate : at least 1, and finite above 0
+    print_cost : print the cost of every 100th iteration, as the tutorial does
+    record_every : the cost of every so many iterations is returned; 1 gives all, which `history_sha256` digests
+    observer : called a few times a second with (iterations done, costs (k, 1) since the last call)
+    implementation : auto, reference or fused; all give the same bits
+    chunk : samples the reference works on at a time
+
+    Returns
+    -------
+    params : {'w': (d, 1) float64, 'b': float}
+    grad : {'dw', 'db'} of the last iteration
+    cost_history : list of float
+
+    Raises
+    ------
+    InputError, DeviceError
+        Unusable arguments, arrays of different devices.
+    DivergenceError
+        The cost left the finite range: the message names the iteration.
+    """
+    if isinstance(record_every, bool) or not isinstance(record_every, (int, np.integer)) or record_every < 1:
+        raise InputError(f"record_every must be a whole number of at least 1, not {record_every!r}.")
+
+    def tell(done: int, costs: np.ndarray) -> None:
+        if print_cost:
+            first = done - len(costs)
+            for i in range(-(-first // 100) * 100, done, 100):
+                print(f"Cost after iteration {i}: {costs[i - first, 0]:f}")
+        if observer is not None:
+            observer(done, costs)
+
+    _check_parameters(w, b, x)
+    result = descend_many(
+        x, y, [learning_rate], number_of_iterations, w=_as_row(w), b=[float(b)],
+        observer=tell, implementation=implementation, chunk=chunk,
+    )  # fmt: skip
+    params = {"w": result.w.T, "b": float(to_host(result.b)[0])}
+    grad = {"dw": result.gradient.dw.T, "db": result.gradient.db[0]}
+    return params, grad, result.history[::record_every, 0].tolist()
+
+
+def descend_many(
+    x: Array,
+    y: Array,
+    learning_rates: list[float],
+    number_of_iterations: int,
+    *,
+    w: Array | None = None,
+    b: list[float] | None = None,
+    observer: Observer | None = None,
+    implementation: str = "auto",
+    chunk: int | None = None,
+) -> Descent:
+    """Train one model a learning rate on the same samples; each has the bits of its own separate training.
+
+    Parameters
+    ----------
+    x : (d, m), y : (1, m) for labels in common, or (M, m) for a row of labels a model
+    learning_rates : M numbers
+    w, b : (M, d) and M numbers to start from; zeros by default
+    observer, implementation, chunk : as in `optimize`
+    """
+    xp = namespace(x, y) if w is None else namespace(x, y, w)
+    rows, sign = _check_samples(x, y)
+    models = len(learning_rates)
+    rates = xp.asarray([check_learning_rate(rate) for rate in learning_rates], dtype=xp.float64)
+    iterations = check_iterations(number_of_iterations)
+    if sign.shape[0] not in (1, models):
+        raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
+    sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
+    # The engines own their state: a copy, so that the caller's w stays as it was.
+    weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
+    bias = xp.asarray([0.0] * models if b is None else b, dtype=xp.float64)
+    engine = engine_for(implementation, rows, sign, weights, bias, rates, _check_chunk(chunk))
+    return descend(engine, iterations, observer)
+
+
+def predict(w: Array, b: float, x: Array) -> Array:
+    """1 where the probability A = sigmoid(w^T x + b) is at least 0.5, else 0: (1, m) int64."""
+    xp = namespace(w, x)
+    return (forward(w, b, x) >= 0.5).astype(xp.int64)
+
+
+def accuracy(prediction: Array, y: Array) -> float:
+    """The tutorial's percentage of right predictions, ``100 - mean(|prediction - y|) * 100``."""
+    return 100 - float(np.mean(np.abs(to_host(prediction).astype(np.int64) - to_host(y).astype(np.int64)))) * 100
+
+
+def model(
+    x_train: Array,
+    y_train: Array,
+    x_test: Array,
+    y_test: Array,
+    number_of_iterations: int = 2000,
+    learning_rate: float = 0.5,
+    print_cost: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """The whole of the tutorial: start from zeros, train, predict both sets.
+
+    `options` go to `optimize`. Returns a dict with cost_history, y_prediction_train, y_prediction_test, w, b,
+    learning_rate and number_of_iterations.
+    """
+    xp = namespace(x_train, y_train, x_test, y_test)
+    _check_samples(x_test, y_test)
+    if x_test.shape[0] != x_train.shape[0]:
+        raise InputError(f"x_test has {x_test.shape[0]} features a sample but x_train has {x_train.shape[0]}.")
+    w, b = initialize_with_zeros(x_train.shape[0])
+    params, _, cost_history = optimize(
+        xp.asarray(w), b, x_train, y_train, number_of_iterations, learning_rate, print_cost, **options
+    )
+    return {
+        "cost_history": cost_history,
+        "y_prediction_train": predict(params["w"], params["b"], x_train),
+        "y_prediction_test": predict(params["w"], params["b"], x_test),
+        "w": params["w"],
+        "b": params["b"],
+        "learning_rate": learning_rate,
+        "number_of_iterations": number_of_iterations,
+    }
+
+
+def check_learning_rate(rate: float) -> float:
+    """The rate as a float, if it is one that can train."""
+    try:
+        value = float(rate)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"The learning rate must be a finite number above 0, not {rate!r}; the tutorial uses 0.005.")
+    return value
+
+
+def check_iterations(iterations: int) -> int:
+    """The number of iterations as an int, if it is one."""
+    if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
+        raise InputError(f"The number of iterations must be a whole number of at least 1, not {iterations!r}.")
+    return int(iterations)
+
+
+def _check_chunk(chunk: int | None) -> int | None:
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
+        raise InputError(f"The chunk must be a whole number of samples of at least 1, not {chunk!r}.")
+    return chunk
+
+
+def _check_x(x: Array, name: str) -> None:
+    xp = namespace(x)
+    if x.ndim != 2 or 0 in x.shape:
+        raise InputError(f"{name} must have the shape (features, samples) with at least one of each, not {x.shape}.")
+    if x.dtype == xp.uint8:
+        return
+    if x.dtype not in (xp.float32, xp.float64):
+        raise InputError(f"{name} holds {x.dtype}; give uint8 pixels, or float32 or float64 features.")
+    finite = xp.isfinite(x)
+    if not bool(finite.all()):
+        feature, sample = (int(i) for i in np.argwhere(~to_host(finite))[0])
+        raise InputError(f"{name} is NaN or infinite at feature {feature} of sample {sample}; clean the features first.")
+
+
+def _check_samples(x: Array, y: Array) -> tuple[Array, Array]:
+    """The samples as rows (m, d), contiguous, and the labels' signs (M, m): +1 for label 0, -1 for label 1."""
+    xp = namespace(x, y)
+    _check_x(x, "x")
+    if y.ndim != 2:
+        raise InputError(f"y must have the shape (1, samples), not {y.shape}; y.reshape(1, -1) makes it so.")
+    if y.shape[1] != x.shape[1]:
+        raise InputError(f"x has {x.shape[1]} samples (columns) but y has {y.shape[1]} labels.")
+    if not bool(((y == 0) | (y == 1)).all()):
+        labels = to_host(y)
+        row, column = np.argwhere(~((labels == 0) | (labels == 1)))[0]
+        raise InputError(
+            f"The labels in y must be 0 or 1, but sample {column} has {labels[row, column]}; "
+            "use 1 for the wanted class and 0 for the rest."
+        )
+    return xp.ascontiguousarray(x.T), 1.0 - 2.0 * y.astype(xp.float64)
+
+
+def _check_parameters(w: Array, b: float, x: Array) -> None:
+    xp = namespace(w, x)
+    if w.shape != (x.shape[0], 1):
+        raise InputError(f"w has the shape {w.shape}, but x with {x.shape[0]} features needs ({x.shape[0]}, 1).")
+    if w.dtype != xp.float64:
+        raise InputError(f"w holds {w.dtype}; give float64 weights.")
+    if not bool(xp.isfinite(w).all()):
+        raise InputError("w has NaN or infinite weights; start from initialize_with_zeros.")
+    try:
+        finite = math.isfinite(float(b))
+    except (TypeError, ValueError):
+        finite = False
+    if not finite:
+        raise InputError(f"b must be a finite number, not {b!r}.")
+
+
+def _as_row(w: Array) -> Array:
+    return namespace(w).ascontiguousarray(w.T)
