@@ -42,6 +42,7 @@ class Descent:
     w, b : (M, d) and (M,) on the training device
     gradient : the last iteration's
     seconds : wall time of the iterations, compilation not counted
+    implementation : name of the engine that did the work
     """
 
     history: np.ndarray
@@ -49,6 +50,7 @@ class Descent:
     b: Array
     gradient: Gradient
     seconds: float
+    implementation: str
 
 
 def descend(engine: Engine, iterations: int, observer: Observer | None = None) -> Descent:
@@ -75,7 +77,7 @@ def descend(engine: Engine, iterations: int, observer: Observer | None = None) -
         # Grow by doubling towards the wanted time a block, so that no single slow measurement makes a long block.
         block = max(1, min(2 * block, int(block * _BLOCK_SECONDS / max(elapsed, 1e-9))))
     assert engine.gradient is not None
-    return Descent(history, engine.w, engine.b, engine.gradient, seconds)
+    return Descent(history, engine.w, engine.b, engine.gradient, seconds, engine.name)
 
 
 def _check_finite(costs: np.ndarray, done: int, rates: Array) -> None:

@@ -71,7 +71,7 @@ def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_B
         grid: Any = 2.0 ** (exponent - length)
     else:
         grid = xp.ldexp(xp.ones(exponent.shape, dtype=xp.float64), exponent - length)
-    pieces = []
+    pieces: list[Array] = []
     rest = v
     for k in range(number_of_pieces(n, q, bits)):
         if k:

@@ -20,9 +20,8 @@ from .backend import namespace, to_host
 from .descent import Descent, Observer, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .errors import InputError
-from .exact import exponent_of
 from .kernels import engine_for
-from .reference import default_chunk, forward_chunk, product_pieces, propagate_rows
+from .reference import forward_rows, propagate_rows
 
 Array = Any
 
@@ -51,15 +50,8 @@ def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     xp = namespace(w, x)
     _check_x(x, "x")
     _check_parameters(w, b, x)
-    rows, weights, bias = x.T, _as_row(w), xp.full(1, float(b), dtype=xp.float64)
-    exact = x.dtype == xp.uint8
-    pieces = xp.concatenate(product_pieces(weights, exponent_of(weights), len(w), exact))
-    chunk = _check_chunk(chunk) or default_chunk(x, len(w))
-    outputs = [
-        _sigmoid(forward_chunk(rows[i : i + chunk].astype(xp.float64, copy=False), pieces, bias, exact))
-        for i in range(0, rows.shape[0], chunk)
-    ]
-    return xp.concatenate(outputs, axis=1)
+    bias = xp.full(1, float(b), dtype=xp.float64)
+    return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), _as_row(w), bias, _check_chunk(chunk)))
 
 
 def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = None) -> tuple[dict[str, Array], Array]:
@@ -264,7 +256,7 @@ def _check_x(x: Array, name: str) -> None:
     finite = xp.isfinite(x)
     if not bool(finite.all()):
         feature, sample = (int(i) for i in np.argwhere(~to_host(finite))[0])
-        raise InputError(f"{name} is NaN or infinite at feature {feature} of sample {sample}; clean the features first.")
+        raise InputError(f"{name} is NaN or infinite at feature {feature} of sample {sample}; clean the data first.")
 
 
 def _check_samples(x: Array, y: Array) -> tuple[Array, Array]:

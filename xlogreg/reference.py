@@ -17,6 +17,7 @@ The samples are worked through in chunks, converted to float64 one chunk at a ti
 the chunks changes no bit. Float features use the same lines with unsplit products: identical to rounding only.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from .backend import namespace, to_host
 from .elementary import sigmoid_and_softplus
-from .exact import LOSS_BITS, LOSS_EXPONENT, PIXEL_BITS, PRODUCT_BITS, add_up, exponent_of, split
+from .exact import LOSS_BITS, LOSS_EXPONENT, PIXEL_BITS, add_up, exact_sum, exponent_of, split
 
 Array = Any
 
@@ -33,29 +34,8 @@ PIXEL_SCALE = 255.0
 LARGEST_Z = 1e6
 
 # A chunk of this many float64 stays in a core's second-level cache on the CPU and gives a GPU enough to do.
-_CHUNK_ELEMENTS = {"numpy": 96 * 3072}
+_CHUNK_ELEMENTS = {"numpy": 32 * 3072}
 _CHUNK_ELEMENTS_GPU = 2**26
-
-
-def default_chunk(x: Array, features: int) -> int:
-    """Samples to convert at a time."""
-    elements = _CHUNK_ELEMENTS.get(namespace(x).__name__, _CHUNK_ELEMENTS_GPU)
-    return max(1, elements // features)
-
-
-def product_pieces(v: Array, exponent: Array | int, n: int, exact: bool) -> list[Array]:
-    """v cut so that n products with pixels sum exactly; v itself for float features."""
-    return split(v, exponent, n, PIXEL_BITS) if exact else [v]
-
-
-def forward_chunk(chunk: Array, pieces: Array, b: Array, exact: bool) -> Array:
-    """z (M, c) for c samples `chunk` (c, d) float64 and the stacked pieces of the weights (K M, d)."""
-    products = pieces @ chunk.T
-    models = b.shape[0]
-    z = add_up([products[k : k + models] for k in range(0, len(products), models)])
-    if exact:
-        z = z / PIXEL_SCALE
-    return z + b[:, None]
 
 
 @dataclass
@@ -82,32 +62,66 @@ def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | No
     Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6.
     """
     xp = namespace(rows, sign, w, b)
-    (m, d), models = rows.shape, len(b)
-    exact = rows.dtype == xp.uint8
-    chunk = chunk or default_chunk(rows, d)
-    weights = xp.concatenate(product_pieces(w, exponent_of(w), d, exact))
-    dw = xp.zeros((1, 1), dtype=xp.float64)
-    largest = xp.zeros(models, dtype=xp.float64)
-    r_sums: list[Array] = []
-    loss_sums: list[Array] = []
-    for start in range(0, m, chunk):
-        samples = rows[start : start + chunk].astype(xp.float64, copy=False)
-        s = sign[:, start : start + chunk]
-        z = forward_chunk(samples, weights, b, exact)
-        p, loss = sigmoid_and_softplus(s * z)
-        r = s * p
-        dw = dw + xp.concatenate(product_pieces(r, 0, m, exact)) @ samples
-        r_sums = _accumulate(r_sums, split(r, 0, m, 0, PRODUCT_BITS))
-        loss_sums = _accumulate(loss_sums, split(loss, LOSS_EXPONENT, m, 0, LOSS_BITS))
-        largest = xp.maximum(largest, xp.max(xp.abs(z), axis=-1))
-    gradient = add_up([dw[k : k + models] for k in range(0, len(dw), models)]) / ((PIXEL_SCALE if exact else 1.0) * m)
-    cost = add_up(loss_sums) / m
-    return Gradient(gradient, add_up(r_sums) / m, xp.where(largest <= LARGEST_Z, cost, xp.nan))
+    m, exact = len(rows), rows.dtype == xp.uint8
+    # Forward
+    z = forward_rows(rows, w, b, chunk)
+    # Loss
+    p, loss = sigmoid_and_softplus(sign * z)
+    r = sign * p
+    # Backward
+    scale = PIXEL_SCALE if exact else 1.0
+    dw = _backward_rows(rows, r, chunk) / (scale * m)
+    db = exact_sum(r, 0) / m
+    cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / m
+    # max passes a NaN on, and the comparison turns it down.
+    in_range = xp.max(xp.abs(z), axis=-1) <= LARGEST_Z
+    return Gradient(dw, db, xp.where(in_range, cost, xp.nan))
 
 
-def _accumulate(sums: list[Array], pieces: list[Array]) -> list[Array]:
-    new = [piece.sum(axis=-1) for piece in pieces]
-    return [old + more for old, more in zip(sums, new, strict=True)] if sums else new
+def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
+    """z = (P . w) / 255 + b, (M, m) float64, for all samples; without the division for float features."""
+    xp = namespace(rows, w, b)
+    (m, d), exact = rows.shape, rows.dtype == xp.uint8
+    pieces = split(w, exponent_of(w), d, PIXEL_BITS) if exact else [w]
+    stacked = xp.concatenate(pieces)
+    products = xp.empty((len(stacked), m), dtype=xp.float64)
+    for start, samples in _float_chunks(rows, chunk):
+        products[:, start : start + len(samples)] = stacked @ samples.T
+    z = add_up(_unstack(products, len(w)))
+    return (z / PIXEL_SCALE if exact else z) + b[:, None]
+
+
+def _backward_rows(rows: Array, r: Array, chunk: int | None) -> Array:
+    """r . P, (M, d) float64, summed over all samples."""
+    xp = namespace(rows, r)
+    m, d = rows.shape
+    pieces = split(r, 0, m, PIXEL_BITS) if rows.dtype == xp.uint8 else [r]
+    stacked = xp.concatenate(pieces)
+    sums = xp.zeros((len(stacked), d), dtype=xp.float64)
+    for start, samples in _float_chunks(rows, chunk):
+        sums += stacked[:, start : start + len(samples)] @ samples
+    return add_up(_unstack(sums, len(r)))
+
+
+def _unstack(stacked: Array, models: int) -> list[Array]:
+    return [stacked[k : k + models] for k in range(0, len(stacked), models)]
+
+
+def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:
+    """(start, samples as float64) for each chunk of rows; the samples are valid until the next are asked for."""
+    xp = namespace(rows)
+    if rows.dtype == xp.float64:
+        step = chunk or len(rows)
+        for start in range(0, len(rows), step):
+            yield start, rows[start : start + step]
+        return
+    step = min(len(rows), chunk or max(1, _CHUNK_ELEMENTS.get(xp.__name__, _CHUNK_ELEMENTS_GPU) // rows.shape[1]))
+    # One buffer for all chunks: fresh memory for each would cost more in page faults than the conversion itself.
+    buffer = xp.empty((step, rows.shape[1]), dtype=xp.float64)
+    for start in range(0, len(rows), step):
+        samples = rows[start : start + step]
+        buffer[: len(samples)] = samples
+        yield start, buffer[: len(samples)]
 
 
 class Reference:

@@ -1,0 +1,50 @@
+"""What all tests share: where the real data are, and which array modules the core is tested on."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import strict
+from xlogreg.backend import choose_device
+from xlogreg.errors import DeviceError
+
+# Deterministic, and never failing because a shared machine was slow.
+settings.register_profile("xlogreg", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("xlogreg")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with cifar-10-batches-py/ and eagle.jpeg."""
+    folder = os.environ.get("XLOGREG_TEST_DATA")
+    if not folder:
+        pytest.skip("XLOGREG_TEST_DATA is not set: no original CIFAR-10 batches to test on")
+    path = Path(folder).resolve()
+    assert (path / "cifar-10-batches-py" / "data_batch_1").is_file(), f"no CIFAR-10 batches in {path}"
+    return path
+
+
+def _cupy() -> Any:
+    try:
+        return choose_device("gpu").xp
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+# Moves NumPy arrays to the array module under test.
+ARRAY_MODULES: dict[str, Callable[[], Callable[[np.ndarray], Any]]] = {
+    "numpy": lambda: lambda array: array,
+    "strict": lambda: strict.asarray,
+    "cupy": lambda: _cupy().asarray,
+}
+
+
+@pytest.fixture(params=["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)])
+def to_xp(request: pytest.FixtureRequest) -> Callable[[np.ndarray], Any]:
+    """A function that moves a NumPy array to the array module under test."""
+    return ARRAY_MODULES[request.param]()

@@ -1,0 +1,164 @@
+"""The promise: the cost history, weights and bias of the tutorial's run have the same bits however they are computed."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xlogreg import kernels, tutorial
+from xlogreg.backend import to_host
+from xlogreg.data.birds import load_birds
+from xlogreg.data.task import as_columns, make_task
+from xlogreg.logistic import descend_many, history_sha256, optimize, propagate
+
+# SHA-256 over the costs of the first iterations of the tutorial's run.
+GOLDEN_100 = "af952b632ac32a90ecc2535b2eb15b3120186517b79791c22a9ed4eb93168f2d"
+IMPLEMENTATIONS = [name for name in kernels.IMPLEMENTATIONS if name != "auto"]
+
+
+@pytest.fixture(scope="module")
+def columns() -> tuple[np.ndarray, np.ndarray]:
+    task = make_task(load_birds(), "bird")
+    return as_columns(task.x_train, task.y_train)
+
+
+def train(x: np.ndarray, y: np.ndarray, iterations: int = 100, **options: object) -> tuple[list[float], np.ndarray, float]:
+    w = np.zeros((x.shape[0], 1))
+    params, _, history = optimize(w, 0, x, y, iterations, tutorial.LEARNING_RATE, record_every=1, **options)  # type: ignore[arg-type]
+    return history, params["w"], params["b"]
+
+
+@pytest.fixture(scope="module")
+def reference(columns: tuple[np.ndarray, np.ndarray]) -> tuple[list[float], np.ndarray, float]:
+    return train(*columns, implementation="reference")
+
+
+def same(one: tuple[list[float], np.ndarray, float], other: tuple[list[float], np.ndarray, float]) -> bool:
+    return one[0] == other[0] and np.array_equal(one[1], other[1]) and one[2] == other[2]
+
+
+def test_the_reference_gives_the_golden_digest(reference: tuple[list[float], np.ndarray, float]) -> None:
+    assert history_sha256(reference[0]) == GOLDEN_100
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_the_whole_run_gives_the_golden_digest(columns: tuple[np.ndarray, np.ndarray], implementation: str) -> None:
+    history, _, _ = train(*columns, tutorial.ITERATIONS, implementation=implementation)
+    assert history_sha256(history) == tutorial.GOLDEN_SHA256
+    # 1000 iterations are the first half of 2000, and 100 their beginning.
+    half, _, _ = train(*columns, 1000, implementation=implementation)
+    assert half == history[:1000]
+    assert history_sha256(history[:100]) == GOLDEN_100
+    assert max(abs(a - b) for a, b in zip(history[::100], tutorial.COST_HISTORY, strict=True)) < 2e-15
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1900])
+def test_chunks(columns: tuple[np.ndarray, np.ndarray], reference: tuple, chunk: int) -> None:
+    assert same(train(*columns, chunk=chunk, implementation="reference"), reference)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_samples_shuffled(columns: tuple[np.ndarray, np.ndarray], reference: tuple, implementation: str) -> None:
+    x, y = columns
+    order = np.random.RandomState(7).permutation(x.shape[1])
+    shuffled = np.ascontiguousarray(x.T[order]).T
+    assert same(train(shuffled, y[:, order], implementation=implementation), reference)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_features_shuffled(columns: tuple[np.ndarray, np.ndarray], reference: tuple, implementation: str) -> None:
+    x, y = columns
+    order = np.random.RandomState(8).permutation(x.shape[0])
+    history, w, b = train(np.ascontiguousarray(x[order]), y, implementation=implementation)
+    assert (history, b) == (reference[0], reference[2])
+    assert np.array_equal(w, reference[1][order])
+
+
+def test_layout_of_memory(columns: tuple[np.ndarray, np.ndarray], reference: tuple) -> None:
+    x, y = columns
+    wide = np.zeros((2 * x.shape[0], 2 * x.shape[1]), dtype=np.uint8)
+    wide[::2, ::2] = x
+    for layout in (np.ascontiguousarray(x), np.asfortranarray(x), wide[::2, ::2]):
+        assert same(train(layout, y.astype(float)), reference)
+
+
+def test_every_array_module(columns: tuple[np.ndarray, np.ndarray], reference: tuple, to_xp: Callable) -> None:
+    x, y = columns
+    result = descend_many(to_xp(x), to_xp(y), [tutorial.LEARNING_RATE], 100)
+    assert result.history[:, 0].tolist() == reference[0]
+    assert np.array_equal(to_host(result.w)[0], reference[1][:, 0])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_four_rates_together(columns: tuple[np.ndarray, np.ndarray], reference: tuple, implementation: str) -> None:
+    x, y = columns
+    result = descend_many(x, y, list(tutorial.LEARNING_RATES), 100, implementation=implementation)
+    assert result.history[:, tutorial.LEARNING_RATES.index(tutorial.LEARNING_RATE)].tolist() == reference[0]
+
+
+def test_stopped_and_gone_on(columns: tuple[np.ndarray, np.ndarray], reference: tuple) -> None:
+    x, y = columns
+    first, w, b = train(x, y, 37)
+    params, _, second = optimize(w, b, x, y, 63, tutorial.LEARNING_RATE, record_every=1)
+    assert same((first + second, params["w"], params["b"]), reference)
+
+
+def test_optimize_is_propagate_repeated(columns: tuple[np.ndarray, np.ndarray], reference: tuple) -> None:
+    x, y = columns
+    w, b = np.zeros((x.shape[0], 1)), 0.0
+    for cost in reference[0][:5]:
+        grad, obtained = propagate(w, b, x, y)
+        assert obtained == cost
+        w = w - tutorial.LEARNING_RATE * grad["dw"]
+        b = b - tutorial.LEARNING_RATE * grad["db"]
+
+
+SCRIPT = """
+import hashlib, sys
+import numpy as np
+from xlogreg import as_columns, history_sha256, load_birds, make_task, optimize
+task = make_task(load_birds(), "bird")
+x, y = as_columns(task.x_train, task.y_train)
+params, _, history = optimize(np.zeros((3072, 1)), 0, x, y, 100, 0.005, record_every=1, implementation=sys.argv[1])
+print(history_sha256(history), hashlib.sha256(params["w"].tobytes()).hexdigest(), params["b"].hex())
+"""
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        {"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2", "OPENBLAS_CORETYPE": "Haswell"},
+        {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512_SKX AVX2 FMA3"},
+    ],
+    ids=["one thread", "Haswell BLAS", "Prescott BLAS, no SIMD"],
+)
+def test_threads_and_blas(reference: tuple, implementation: str, environment: dict[str, str]) -> None:
+    if "NPY_DISABLE_CPU_FEATURES" in environment:
+        environment = _only_known_features(environment)
+    # NumPy warns where a feature that is to be disabled was not there anyway; that is no error here.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", SCRIPT, implementation],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    history, w, b = reference
+    expected = f"{history_sha256(history)} {hashlib.sha256(w.tobytes()).hexdigest()} {b.hex()}"
+    assert done.stdout.strip() == expected
+
+
+def _only_known_features(environment: dict[str, str]) -> dict[str, str]:
+    """NumPy refuses names of features that it was not built to dispatch; keep those that this one knows."""
+    try:
+        from numpy._core._multiarray_umath import __cpu_dispatch__ as known
+    except ImportError:
+        from numpy.core._multiarray_umath import __cpu_dispatch__ as known
+    names = [name for name in environment["NPY_DISABLE_CPU_FEATURES"].split() if name in known]
+    return {**environment, "NPY_DISABLE_CPU_FEATURES": " ".join(names)}

@@ -1,0 +1,86 @@
+"""xlogreg: logistic regression for images with a neural network mindset, the same bits on every machine.
+
+The tutorial's functions on arrays, NumPy or CuPy, samples as columns::
+
+    from xlogreg import model
+    d = model(x_train, y_train, x_test, y_test, number_of_iterations=2000, learning_rate=0.005)
+
+The built-in birds and the whole experiment::
+
+    from xlogreg import load_birds, make_task, train
+    training, = train(make_task(load_birds(), "bird"), [0.005], 2000)
+    training.test_accuracy, training.history_sha256
+
+A trained model on pictures::
+
+    from xlogreg import Classifier
+    Classifier.load("runs/birds-1").predict_files(["photo.jpg"])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives; modules load when a name is first asked for, so that `import xlogreg` stays light.
+_HOMES = {
+    "logistic": (
+        "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize", "predict",
+        "propagate", "sigmoid",
+    ),
+    "errors": ("DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "XlogregError"),
+    "backend": ("Device", "choose_device"),
+    "data.birds": ("load_birds",),
+    "data.cifar10": ("read_cifar10",),
+    "data.pictures": ("Pictures",),
+    "data.task": ("Task", "as_columns", "make_task"),
+    "training": ("Training", "train"),
+    "classifier": ("Classifier",),
+    "images": ("read_picture", "resize"),
+}  # fmt: skip
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from .backend import Device as Device
+    from .backend import choose_device as choose_device
+    from .classifier import Classifier as Classifier
+    from .data.birds import load_birds as load_birds
+    from .data.cifar10 import read_cifar10 as read_cifar10
+    from .data.pictures import Pictures as Pictures
+    from .data.task import Task as Task
+    from .data.task import as_columns as as_columns
+    from .data.task import make_task as make_task
+    from .errors import DeviceError as DeviceError
+    from .errors import DivergenceError as DivergenceError
+    from .errors import DownloadError as DownloadError
+    from .errors import FileError as FileError
+    from .errors import InputError as InputError
+    from .errors import XlogregError as XlogregError
+    from .images import read_picture as read_picture
+    from .images import resize as resize
+    from .logistic import accuracy as accuracy
+    from .logistic import descend_many as descend_many
+    from .logistic import forward as forward
+    from .logistic import history_sha256 as history_sha256
+    from .logistic import initialize_with_zeros as initialize_with_zeros
+    from .logistic import model as model
+    from .logistic import optimize as optimize
+    from .logistic import predict as predict
+    from .logistic import propagate as propagate
+    from .logistic import sigmoid as sigmoid
+    from .training import Training as Training
+    from .training import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

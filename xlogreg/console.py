@@ -1,0 +1,174 @@
+"""What the command line shows: progress while training, tables of results; words go to stdout, progress to stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import tutorial
+from .descent import Observer
+from .training import Training
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+# Without a terminal, a line of progress is printed about this often (seconds).
+_PLAIN_SECONDS = 5.0
+
+
+@contextmanager
+def training_progress(iterations: int, what: str) -> Iterator[Observer]:
+    """A progress bar on a terminal, a plain line every few seconds elsewhere; yields the observer that feeds it."""
+    if err.is_terminal:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task(what, total=iterations, cost="...")
+
+            def advance(done: int, costs: np.ndarray) -> None:
+                bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}")
+
+            yield advance
+    else:
+        next_line = time.monotonic() + _PLAIN_SECONDS
+
+        def tell(done: int, costs: np.ndarray) -> None:
+            nonlocal next_line
+            if time.monotonic() >= next_line:
+                next_line = time.monotonic() + _PLAIN_SECONDS
+                err.print(f"{what}: iteration {done} of {iterations}, cost {costs[-1].min():.6f}", markup=False)
+
+        yield tell
+
+
+@contextmanager
+def download_progress() -> Iterator[Callable[[int, int, str], None]]:
+    """A download bar on a terminal, a plain line every few seconds elsewhere; yields (done, total, note) -> None."""
+    last_note = ""
+    if err.is_terminal:
+        with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
+            task = bar.add_task("fetching", total=None)
+
+            def advance(done: int, total: int, note: str) -> None:
+                bar.update(task, completed=done, total=total or None, description=note or "fetching")
+
+            yield advance
+    else:
+        next_line = 0.0
+
+        def tell(done: int, total: int, note: str) -> None:
+            nonlocal next_line, last_note
+            if note != last_note or time.monotonic() >= next_line:
+                last_note, next_line = note, time.monotonic() + _PLAIN_SECONDS
+                err.print(f"{note or 'fetching'}: {done / 1e6:.1f} of {total / 1e6:.1f} MB", markup=False)
+
+        yield tell
+
+
+def show_training(training: Training, folder: Path) -> None:
+    """The result of one training and where it is kept."""
+    task, rate = training.task, training.classifier.learning_rate
+    table = _table(show_header=False)
+    rows: list[tuple[str, str]] = [
+        ("data", task.source),
+        ("task", f"{task.class_names[1]} against the rest: {len(task.y_train)} to train, {len(task.y_test)} to test"),
+        ("learning rate", f"{rate:g}, {len(training.history)} iterations"),
+        ("cost", f"{training.history[0]:.6f} -> {training.history[-1]:.6f}"),
+        ("train accuracy", f"{training.train_accuracy:.2f} %"),
+        ("test accuracy", f"{training.test_accuracy:.2f} %"),
+        ("time", timing(training)),
+        ("digest", training.history_sha256),
+        ("kept in", str(folder)),
+    ]
+    for name, value in rows:
+        table.add_row(name, _plain(value))
+    out.print(table)
+
+
+def timing(training: Training) -> str:
+    """Seconds, milliseconds an iteration, and what did the work."""
+    each = training.seconds / len(training.history) * 1e3
+    together = f", {training.models} models together" if training.models > 1 else ""
+    return f"{training.seconds:.2f} s, {each:.3f} ms an iteration ({training.implementation} on {training.device}{together})"
+
+
+def show_sweep(trainings: list[Training]) -> None:
+    """One line a learning rate."""
+    table = _table("learning rate", "final cost", "train accuracy", "test accuracy", "digest")
+    for training in trainings:
+        table.add_row(
+            f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
+            f"{training.train_accuracy:.2f} %", f"{training.test_accuracy:.2f} %", training.history_sha256[:16],
+        )  # fmt: skip
+    out.print(table)
+    out.print(timing(trainings[0]), markup=False)
+
+
+def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:
+    """The published table beside the obtained one, and whether they agree."""
+    main = trainings[tutorial.LEARNING_RATES.index(tutorial.LEARNING_RATE)]
+    table = _table("iteration", "published cost", "obtained cost", "difference")
+    for i, (published, obtained, difference) in enumerate(
+        zip(tutorial.COST_HISTORY, main.cost_history, comparison.cost_differences, strict=True)
+    ):
+        table.add_row(str(100 * i), repr(published), repr(obtained), f"{difference:+.1e}" if difference else "0")
+    out.print(table)
+    table = _table("learning rate", "train published", "train obtained", "test published", "test obtained")
+    for training in trainings:
+        rate = training.classifier.learning_rate
+        train, test = tutorial.ACCURACIES[rate]
+        table.add_row(f"{rate:g}", repr(train), repr(training.train_accuracy), repr(test), repr(training.test_accuracy))
+    out.print(table)
+    index = tutorial.TEST_PICTURE
+    names = main.task.class_names
+    true, predicted = names[int(main.task.y_test[index])], names[int(main.prediction_test[index])]
+    checks = (
+        (f"largest cost difference {comparison.largest_difference:.1e}, at most {tutorial.COST_TOLERANCE:g} allowed",
+         comparison.largest_difference <= tutorial.COST_TOLERANCE),
+        ("all eight accuracies have the published digits", comparison.accuracies_equal),
+        (f"test picture {index} is a {true} and predicted {predicted}", comparison.test_picture_right),
+        (f"digest {main.history_sha256} is the golden one: the same bits as everywhere", comparison.digest_equal),
+    )  # fmt: skip
+    for text, fine in checks:
+        out.print("[green]yes[/]" if fine else "[bold red]NO [/]", _plain(text))
+    out.print(timing(main), markup=False)
+
+
+def show_files(folder: Path, names: dict[str, str]) -> None:
+    """A run folder's files and what each is."""
+    out.print(f"\nIn {folder}:", markup=False)
+    table = _table(show_header=False)
+    for name, meaning in names.items():
+        if (folder / name).exists():
+            table.add_row(_plain(name), meaning)
+    out.print(table)
+
+
+def _table(*columns: str, show_header: bool = True) -> Table:
+    table = Table(*columns, box=None, show_header=show_header, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    if not show_header:
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+    return table
+
+
+def _plain(text: Any) -> str:
+    # Names of files and classes may hold brackets, which rich would read as markup.
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def complain(message: str, kind: str = "Error") -> None:
+    """One sentence to stderr."""
+    sys.stdout.flush()
+    err.print(f"[bold red]{kind}:[/]" if kind == "Error" else f"[yellow]{kind}:[/]", _plain(message))

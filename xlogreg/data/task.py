@@ -1,0 +1,146 @@
+"""One class against the rest: select, balance, shuffle, split; every step as the tutorial does it, for any class."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..errors import InputError
+from .pictures import Pictures, class_number
+
+Balance = Literal["first", "random", "none"]
+BALANCES: tuple[Balance, ...] = ("first", "random", "none")
+
+# The tutorial tests on 164 of its 2064 pictures.
+TUTORIAL_TEST_SHARE = 164 / 2064
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Pictures to train and to test on, label 1 for the wanted class and 0 for the rest.
+
+    Attributes
+    ----------
+    x_train, x_test : (m, height, width, channels) uint8
+    y_train, y_test : (m,) int64 of 0 and 1
+    positive : name of the wanted class
+    source : where the pictures came from
+    options : how they were chosen, for the record
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    positive: str
+    source: str
+    options: dict[str, object]
+
+    @property
+    def class_names(self) -> tuple[str, str]:
+        """Names of label 0 and label 1."""
+        return f"not {self.positive}", self.positive
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels of a picture."""
+        height, width, channels = self.x_train.shape[1:]
+        return height, width, channels
+
+
+def as_columns(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The tutorial's shapes: pictures (m, h, w, c) as columns (h w c, m) and labels as a row (1, m); views, no copies."""
+    return x.reshape(len(x), -1).T, y.reshape(1, -1)
+
+
+def make_task(
+    pictures: Pictures,
+    positive: str | int = "bird",
+    *,
+    test: Pictures | None = None,
+    balance: Balance = "first",
+    seed: int = 0,
+    test_size: int | float | None = None,
+) -> Task:
+    """One class against the rest.
+
+    Parameters
+    ----------
+    pictures : what to train on; without `test`, its last part after the shuffle is held back for testing
+    positive : the wanted class, by name or number
+    test : pictures to test on (CIFAR-10's test batch, say), selected and balanced in the same way
+    balance : how many of the rest: "first" takes as many as there are of the wanted class, the first in file order
+        (the tutorial); "random" draws as many by `seed`; "none" takes all
+    seed : of the shuffle and the draw, by NumPy's legacy generator, whose stream is frozen
+    test_size : a number of pictures, or a share below 1; by default the tutorial's 164 in 2064
+
+    Raises
+    ------
+    InputError
+        The class is unknown or has no pictures, all pictures are of it, or the split leaves nothing.
+    """
+    if balance not in BALANCES:
+        raise InputError(f"There is no balance {balance!r}; choose {', '.join(BALANCES)}.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {seed!r}.")
+    number = class_number(positive, pictures.class_names)
+    name = pictures.class_names[number]
+    rows, y = _select(pictures, number, balance, seed)
+    options: dict[str, object] = {"positive": name, "balance": balance, "seed": int(seed)}
+    if test is None:
+        held_back = _test_count(test_size, len(rows))
+        cut = len(rows) - held_back
+        options["test_size"] = held_back
+        train_rows, test_rows, y_train, y_test = rows[:cut], rows[cut:], y[:cut], y[cut:]
+        test = pictures
+    else:
+        if test_size is not None:
+            raise InputError("A test size was given, but this data has test pictures of its own; leave --test-size out.")
+        if test.x.shape[1:] != pictures.x.shape[1:] or test.class_names != pictures.class_names:
+            raise InputError(f"The pictures of {test.source} differ in size or classes from those of {pictures.source}.")
+        train_rows, y_train = rows, y
+        test_rows, y_test = _select(test, number, balance, seed)
+    if len(np.unique(y_train)) < 2:
+        raise InputError(f"All {len(y_train)} training pictures have one label; training needs both classes.")
+    return Task(pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options)
+
+
+def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the chosen pictures and their labels, shuffled."""
+    name = pictures.class_names[number]
+    wanted = np.flatnonzero(pictures.labels == number)
+    rest = np.flatnonzero(pictures.labels != number)
+    if not len(wanted):
+        raise InputError(f"There is no picture of class {name!r} in {pictures.source}; choose another class.")
+    if not len(rest):
+        raise InputError(f"All pictures of {pictures.source} are of class {name!r}; training needs both classes.")
+    if balance != "none":
+        wanted, rest = (_take(rows, min(len(wanted), len(rest)), balance, seed) for rows in (wanted, rest))
+    rows = np.concatenate([wanted, rest])
+    # Shuffling an index draws the same numbers as the tutorial's two shuffles of x and y by the same seed.
+    order = np.arange(len(rows))
+    np.random.RandomState(seed).shuffle(order)
+    return rows[order], (order < len(wanted)).astype(np.int64)
+
+
+def _take(rows: np.ndarray, count: int, balance: Balance, seed: int) -> np.ndarray:
+    if balance == "first" or count == len(rows):
+        return rows[:count]
+    return np.sort(rows[np.random.RandomState(seed).permutation(len(rows))[:count]])
+
+
+def _test_count(test_size: int | float | None, n: int) -> int:
+    if test_size is None:
+        count = round(n * TUTORIAL_TEST_SHARE)
+    elif isinstance(test_size, float) and 0 < test_size < 1:
+        count = round(n * test_size)
+    elif not isinstance(test_size, bool) and float(test_size).is_integer():
+        count = int(test_size)
+    else:
+        count = 0
+    if not 1 <= count < n:
+        raise InputError(
+            f"A test size of {'the default share' if test_size is None else test_size} leaves nothing to train or test "
+            f"on: there are {n} pictures; give a number from 1 to {n - 1} or a share between 0 and 1."
+        )
+    return count
