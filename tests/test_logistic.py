@@ -281,3 +281,17 @@ def test_bad_arguments_get_one_clear_sentence(name: str) -> None:
         call()
     assert isinstance(caught.value, (XlogregError, ValueError))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("m", "d"), [(2**18 + 5, 3), (3, 2**18 + 5)])
+def test_more_terms_than_one_block(m: int, d: int, to_xp: Callable) -> None:
+    rng = np.random.RandomState(9)
+    x, y = rng.randint(0, 256, (d, m)).astype(np.uint8), rng.randint(0, 2, (1, m))
+    w = rng.normal(0, 1 / math.sqrt(d), (d, 1))
+    grad, cost = logistic.propagate(w, 0.1, x, y)
+    order = rng.permutation(m)
+    again, same_cost = logistic.propagate(to_xp(w), 0.1, to_xp(x[:, order]), to_xp(y[:, order]), chunk=99_999)
+    assert float(same_cost) == cost
+    assert to_host(again["dw"]).tolist() == grad["dw"].tolist()
+    residual = logistic.forward(w, 0.1, x) - y
+    assert grad["dw"] == pytest.approx((x / 255) @ residual.T / m, abs=1e-14)

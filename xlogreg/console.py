@@ -14,6 +14,8 @@ from rich.table import Table
 
 from . import tutorial
 from .descent import Observer
+from .doctor import Examination
+from .evaluation import Evaluation
 from .training import Training
 
 out = Console(highlight=False, soft_wrap=True)
@@ -141,6 +143,41 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
     for text, fine in checks:
         out.print("[green]yes[/]" if fine else "[bold red]NO [/]", _plain(text))
     out.print(timing(main), markup=False)
+
+
+def show_evaluation(parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
+    """Accuracy and confusion matrix of each part."""
+    table = _table("pictures", "accuracy", "true class", *(f"predicted {_plain(name)}" for name in class_names))
+    for part, evaluation in parts.items():
+        for true, counts in enumerate(evaluation.confusion):
+            first = (f"{part}: {evaluation.pictures}", f"{evaluation.accuracy:.2f} %") if true == 0 else ("", "")
+            table.add_row(*first, _plain(class_names[true]), *map(str, counts))
+    out.print(table)
+
+
+def show_examination(report: Examination) -> None:
+    """The machine, and one line for each implementation with its digest."""
+    table = _table(show_header=False)
+    for name, value in (
+        ("xlogreg", f"{report.xlogreg} on Python {report.python}, {report.platform}"),
+        ("processor", f"{report.processor}, {report.processors} cores"),
+        ("BLAS", report.blas),
+        ("GPU", "; ".join(report.gpus) or "none"),
+    ):
+        table.add_row(name, _plain(value))
+    out.print(table)
+    for note in report.notes:
+        out.print(f"[yellow]note[/] {_plain(note)}")
+    out.print("\n100 iterations of the tutorial's run:")
+    table = _table("device", "implementation", "ms an iteration", "digest", "")
+    for proof in report.proofs:
+        verdict = "[green]golden[/]" if proof.golden else "[bold red]DIFFERENT[/]"
+        table.add_row(
+            _plain(proof.device), _plain(proof.implementation), f"{proof.milliseconds_per_iteration:.3f}",
+            proof.digest[:16] or _plain(proof.problem), verdict,
+        )  # fmt: skip
+    out.print(table)
+    out.print("[green]All bits are equal.[/]" if report.healthy else "[bold red]The bits are NOT all equal.[/]")
 
 
 def show_files(folder: Path, names: dict[str, str]) -> None:

@@ -4,15 +4,20 @@ Floating-point sums depend on their order because every addition rounds. Cut eac
 multiples of a power of two, short enough that every partial sum stays below 2^53 such units: then no addition
 rounds, and any order, any BLAS, any number of threads and any device gives the same sum.
 
-For n products of an integer of q bits (8 for pixels, 0 in a plain sum) with v, |v| <= 2^e::
+For n terms, each the product of an integer of q bits (8 for a pixel, 0 in a plain sum) and some v, |v| <= 2^e, of
+which `bits` bits are wanted::
 
-    L   = 53 - q - ceil(log2 n) - 1            bits a piece
-    g_k = 2^(e - k L),  C_k = 1.5 * 2^52 g_k   grid and rounding constant of piece k = 1, 2, ..
+    L   = 53 - q - ceil(log2 n) - 1                bits a piece
+    g_k = 2^(e - min(k L, bits)),  k = 1, 2, ..    grid of piece k
+    C_k = 1.5 * 2^52 g_k                           its rounding constant
     piece_k = (rest + C_k) - C_k;  rest = rest - piece_k
 
-|sum of piece_1 times the integers| <= n * 2^q * 2^L = 2^52 units; the later pieces are smaller. As many pieces are
-taken as the wanted number of bits needs: ceil(bits / L), two for up to 262,144 terms of a product, three beyond.
-The grids depend on the size of the problem and its state alone, never on how the work is divided.
+|sum of piece_1 times the integers| <= n * 2^q * 2^L = 2^52 units; the later pieces are smaller. All pieces together
+are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly and are
+rounded once. The grids depend on the size of the problem and its state alone, never on how the work is divided.
+
+Products keep 52 bits in two pieces, enough while L >= 26, which is 262,144 terms. Larger sums are cut into blocks of
+at most that many terms; the sums of the blocks are whole multiples of the grids and are added as 64-bit integers.
 
 Source: T. J. Dekker (1971) for the rounding constant; S. M. Rump, T. Ogita, S. Oishi, "Accurate floating-point
 summation" (2008), for the extraction; K. Ozaki et al., "Error-free transformations of matrix multiplication" (2012).
@@ -31,7 +36,9 @@ PRODUCT_BITS = 52
 # ... and in the sum of the losses, which lie below 2^20 and are wanted to 2^-56.
 LOSS_EXPONENT = 20
 LOSS_BITS = 76
-# Up to here, a piece has at least 18 bits and three pieces do; 67 million samples, or features.
+# So many products sum exactly in two float64 pieces; more are summed in blocks.
+BLOCK_TERMS = 2**18
+# 67 million samples, or features: the 64-bit integers hold the sums of all blocks with room to spare.
 MAX_TERMS = 2**26
 # Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
 MIN_EXPONENT = -900
@@ -42,11 +49,6 @@ def bits_per_piece(n: int, q: int) -> int:
     if not 1 <= n <= MAX_TERMS:
         raise InputError(f"Exact sums take 1 to {MAX_TERMS:,} terms, not {n:,}; train on fewer samples or features.")
     return 53 - q - (n - 1).bit_length() - 1
-
-
-def number_of_pieces(n: int, q: int, bits: int = PRODUCT_BITS) -> int:
-    """Pieces needed to keep `bits` bits of each value: ceil(bits / L)."""
-    return -(-bits // bits_per_piece(n, q))
 
 
 def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_BITS) -> list[Array]:
@@ -63,25 +65,28 @@ def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_B
 
     Returns
     -------
-    list of arrays like v, the largest piece first; their sum is v to within 2^(exponent - pieces * L - 1).
+    list of arrays like v, the largest piece first; their sum is v rounded to a multiple of 2^(exponent - bits).
     """
     xp = namespace(v)
     length = bits_per_piece(n, q)
-    if isinstance(exponent, int):
-        grid: Any = 2.0 ** (exponent - length)
-    else:
-        grid = xp.ldexp(xp.ones(exponent.shape, dtype=xp.float64), exponent - length)
+    unit = power_of_two(xp, exponent)
     pieces: list[Array] = []
     rest = v
-    for k in range(number_of_pieces(n, q, bits)):
-        if k:
-            grid = grid * 2.0**-length
+    for kept in range(length, bits + length, length):
+        if pieces:
             rest = rest - pieces[-1]
-        constant = grid * (1.5 * 2.0**52)
+        constant = unit * (1.5 * 2.0 ** (52 - min(kept, bits)))
         piece = rest + constant
         piece -= constant
         pieces.append(piece)
     return pieces
+
+
+def power_of_two(xp: Any, exponent: Array | int) -> Any:
+    """2^exponent, exactly: a number for a number, an array for an array."""
+    if isinstance(exponent, int):
+        return 2.0**exponent
+    return xp.ldexp(xp.ones(exponent.shape, dtype=xp.float64), exponent)
 
 
 def exponent_of(v: Array) -> Array:
@@ -91,14 +96,48 @@ def exponent_of(v: Array) -> Array:
     return xp.maximum(xp.frexp(largest)[1], MIN_EXPONENT).astype(xp.int32)
 
 
-def add_up(pieces: list[Array]) -> Array:
-    """The sum of the pieces' sums, largest first: the one place where an exact sum is rounded."""
-    total = pieces[0]
-    for piece in pieces[1:]:
-        total = total + piece
-    return total
+def split_for_products(v: Array, exponent: Array | int, n: int) -> Array:
+    """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
+
+    With more than `BLOCK_TERMS` terms the pieces are those of that many: the caller sums in blocks.
+    """
+    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS))
+
+
+def add_products(blocks: list[Array], exponent: Array | int) -> Array:
+    """The exact sum of products, rounded once, from the sums of its blocks.
+
+    Parameters
+    ----------
+    blocks : for each block of at most `BLOCK_TERMS` terms the sums of the two pieces, (2 M, columns) float64
+    exponent : of the values that were split: a number, or (M, 1)
+
+    Returns
+    -------
+    (M, columns) float64
+    """
+    xp = namespace(*blocks)
+    models = blocks[0].shape[0] // 2
+    if len(blocks) == 1:
+        return blocks[0][:models] + blocks[0][models:]
+    # With L = 26 bits, in units of the grids: first pieces 2^(e - 26), second pieces 2^(e - 52).
+    to_units = 1.0 / power_of_two(xp, exponent)
+    first = second = 0
+    for block in blocks:
+        first = first + (block[:models] * to_units * 2.0**26).astype(xp.int64)
+        second = second + (block[models:] * to_units * 2.0**52).astype(xp.int64)
+    # Two halves that float64 holds exactly, so that only their sum is rounded: 2^36 high + low.
+    first = first + (second >> 26)
+    high = first >> 10
+    low = ((first & 1023) << 26) | (second & (2**26 - 1))
+    total = high.astype(xp.float64) * 2.0**36 + low.astype(xp.float64)
+    return total * (power_of_two(xp, exponent) * 2.0**-52)
 
 
 def exact_sum(v: Array, exponent: int, bits: int = PRODUCT_BITS) -> Array:
     """Sum along the last axis, |v| <= 2^exponent, with the same bits in any order of the terms."""
-    return add_up([piece.sum(axis=-1) for piece in split(v, exponent, v.shape[-1], 0, bits)])
+    total = None
+    for piece in split(v, exponent, v.shape[-1], 0, bits):
+        part = piece.sum(axis=-1)
+        total = part if total is None else total + part
+    return total

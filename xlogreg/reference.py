@@ -25,7 +25,7 @@ import numpy as np
 
 from .backend import namespace, to_host
 from .elementary import sigmoid_and_softplus
-from .exact import LOSS_BITS, LOSS_EXPONENT, PIXEL_BITS, add_up, exact_sum, exponent_of, split
+from .exact import BLOCK_TERMS, LOSS_BITS, LOSS_EXPONENT, add_products, exact_sum, exponent_of, split_for_products
 
 Array = Any
 
@@ -62,15 +62,14 @@ def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | No
     Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6.
     """
     xp = namespace(rows, sign, w, b)
-    m, exact = len(rows), rows.dtype == xp.uint8
+    m = len(rows)
     # Forward
     z = forward_rows(rows, w, b, chunk)
     # Loss
     p, loss = sigmoid_and_softplus(sign * z)
     r = sign * p
     # Backward
-    scale = PIXEL_SCALE if exact else 1.0
-    dw = _backward_rows(rows, r, chunk) / (scale * m)
+    dw = backward_rows(rows, r, chunk)
     db = exact_sum(r, 0) / m
     cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / m
     # max passes a NaN on, and the comparison turns it down.
@@ -81,30 +80,39 @@ def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | No
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
     """z = (P . w) / 255 + b, (M, m) float64, for all samples; without the division for float features."""
     xp = namespace(rows, w, b)
-    (m, d), exact = rows.shape, rows.dtype == xp.uint8
-    pieces = split(w, exponent_of(w), d, PIXEL_BITS) if exact else [w]
-    stacked = xp.concatenate(pieces)
-    products = xp.empty((len(stacked), m), dtype=xp.float64)
+    m, d = rows.shape
+    if rows.dtype != xp.uint8:
+        z = xp.empty((len(w), m), dtype=xp.float64)
+        for start, samples in _float_chunks(rows, chunk):
+            z[:, start : start + len(samples)] = w @ samples.T
+        return z + b[:, None]
+    exponent = exponent_of(w)
+    pieces = split_for_products(w, exponent, d)
+    blocks = [xp.empty((len(pieces), m), dtype=xp.float64) for _ in range(0, d, BLOCK_TERMS)]
     for start, samples in _float_chunks(rows, chunk):
-        products[:, start : start + len(samples)] = stacked @ samples.T
-    z = add_up(_unstack(products, len(w)))
-    return (z / PIXEL_SCALE if exact else z) + b[:, None]
+        for i, block in enumerate(blocks):
+            part = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
+            block[:, start : start + len(samples)] = pieces[:, part] @ samples[:, part].T
+    return add_products(blocks, exponent) / PIXEL_SCALE + b[:, None]
 
 
-def _backward_rows(rows: Array, r: Array, chunk: int | None) -> Array:
-    """r . P, (M, d) float64, summed over all samples."""
+def backward_rows(rows: Array, r: Array, chunk: int | None = None) -> Array:
+    """dw = (r . P) / (255 m), (M, d) float64, summed over all samples; without the 255 for float features."""
     xp = namespace(rows, r)
     m, d = rows.shape
-    pieces = split(r, 0, m, PIXEL_BITS) if rows.dtype == xp.uint8 else [r]
-    stacked = xp.concatenate(pieces)
-    sums = xp.zeros((len(stacked), d), dtype=xp.float64)
-    for start, samples in _float_chunks(rows, chunk):
-        sums += stacked[:, start : start + len(samples)] @ samples
-    return add_up(_unstack(sums, len(r)))
-
-
-def _unstack(stacked: Array, models: int) -> list[Array]:
-    return [stacked[k : k + models] for k in range(0, len(stacked), models)]
+    if rows.dtype != xp.uint8:
+        dw = xp.zeros((len(r), d), dtype=xp.float64)
+        for start, samples in _float_chunks(rows, chunk):
+            dw += r[:, start : start + len(samples)] @ samples
+        return dw / m
+    pieces = split_for_products(r, 0, m)
+    blocks = []
+    for first in range(0, m, BLOCK_TERMS):
+        sums = xp.zeros((len(pieces), d), dtype=xp.float64)
+        for start, samples in _float_chunks(rows[first : first + BLOCK_TERMS], chunk):
+            sums += pieces[:, first + start : first + start + len(samples)] @ samples
+        blocks.append(sums)
+    return add_products(blocks, 0) / (PIXEL_SCALE * m)
 
 
 def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:

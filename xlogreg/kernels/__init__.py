@@ -11,6 +11,16 @@ Array = Any
 IMPLEMENTATIONS = ("auto", "reference")
 
 
+def available(kind: str) -> list[str]:
+    """The implementations that work on this machine for a device of this kind (cpu or gpu), fastest last."""
+    return ["reference"]
+
+
+def notes() -> list[str]:
+    """Why an implementation is not available, one sentence each."""
+    return []
+
+
 def engine_for(
     implementation: str, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None
 ) -> Engine:
