@@ -163,6 +163,13 @@ def test_sums_of_losses_are_accurate(seed: int, n: int, largest: float) -> None:
     assert abs(Fraction(float(exact_sum(loss, LOSS_EXPONENT, LOSS_BITS))) - true) <= bound
 
 
+def test_a_single_term_at_its_bound() -> None:
+    for value in (1.0, -1.0, 0.85, -np.nextafter(1, 0)):
+        for piece in split(np.array([value]), 0, 1, 0):
+            assert float(piece[0] * 2.0**52).is_integer()
+        assert exact_sum(np.array([value]), 0) == np.rint(value * 2.0**52) * 2.0**-52
+
+
 def test_exponents() -> None:
     v = np.array([[0.0, 0.0], [0.5, -0.9], [1.0, 0.3], [-2.0**-1000, 0.0], [3e5, 1.0]])
     assert exponent_of(v).ravel().tolist() == [0, 0, 1, -900, 19]
@@ -177,7 +184,7 @@ def test_rows_have_their_own_grids(to_xp: Callable) -> None:
 
 
 def test_sizes() -> None:
-    assert (bits_per_piece(1, 0), bits_per_piece(1, PIXEL_BITS), bits_per_piece(1900, PIXEL_BITS)) == (52, 44, 33)
+    assert (bits_per_piece(1, 0), bits_per_piece(1, PIXEL_BITS), bits_per_piece(1900, PIXEL_BITS)) == (51, 44, 33)
     assert 2 * bits_per_piece(BLOCK_TERMS, PIXEL_BITS) == PRODUCT_BITS
     for n in (0, MAX_TERMS + 1):
         with pytest.raises(InputError, match="terms"):

@@ -33,6 +33,7 @@ class BalanceOption(str, Enum):
 class ImplementationOption(str, Enum):
     auto = "auto"
     reference = "reference"
+    fused = "fused"
 
 
 SourceArgument = Annotated[

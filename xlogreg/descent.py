@@ -29,6 +29,10 @@ class Engine(Protocol):
     rates: Array
     gradient: Gradient | None
 
+    def prepare(self) -> None:
+        """Do what is not training before it starts: compile."""
+        ...
+
     def run(self, iterations: int) -> np.ndarray:
         """Advance the state; returns the costs (iterations, M) on the host, NaN from divergence on."""
         ...
@@ -61,6 +65,7 @@ def descend(engine: Engine, iterations: int, observer: Observer | None = None) -
     DivergenceError
         A cost is not finite, or some |z| exceeded 1e6; names the iteration and the rate.
     """
+    engine.prepare()
     history = np.empty((iterations, len(engine.b)), dtype=np.float64)
     done, block, seconds = 0, 1, 0.0
     while done < iterations:

@@ -7,7 +7,7 @@ rounds, and any order, any BLAS, any number of threads and any device gives the 
 For n terms, each the product of an integer of q bits (8 for a pixel, 0 in a plain sum) and some v, |v| <= 2^e, of
 which `bits` bits are wanted::
 
-    L   = 53 - q - ceil(log2 n) - 1                bits a piece
+    L   = min(51, 53 - q - ceil(log2 n) - 1)       bits a piece
     g_k = 2^(e - min(k L, bits)),  k = 1, 2, ..    grid of piece k
     C_k = 1.5 * 2^52 g_k                           its rounding constant
     piece_k = (rest + C_k) - C_k;  rest = rest - piece_k
@@ -48,7 +48,8 @@ def bits_per_piece(n: int, q: int) -> int:
     """L, the bits of one piece, when n terms with an integer factor of q bits are summed."""
     if not 1 <= n <= MAX_TERMS:
         raise InputError(f"Exact sums take 1 to {MAX_TERMS:,} terms, not {n:,}; train on fewer samples or features.")
-    return 53 - q - (n - 1).bit_length() - 1
+    # The rounding constant works while |v| is at most a third of it, which only a single plain term could exceed.
+    return min(51, 53 - q - (n - 1).bit_length() - 1)
 
 
 def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_BITS) -> list[Array]:

@@ -144,6 +144,9 @@ class Reference:
         self.w, self.b = w, b
         self.gradient: Gradient | None = None
 
+    def prepare(self) -> None:
+        """Nothing to compile."""
+
     def run(self, iterations: int) -> np.ndarray:
         """Advance by so many iterations; returns their costs (iterations, M), copied from the device once."""
         xp = namespace(self.rows)

@@ -37,8 +37,8 @@ BATCH_PICTURES = 10_000
 SIDE = 32
 RECORD = 1 + 3 * SIDE * SIDE
 
-# No batch in any form is larger than 31 MB, and no archive holds more than 185 MB.
-MAX_BATCH_BYTES = 40_000_000
+# No batch is larger than 31 MB (45 MB if Python 3 has pickled it for Python 2); no archive holds more than 185 MB.
+MAX_BATCH_BYTES = 64_000_000
 MAX_ARCHIVE_BYTES = 300_000_000
 MAX_UNPACKED_BYTES = 400_000_000
 
@@ -73,6 +73,9 @@ class _Form:
     def files(self, part: Part) -> dict[str, int]:
         """Names of the batches of a part, and which of the six each is."""
         return {_BATCHES[slot] + self.ending: slot for slot in _SLOTS[part]}
+
+    def all_files(self) -> list[str]:
+        return [*self.files("all"), *self.labels_needed("all")]
 
     def labels_needed(self, part: Part) -> list[str]:
         if self.label_files is None:
@@ -204,8 +207,8 @@ def _read_folder(path: Path, part: Part) -> Pictures:
             return _read_archive(path / archive, part)
     if partial is None:
         raise InputError(
-            f"There are no CIFAR-10 batches in the folder {path}; it should hold data_batch_1 and its sisters, or "
-            f"{ARCHIVES[0]}."
+            f"There are no CIFAR-10 batches in the folder {path}; it should hold data_batch_1 .. data_batch_5 and "
+            f"test_batch, or {ARCHIVES[0]}."
         )
     return _assemble_folder(*partial, part)
 
@@ -223,7 +226,7 @@ def _assemble_folder(folder: Path, form: _Form, part: Part) -> Pictures:
 
 def _read_archive(path: Path, part: Part) -> Pictures:
     _check_size(path, MAX_ARCHIVE_BYTES, "a CIFAR-10 archive")
-    known = {f"{form.folder}/{name}": form for form in FORMS for name in (*form.files("all"), *form.labels_needed("all"))}
+    known = {f"{form.folder}/{name}": form for form in FORMS for name in form.all_files()}
     found = False
     assembly: _Assembly | None = None
     with _opened(path) as file, _archive_errors(path):
@@ -236,10 +239,12 @@ def _read_archive(path: Path, part: Part) -> Pictures:
             name = member.name.rpartition("/")[2]
             if name not in form.files(part) and name not in form.labels_needed(part):
                 continue
+            if not 0 < member.size <= MAX_BATCH_BYTES:
+                raise InputError(f"{path} holds {member.name} in an impossible size; get the archive again.")
             if assembly is None:
                 assembly = _Assembly(form, part, path)
-            if form is not assembly.form or name not in assembly.missing or not 0 < member.size <= MAX_BATCH_BYTES:
-                raise InputError(f"{path} holds {member.name} twice or in an impossible size; get the archive again.")
+            if form is not assembly.form or name not in assembly.missing:
+                raise InputError(f"{path} holds {member.name} twice; get the archive again.")
             assembly.add(name, archive.content())
         archive.finish()
     if assembly is not None:
@@ -252,8 +257,8 @@ def _read_archive(path: Path, part: Part) -> Pictures:
 class _Archive:
     """A compressed archive as one bounded stream, read header by header.
 
-    `tarfile.open` would follow extended headers and sparse files, which may ask for memory and time without a bound; CIFAR-10
-    needs neither, and here they are passed over like any other member.
+    `tarfile.open` would follow extended headers and sparse files, which may ask for memory and time without a bound;
+    CIFAR-10 needs neither, and here they are passed over like any other member.
     """
 
     def __init__(self, file: io.BufferedReader, path: Path) -> None:
@@ -265,7 +270,7 @@ class _Archive:
     def _take(self, count: int) -> bytes:
         self._left -= count
         if self._left < 0:
-            raise InputError(f"{self._path} was refused: it unpacks to more than CIFAR-10 can hold; get the archive again.")
+            raise InputError(f"{self._path} was refused: it unpacks to more than CIFAR-10 holds; get it again.")
         return self._stream.read(count)
 
     def next(self) -> tarfile.TarInfo | None:
@@ -320,9 +325,9 @@ def _decode_pickle(content: bytes, shown: str) -> _Batch:
     batch = load_batch_pickle(content, shown)
     data, labels = batch.get("data"), batch.get("labels")
     if not isinstance(data, np.ndarray) or data.shape[1] != RECORD - 1:
-        raise InputError(f"{shown} has no table 'data' with {RECORD - 1} pixels a row; give one of CIFAR-10's batches.")
+        raise InputError(f"{shown} has no 'data' with {RECORD - 1} pixels a row; give a CIFAR-10 batch.")
     if not isinstance(labels, list) or any(type(label) is not int for label in labels):
-        raise InputError(f"{shown} has no list 'labels' of numbers; give one of CIFAR-10's batches, not CIFAR-100's.")
+        raise InputError(f"{shown} has no list of 'labels'; give a batch of CIFAR-10, not of CIFAR-100.")
     if len(labels) != len(data):
         raise InputError(f"{shown} has {len(labels)} labels for {len(data)} pictures; get the file again.")
     return _Batch(data, _checked_labels(labels, shown), planes=True)
@@ -331,7 +336,7 @@ def _decode_pickle(content: bytes, shown: str) -> _Batch:
 def _decode_binary(content: bytes, shown: str) -> _Batch:
     if len(content) % RECORD:
         raise InputError(
-            f"{shown} has {len(content)} bytes, no whole number of records of {RECORD}: it is truncated or not a binary "
+            f"{shown} has {len(content)} bytes, no whole number of records of {RECORD}: it is truncated or no binary "
             "CIFAR-10 batch; get the file again."
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD)
@@ -400,7 +405,8 @@ def _mode(path: Path, what: str) -> int:
         raise FileError(f"Cannot read {path}: {words}; give the path of {what}.") from error
 
 
-def _check_size(path: Path, limit: int, what: str) -> None:
+def _check_size(path: Path, limit: int, what: str) -> int:
+    """Bytes of a regular file, which are within the limit."""
     mode = _mode(path, what)
     if mode == stat.S_IFDIR:
         raise FileError(f"{path} is a folder, where {what} is expected; give a file.")
@@ -411,13 +417,14 @@ def _check_size(path: Path, limit: int, what: str) -> None:
         raise InputError(f"{path} is empty; get the file again.")
     if size > limit:
         raise InputError(f"{path} has {size} bytes, more than {what} can have ({limit}); give another file.")
+    return size
 
 
 def _read_file(path: Path, limit: int, what: str) -> bytes:
-    _check_size(path, limit, what)
+    size = _check_size(path, limit, what)
     with _opened(path) as file:
-        content = file.read(limit + 1)
-    if not 0 < len(content) <= limit:
+        content = file.read(size + 1)
+    if len(content) != size:
         raise InputError(f"{path} changed while it was read; try again.")
     return content
 

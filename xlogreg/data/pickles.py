@@ -109,7 +109,7 @@ def _scan(content: bytes, name: str) -> None:
                 raise InputError(f"{name} goes on after its end, so it is not a CIFAR-10 batch; get the file again.")
             return
         elif code not in _PLAIN:
-            raise InputError(f"{name} was refused: it uses a pickle instruction (0x{code:02x}) that no CIFAR-10 batch needs.")
+            raise InputError(f"{name} was refused: no CIFAR-10 batch needs the pickle instruction 0x{code:02x}.")
         # A long integer of any length as a key could be made to collide with others; short ones are harmless.
         if instructions > MAX_INSTRUCTIONS or (code == _LONG1 and argument > 4):
             _refuse_cost(name)
@@ -204,7 +204,8 @@ class _DtypeName(_StandIn):
         kind = arguments[0]
         if kind not in ("u1", "|u1", b"u1", b"|u1"):
             raise InputError(
-                f"{self.context.name} holds an array of type {_shown(kind)} where a CIFAR-10 batch has unsigned bytes."
+                f"{self.context.name} holds an array of type {_shown(kind)} where a CIFAR-10 batch has unsigned bytes; "
+                "get the file again."
             )
         return _Dtype()
 

@@ -1,30 +1,84 @@
 """The implementations of gradient descent: the reference and its fused twins, which give the same bits faster."""
 
+import functools
+import warnings
+from importlib.util import find_spec
 from typing import Any
 
+from ..backend import namespace
 from ..descent import Engine
 from ..errors import InputError
 from ..reference import Reference
 
 Array = Any
 
-IMPLEMENTATIONS = ("auto", "reference")
-
-
-def available(kind: str) -> list[str]:
-    """The implementations that work on this machine for a device of this kind (cpu or gpu), fastest last."""
-    return ["reference"]
-
-
-def notes() -> list[str]:
-    """Why an implementation is not available, one sentence each."""
-    return []
+IMPLEMENTATIONS = ("auto", "reference", "fused")
 
 
 def engine_for(
     implementation: str, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None
 ) -> Engine:
-    """The engine of that name, ready to run; `auto` takes the fastest that can do the work."""
+    """The engine of that name, ready to run; `auto` takes the fastest that can do the work.
+
+    `auto` falls back to the reference where the fused kernel cannot run (float features, another array module, Numba
+    missing or broken); only for the last it warns, once.
+
+    Raises
+    ------
+    InputError
+        There is no such implementation, or it was asked for by name and cannot do this work.
+    """
     if implementation not in IMPLEMENTATIONS:
         raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
-    return Reference(rows, sign, w, b, rates, chunk)
+    xp = namespace(rows)
+    unable = ""
+    if rows.dtype != xp.uint8:
+        unable = f"it takes uint8 pixels, not {rows.dtype} features"
+    elif xp.__name__ != "numpy":
+        unable = f"it takes NumPy arrays, not {xp.__name__} arrays"
+    elif implementation != "reference":
+        unable = why_no_fused()
+        if unable and implementation == "auto":
+            _warn_once(unable)
+    if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
+        return Reference(rows, sign, w, b, rates, chunk)
+    if unable:
+        raise InputError(f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits.")
+    if chunk is not None:
+        raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
+    from .cpu import FusedCPU
+
+    return FusedCPU(rows, sign, w, b, rates)
+
+
+def available(kind: str) -> list[str]:
+    """The implementations that work on this machine for a device of this kind (cpu or gpu)."""
+    return ["reference", "fused"] if kind == "cpu" and not why_no_fused() else ["reference"]
+
+
+def notes() -> list[str]:
+    """Why an implementation is not available, one sentence each."""
+    unable = why_no_fused()
+    return [f"The fused kernel cannot be used: {unable}; the reference gives the same bits more slowly."] if unable else []
+
+
+@functools.cache
+def why_no_fused() -> str:
+    """Why the fused CPU kernel cannot run on this machine; empty if it can."""
+    if find_spec("numba") is None:
+        return "Numba is not installed"
+    try:
+        from . import cpu  # noqa: F401
+    except Exception as error:  # a Numba that does not fit NumPy or the processor raises all kinds of errors at import
+        return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return ""
+
+
+@functools.cache
+def _warn_once(unable: str) -> None:
+    warnings.warn(
+        f"The fused kernel cannot be used: {unable}; training goes on with the reference, which gives the same bits "
+        "more slowly.",
+        RuntimeWarning,
+        stacklevel=5,
+    )

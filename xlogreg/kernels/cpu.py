@@ -1,0 +1,341 @@
+"""The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
+
+The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 bits below a power
+of two. Here those are cut into four digits of 13 bits, so that pixels times digits are small integers, which every
+processor multiplies and adds many at a time (`xlogreg.kernels.vector`), twice to four times as fast as float64. The
+integer sums are the exact sums of the reference, and they are rounded in the same single place: the bits are the same.
+
+One iteration, by all threads:
+
+1. weights -> digits
+2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> digits, backward
+3. add the threads' sums, update the weights, find their new exponents
+
+Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order.
+Numba contracts nothing to fused multiply-adds unless asked to, and here it is not asked.
+"""
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from ..elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
+from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT, bits_per_piece
+from ..reference import LARGEST_Z, PIXEL_SCALE, Gradient
+from .vector import (
+    DIGITS,
+    LONGEST,
+    MODELS,
+    STEP,
+    TILE,
+    add_samples,
+    add_samples_of_models,
+    dot_samples,
+    dot_samples_of_models,
+    power_of_two,
+    samples_at_once,
+)
+
+Array = Any
+
+# Bytes of pixels that a block of samples may have: it is read from memory once and from the cache once more.
+_BLOCK_BYTES = 196_608
+_MAX_BLOCK = 512
+# Bytes of the weights' digits that stay in the first-level cache beside the pixels.
+_DIGIT_BYTES = 24_576
+# Digits are laid out in rows of whole cache lines, which no two threads share.
+_LINE = 64
+_SAMPLES_ONE, _SAMPLES_SHARED = samples_at_once(1), samples_at_once(MODELS)
+
+_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+
+@njit(inline="always", **_OPTIONS)
+def _digits(scaled: float) -> tuple[int, int, int, int]:
+    """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
+    constant = 1.5 * 2.0**26
+    first = (scaled + constant) - constant
+    second = ((scaled - first) + 1.5) - 1.5
+    upper = np.int32(first * 2.0**26)
+    lower = np.int32(second * 2.0**52)
+    d0 = np.int32(np.int32(np.int32(lower + 4096) & 8191) - 4096)
+    d1 = np.int32(np.int32(lower - d0) >> 13)
+    d2 = np.int32(np.int32(np.int32(upper + 4096) & 8191) - 4096)
+    d3 = np.int32(np.int32(upper - d2) >> 13)
+    return d0, d1, d2, d3
+
+
+@njit(inline="always", **_OPTIONS)
+def _total(low: int, high: int) -> float:
+    """low + 2^26 high as float64, rounded once: the twin of `exact.add_products`."""
+    high = high + (low >> 26)
+    low = low & (2**26 - 1)
+    return float(high >> 10) * 2.0**36 + float(((high & 1023) << 26) | low)
+
+
+@njit(inline="always", **_OPTIONS)
+def _exp_negative(x: float) -> float:
+    x = max(x, EXP_FLOOR)
+    k = (x * LOG2_E + 1.5 * 2.0**52) - 1.5 * 2.0**52
+    high = x - k * LN2_HIGH
+    low = k * LN2_LOW
+    r = high - low
+    c = (high - r) - low
+    q = r * EXP_COEFFICIENTS[0]
+    for coefficient in numba.literal_unroll(EXP_COEFFICIENTS[1:-1]):
+        q = (q + coefficient) * r
+    q = (q + EXP_COEFFICIENTS[-1]) * (r * r)
+    q = ((q + c) + r) + 1.0
+    return q * power_of_two(k)
+
+
+@njit(inline="always", **_OPTIONS)
+def _log1p_unit(t: float) -> float:
+    upper = t >= 0.5
+    f = (t - 1.0) * 0.5 if upper else t
+    s = f / (f + 2.0)
+    s2 = s * s
+    series = s2 * LOG_COEFFICIENTS[0]
+    for coefficient in numba.literal_unroll(LOG_COEFFICIENTS[1:]):
+        series = (series + coefficient) * s2
+    half_square = (f * f) * 0.5
+    series = (series + half_square) * s
+    series = series + (LN2_LOW if upper else 0.0)
+    f = f - (half_square - series)
+    return f + (LN2_HIGH if upper else 0.0)
+
+
+@njit(**_OPTIONS)
+def _forward(pixels: Array, weights: Array, sums: Array) -> None:
+    """sums[s, i, k] = sum over j of pixels[s, j] weights[i, k, j] for a block's samples s, one or MODELS models i."""
+    samples, features = pixels.shape
+    models = len(weights)
+    together = _SAMPLES_ONE if models == 1 else _SAMPLES_SHARED
+    whole_samples = samples // together * together
+    whole_features = features // STEP * STEP
+    sums[:samples] = 0
+    stride, weight_stride = np.int64(pixels.strides[0]), np.int64(weights.strides[1])
+    # The digits that go with a stretch of features stay in the first-level cache while all samples pass.
+    longest = min(LONGEST, _DIGIT_BYTES // (2 * DIGITS * models) // STEP * STEP)
+    for j in range(0, whole_features, longest):
+        digits = np.int64(weights.ctypes.data + 2 * j)
+        count = np.int64(min(longest, whole_features - j))
+        for s in range(0, whole_samples, together):
+            first = np.int64(pixels.ctypes.data + s * stride + j)
+            into = np.int64(sums.ctypes.data + s * sums.strides[0])
+            if models == 1:
+                dot_samples(first, stride, digits, weight_stride, count, into)
+            else:
+                dot_samples_of_models(first, stride, digits, weight_stride, count, into)
+    for s in range(samples):
+        # What fills no vector: the last features of all samples, and all features of the last samples.
+        for j in range(whole_features if s < whole_samples else 0, features):
+            pixel = np.int64(pixels[s, j])
+            for i in range(models):
+                for k in range(DIGITS):
+                    sums[s, i, k] += pixel * weights[i, k, j]
+
+
+@njit(**_OPTIONS)
+def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
+    """Add to low[i], high[i] the sums over a block's samples s of pixels[s, j] times the digits of residuals[i, :, s]."""
+    samples, features = pixels.shape
+    models = len(residuals)
+    pairs = np.int64(samples // 2)
+    whole_features = features // TILE * TILE
+    stride, residual_stride = np.int64(pixels.strides[0]), np.int64(residuals.strides[1])
+    digits, sum_stride = np.int64(residuals.ctypes.data), np.int64(low.strides[0])
+    for j in range(0, whole_features, TILE):
+        first = np.int64(pixels.ctypes.data + j)
+        into_low, into_high = np.int64(low.ctypes.data + 8 * j), np.int64(high.ctypes.data + 8 * j)
+        if models == 1:
+            add_samples(first, stride, digits, residual_stride, pairs, into_low, into_high, sum_stride)
+        else:
+            add_samples_of_models(first, stride, digits, residual_stride, pairs, into_low, into_high, sum_stride)
+    for s in range(samples):
+        for i in range(models):
+            lower = np.int64(residuals[i, 0, s]) + (np.int64(residuals[i, 1, s]) << 13)
+            upper = np.int64(residuals[i, 2, s]) + (np.int64(residuals[i, 3, s]) << 13)
+            for j in range(whole_features if s < 2 * pairs else 0, features):
+                low[i, j] += pixels[s, j] * lower
+                high[i, j] += pixels[s, j] * upper
+
+
+@njit(**_OPTIONS)
+def _residuals(
+    sums: Array, sign: Array, scale: float, bias: float, loss_constants: Array, residuals: Array, totals: Array,
+    v_: Array, p_: Array, loss_: Array,
+) -> None:
+    """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
+
+    totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
+    """  # fmt: skip
+    samples = len(sign)
+    for s in range(samples):
+        low = sums[s, 0] + (sums[s, 1] << 13)
+        high = sums[s, 2] + (sums[s, 3] << 13)
+        v_[s] = sign[s] * ((_total(low, high) * scale) / PIXEL_SCALE + bias)
+    for s in range(samples):
+        v = v_[s]
+        t = _exp_negative(-abs(v))
+        inverse = 1.0 / (t + 1.0)
+        p_[s] = inverse if v >= 0.0 else t * inverse
+        loss_[s] = (v if v > 0.0 else 0.0) + _log1p_unit(t)
+    c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
+    has_third = loss_constants[3]
+    low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
+    for s in range(samples):
+        bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
+        d0, d1, d2, d3 = _digits(sign[s] * p_[s])
+        residuals[0, s] = d0
+        residuals[1, s] = d1
+        residuals[2, s] = d2
+        residuals[3, s] = d3
+        low_sum += d0 + (d1 << 13)
+        high_sum += d2 + (d3 << 13)
+    totals[0] += low_sum
+    totals[1] += high_sum
+    totals[5] += bad
+    for s in range(samples):
+        loss = loss_[s]
+        first = (loss + c1) - c1
+        rest = loss - first
+        second = (rest + c2) - c2
+        rest = rest - second
+        third = ((rest + c3) - c3) * has_third
+        totals[2] += first
+        totals[3] += second
+        totals[4] += third
+
+
+@njit(parallel=True, **_OPTIONS)
+def _run(
+    rows: Array, sign: Array, w: Array, b: Array, rates: Array, costs: Array, dw: Array, db: Array,
+    block: int, loss_constants: Array, weights: Array, low: Array, high: Array, sums: Array, residuals: Array,
+    losses: Array,
+) -> None:
+    """len(costs) iterations of all models, in place. The last five arrays are scratch, see `FusedCPU`."""  # fmt: skip
+    m, d = rows.shape
+    models = len(b)
+    blocks = (m + block - 1) // block
+    threads = len(low)
+    totals = np.empty((threads, models, 8), np.float64)
+    largest = np.empty((threads, models), np.float64)
+    exponents = np.empty(models, np.int64)
+    for model in range(models):
+        for thread in range(threads):
+            largest[thread, model] = np.max(np.abs(w[model]))
+
+    for iteration in range(len(costs)):
+        for model in range(models):
+            exponents[model] = max(math.frexp(largest[:, model].max())[1], MIN_EXPONENT)
+        for thread in prange(threads):
+            for model in range(models):
+                down = math.ldexp(1.0, -exponents[model])
+                for j in range(thread * d // threads, (thread + 1) * d // threads):
+                    d0, d1, d2, d3 = _digits(w[model, j] * down)
+                    weights[model, 0, j] = d0
+                    weights[model, 1, j] = d1
+                    weights[model, 2, j] = d2
+                    weights[model, 3, j] = d3
+
+        for thread in prange(threads):
+            low[thread] = 0
+            high[thread] = 0
+            totals[thread] = 0.0
+            for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+                first, last = i * block, min((i + 1) * block, m)
+                pixels = rows[first:last]
+                model = 0
+                while model < models:
+                    count = MODELS if model + MODELS <= models else 1
+                    # So many of the scratch's columns are one or MODELS models side by side.
+                    into = sums[thread, : block * count].reshape(block, count, DIGITS)
+                    _forward(pixels, weights[model : model + count], into)
+                    for k in range(count):
+                        _residuals(
+                            into[:, k], sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52),
+                            b[model + k], loss_constants, residuals[thread, k], totals[thread, model + k],
+                            losses[thread, 0], losses[thread, 1], losses[thread, 2],
+                        )  # fmt: skip
+                    _backward(
+                        pixels, residuals[thread, :count],
+                        low[thread, model : model + count], high[thread, model : model + count],
+                    )  # fmt: skip
+                    model += count
+
+        for thread in prange(threads):
+            for model in range(models):
+                maximum = 0.0
+                for j in range(thread * d // threads, (thread + 1) * d // threads):
+                    lower, upper = low[0, model, j], high[0, model, j]
+                    for other in range(1, threads):
+                        lower += low[other, model, j]
+                        upper += high[other, model, j]
+                    gradient = (_total(lower, upper) * 2.0**-52) / (PIXEL_SCALE * m)
+                    dw[model, j] = gradient
+                    w[model, j] = w[model, j] - rates[model] * gradient
+                    maximum = max(maximum, abs(w[model, j]))
+                largest[thread, model] = maximum
+        for model in range(models):
+            total = totals[:, model].sum(axis=0)
+            db[model] = (_total(np.int64(total[0]), np.int64(total[1])) * 2.0**-52) / m
+            cost = ((total[2] + total[3]) + total[4]) / m
+            costs[iteration, model] = cost if total[5] == 0.0 else math.nan
+            b[model] = b[model] - rates[model] * db[model]
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros from the start of a cache line on: vectors that cross lines take twice as long."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + _LINE, np.uint8)
+    offset = -memory.ctypes.data % _LINE
+    return memory[offset : offset + size].view(dtype).reshape(shape)
+
+
+class FusedCPU:
+    """Gradient descent by the fused kernel on NumPy arrays of pixels; arguments as those of `reference.Reference`."""
+
+    name = "fused"
+
+    def __init__(self, rows: Array, sign: Array, w: Array, b: Array, rates: Array) -> None:
+        self.rows, self.sign, self.rates = rows, sign, rates
+        self.w, self.b = w, b
+        self.gradient: Gradient | None = None
+        m, d = rows.shape
+        self._block = max(2, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
+        length = bits_per_piece(m, 0)
+        kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
+        constants = [1.5 * 2.0 ** (52 + LOSS_EXPONENT - bits) for bits in kept]
+        self._loss_constants = np.array([*constants, float(2 * length < LOSS_BITS)])
+
+    def prepare(self) -> None:
+        """Compile, or load what was compiled before: a training of no iterations."""
+        self._advance(0)
+
+    def run(self, iterations: int) -> np.ndarray:
+        """Advance by so many iterations; returns their costs (iterations, M)."""
+        costs, dw, db = self._advance(iterations)
+        self.gradient = Gradient(dw, db, costs[-1])
+        return costs
+
+    def _advance(self, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        costs = np.empty((iterations, len(self.b)))
+        dw, db = np.empty_like(self.w), np.empty_like(self.b)
+        (m, d), models, block = self.rows.shape, len(self.b), self._block
+        # No more threads than blocks: a thread without work would still be waited for.
+        threads = min(numba.get_num_threads(), -(-m // block))
+        padded = -(-d // _LINE) * _LINE
+        _run(
+            self.rows, self.sign, self.w, self.b, self.rates, costs, dw, db, block, self._loss_constants,
+            _aligned((models, DIGITS, padded), np.int16),  # the weights' digits
+            _aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
+            _aligned((threads, models, padded), np.int64),  # and high halves
+            _aligned((threads, block * MODELS, DIGITS), np.int64),  # the forward sums of a block
+            _aligned((threads, MODELS, DIGITS, _MAX_BLOCK), np.int16),  # the digits of its residuals
+            _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
+        )  # fmt: skip
+        return costs, dw, db
