@@ -50,10 +50,11 @@ _DIGIT_BYTES = 24_576
 _LINE = 64
 _SAMPLES_ONE, _SAMPLES_SHARED = samples_at_once(1), samples_at_once(MODELS)
 
+_LAST_EXP = len(EXP_COEFFICIENTS) - 1
+
 _OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
 
-
-@njit(inline="always", **_OPTIONS)
+@njit(**_OPTIONS)
 def _digits(scaled: float) -> tuple[int, int, int, int]:
     """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
     constant = 1.5 * 2.0**26
@@ -68,7 +69,7 @@ def _digits(scaled: float) -> tuple[int, int, int, int]:
     return d0, d1, d2, d3
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(**_OPTIONS)
 def _total(low: int, high: int) -> float:
     """low + 2^26 high as float64, rounded once: the twin of `exact.add_products`."""
     high = high + (low >> 26)
@@ -76,7 +77,7 @@ def _total(low: int, high: int) -> float:
     return float(high >> 10) * 2.0**36 + float(((high & 1023) << 26) | low)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(**_OPTIONS)
 def _exp_negative(x: float) -> float:
     x = max(x, EXP_FLOOR)
     k = (x * LOG2_E + 1.5 * 2.0**52) - 1.5 * 2.0**52
@@ -85,22 +86,22 @@ def _exp_negative(x: float) -> float:
     r = high - low
     c = (high - r) - low
     q = r * EXP_COEFFICIENTS[0]
-    for coefficient in numba.literal_unroll(EXP_COEFFICIENTS[1:-1]):
-        q = (q + coefficient) * r
-    q = (q + EXP_COEFFICIENTS[-1]) * (r * r)
+    for i in range(1, _LAST_EXP):
+        q = (q + EXP_COEFFICIENTS[i]) * r
+    q = (q + EXP_COEFFICIENTS[_LAST_EXP]) * (r * r)
     q = ((q + c) + r) + 1.0
     return q * power_of_two(k)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(**_OPTIONS)
 def _log1p_unit(t: float) -> float:
     upper = t >= 0.5
     f = (t - 1.0) * 0.5 if upper else t
     s = f / (f + 2.0)
     s2 = s * s
     series = s2 * LOG_COEFFICIENTS[0]
-    for coefficient in numba.literal_unroll(LOG_COEFFICIENTS[1:]):
-        series = (series + coefficient) * s2
+    for i in range(1, len(LOG_COEFFICIENTS)):
+        series = (series + LOG_COEFFICIENTS[i]) * s2
     half_square = (f * f) * 0.5
     series = (series + half_square) * s
     series = series + (LN2_LOW if upper else 0.0)
@@ -211,81 +212,124 @@ def _residuals(
         totals[4] += third
 
 
+@njit(**_OPTIONS)
+def _cut_weights(w: Array, exponents: Array, weights: Array, first: int, last: int) -> None:
+    """The digits of the weights of features first .. last - 1."""
+    for model in range(len(w)):
+        down = math.ldexp(1.0, -exponents[model])
+        for j in range(first, last):
+            d0, d1, d2, d3 = _digits(w[model, j] * down)
+            weights[model, 0, j] = d0
+            weights[model, 1, j] = d1
+            weights[model, 2, j] = d2
+            weights[model, 3, j] = d3
+
+
+@njit(**_OPTIONS)
+def _propagate(
+    rows: Array, sign: Array, b: Array, exponents: Array, weights: Array, loss_constants: Array, first: int, last: int,
+    low: Array, high: Array, totals: Array, sums: Array, residuals: Array, losses: Array,
+) -> None:
+    """Forward and backward propagation of a block: samples first .. last - 1, all models."""  # fmt: skip
+    pixels = rows[first:last]
+    models = len(b)
+    model = 0
+    while model < models:
+        count = MODELS if model + MODELS <= models else 1
+        # The scratch holds the sums of one model, or of MODELS models side by side.
+        into = sums[: (last - first) * count].reshape(last - first, count, DIGITS)
+        _forward(pixels, weights[model : model + count], into)
+        for k in range(count):
+            _residuals(
+                into[:, k], sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52), b[model + k],
+                loss_constants, residuals[k], totals[model + k], losses[0], losses[1], losses[2],
+            )  # fmt: skip
+        _backward(pixels, residuals[:count], low[model : model + count], high[model : model + count])
+        model += count
+
+
+@njit(**_OPTIONS)
+def _update(
+    w: Array, rates: Array, dw: Array, samples: int, low: Array, high: Array, largest: Array, first: int, last: int
+) -> None:
+    """Gradient and new weights of features first .. last - 1, and the largest of these weights, of all models."""
+    for model in range(len(w)):
+        maximum = 0.0
+        for j in range(first, last):
+            lower, upper = low[0, model, j], high[0, model, j]
+            for thread in range(1, len(low)):
+                lower += low[thread, model, j]
+                upper += high[thread, model, j]
+            gradient = (_total(lower, upper) * 2.0**-52) / (PIXEL_SCALE * samples)
+            dw[model, j] = gradient
+            w[model, j] = w[model, j] - rates[model] * gradient
+            maximum = max(maximum, abs(w[model, j]))
+        largest[model] = maximum
+
+
+@njit(**_OPTIONS)
+def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, totals: Array) -> None:
+    """Cost, gradient and new bias of all models."""
+    for model in range(len(b)):
+        lower, upper = np.int64(0), np.int64(0)
+        first, second, third, bad = 0.0, 0.0, 0.0, 0.0
+        for thread in range(len(totals)):
+            lower += np.int64(totals[thread, model, 0])
+            upper += np.int64(totals[thread, model, 1])
+            first += totals[thread, model, 2]
+            second += totals[thread, model, 3]
+            third += totals[thread, model, 4]
+            bad += totals[thread, model, 5]
+        db[model] = (_total(lower, upper) * 2.0**-52) / samples
+        costs[model] = ((first + second) + third) / samples if bad == 0.0 else math.nan
+        b[model] = b[model] - rates[model] * db[model]
+
+
+@njit(**_OPTIONS)
+def _exponents_of(largest: Array, exponents: Array) -> None:
+    """The exponents of the weights, from the largest that each thread saw."""
+    for model in range(len(exponents)):
+        maximum = 0.0
+        for thread in range(len(largest)):
+            maximum = max(maximum, largest[thread, model])
+        exponents[model] = max(math.frexp(maximum)[1], MIN_EXPONENT)
+
+
+@njit(**_OPTIONS)
+def _clear(low: Array, high: Array, totals: Array) -> None:
+    """Zeros, for a thread's sums of an iteration."""
+    low[:] = 0
+    high[:] = 0
+    totals[:] = 0.0
+
+
 @njit(parallel=True, **_OPTIONS)
 def _run(
     rows: Array, sign: Array, w: Array, b: Array, rates: Array, costs: Array, dw: Array, db: Array,
-    block: int, loss_constants: Array, weights: Array, low: Array, high: Array, sums: Array, residuals: Array,
-    losses: Array,
+    block: int, loss_constants: Array, exponents: Array, largest: Array, weights: Array, low: Array, high: Array,
+    totals: Array, sums: Array, residuals: Array, losses: Array,
 ) -> None:
-    """len(costs) iterations of all models, in place. The last five arrays are scratch, see `FusedCPU`."""  # fmt: skip
+    """len(costs) iterations of all models, in place; `largest` holds max|w| of each model. For the rest see FusedCPU."""  # fmt: skip
     m, d = rows.shape
-    models = len(b)
     blocks = (m + block - 1) // block
     threads = len(low)
-    totals = np.empty((threads, models, 8), np.float64)
-    largest = np.empty((threads, models), np.float64)
-    exponents = np.empty(models, np.int64)
-    for model in range(models):
-        for thread in range(threads):
-            largest[thread, model] = np.max(np.abs(w[model]))
-
     for iteration in range(len(costs)):
-        for model in range(models):
-            exponents[model] = max(math.frexp(largest[:, model].max())[1], MIN_EXPONENT)
+        _exponents_of(largest, exponents)
         for thread in prange(threads):
-            for model in range(models):
-                down = math.ldexp(1.0, -exponents[model])
-                for j in range(thread * d // threads, (thread + 1) * d // threads):
-                    d0, d1, d2, d3 = _digits(w[model, j] * down)
-                    weights[model, 0, j] = d0
-                    weights[model, 1, j] = d1
-                    weights[model, 2, j] = d2
-                    weights[model, 3, j] = d3
-
+            _cut_weights(w, exponents, weights, thread * d // threads, (thread + 1) * d // threads)
         for thread in prange(threads):
-            low[thread] = 0
-            high[thread] = 0
-            totals[thread] = 0.0
+            _clear(low[thread], high[thread], totals[thread])
             for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-                first, last = i * block, min((i + 1) * block, m)
-                pixels = rows[first:last]
-                model = 0
-                while model < models:
-                    count = MODELS if model + MODELS <= models else 1
-                    # So many of the scratch's columns are one or MODELS models side by side.
-                    into = sums[thread, : block * count].reshape(block, count, DIGITS)
-                    _forward(pixels, weights[model : model + count], into)
-                    for k in range(count):
-                        _residuals(
-                            into[:, k], sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52),
-                            b[model + k], loss_constants, residuals[thread, k], totals[thread, model + k],
-                            losses[thread, 0], losses[thread, 1], losses[thread, 2],
-                        )  # fmt: skip
-                    _backward(
-                        pixels, residuals[thread, :count],
-                        low[thread, model : model + count], high[thread, model : model + count],
-                    )  # fmt: skip
-                    model += count
-
+                _propagate(
+                    rows, sign, b, exponents, weights, loss_constants, i * block, min((i + 1) * block, m),
+                    low[thread], high[thread], totals[thread], sums[thread], residuals[thread], losses[thread],
+                )  # fmt: skip
         for thread in prange(threads):
-            for model in range(models):
-                maximum = 0.0
-                for j in range(thread * d // threads, (thread + 1) * d // threads):
-                    lower, upper = low[0, model, j], high[0, model, j]
-                    for other in range(1, threads):
-                        lower += low[other, model, j]
-                        upper += high[other, model, j]
-                    gradient = (_total(lower, upper) * 2.0**-52) / (PIXEL_SCALE * m)
-                    dw[model, j] = gradient
-                    w[model, j] = w[model, j] - rates[model] * gradient
-                    maximum = max(maximum, abs(w[model, j]))
-                largest[thread, model] = maximum
-        for model in range(models):
-            total = totals[:, model].sum(axis=0)
-            db[model] = (_total(np.int64(total[0]), np.int64(total[1])) * 2.0**-52) / m
-            cost = ((total[2] + total[3]) + total[4]) / m
-            costs[iteration, model] = cost if total[5] == 0.0 else math.nan
-            b[model] = b[model] - rates[model] * db[model]
+            _update(
+                w, rates, dw, m, low, high, largest[thread],
+                thread * d // threads, (thread + 1) * d // threads,
+            )  # fmt: skip
+        _update_bias(b, rates, db, costs[iteration], m, totals)
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -329,11 +373,16 @@ class FusedCPU:
         # No more threads than blocks: a thread without work would still be waited for.
         threads = min(numba.get_num_threads(), -(-m // block))
         padded = -(-d // _LINE) * _LINE
+        largest = _aligned((threads, models), np.float64)
+        largest[0] = np.abs(self.w).max(axis=1)
         _run(
             self.rows, self.sign, self.w, self.b, self.rates, costs, dw, db, block, self._loss_constants,
+            _aligned((models,), np.int64),  # the exponents of the weights
+            largest,
             _aligned((models, DIGITS, padded), np.int16),  # the weights' digits
             _aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
             _aligned((threads, models, padded), np.int64),  # and high halves
+            _aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
             _aligned((threads, block * MODELS, DIGITS), np.int64),  # the forward sums of a block
             _aligned((threads, MODELS, DIGITS, _MAX_BLOCK), np.int16),  # the digits of its residuals
             _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
