@@ -29,6 +29,8 @@ from .vector import (
     DIGITS,
     LONGEST,
     MODELS,
+    SAMPLES_OF_MODELS,
+    SAMPLES_OF_ONE,
     STEP,
     TILE,
     add_samples,
@@ -36,7 +38,6 @@ from .vector import (
     dot_samples,
     dot_samples_of_models,
     power_of_two,
-    samples_at_once,
 )
 
 Array = Any
@@ -48,7 +49,6 @@ _MAX_BLOCK = 512
 _DIGIT_BYTES = 24_576
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
-_SAMPLES_ONE, _SAMPLES_SHARED = samples_at_once(1), samples_at_once(MODELS)
 
 _LAST_EXP = len(EXP_COEFFICIENTS) - 1
 
@@ -114,7 +114,7 @@ def _forward(pixels: Array, weights: Array, sums: Array) -> None:
     """sums[s, i, k] = sum over j of pixels[s, j] weights[i, k, j] for a block's samples s, one or MODELS models i."""
     samples, features = pixels.shape
     models = len(weights)
-    together = _SAMPLES_ONE if models == 1 else _SAMPLES_SHARED
+    together = SAMPLES_OF_ONE if models == 1 else SAMPLES_OF_MODELS
     whole_samples = samples // together * together
     whole_features = features // STEP * STEP
     sums[:samples] = 0

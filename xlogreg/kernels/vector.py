@@ -252,6 +252,7 @@ def _add_samples(models: int) -> Any:
     return add_samples
 
 
+SAMPLES_OF_ONE, SAMPLES_OF_MODELS = samples_at_once(1), samples_at_once(MODELS)
 dot_samples, dot_samples_of_models = _dot_samples(1), _dot_samples(MODELS)
 add_samples, add_samples_of_models = _add_samples(1), _add_samples(MODELS)
 
