@@ -35,7 +35,10 @@ def make(batch: Path, folder: Path) -> str:
         Image.fromarray(sheet.reshape(n // COLUMNS * height, COLUMNS * width, channels)).save(
             temporary, format="PNG", optimize=True
         )
-    table = "".join(f"{row},{label},{pictures.class_names[label]}\n" for row, label in zip(rows, pictures.labels[rows]))
+    table = "".join(
+        f"{row},{label},{pictures.class_names[label]}\n"
+        for row, label in zip(rows, pictures.labels[rows], strict=False)
+    )
     write_whole(folder / "birds.csv", "index,label,class\n" + table)
     return pixels_sha256(x)
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strict
 from hypothesis import settings
 
-import strict
 from xlogreg.backend import choose_device
 from xlogreg.errors import DeviceError
 

@@ -96,7 +96,23 @@ class StrictArray:
 
 
 def _add_operators() -> None:
-    names = ("add", "sub", "mul", "truediv", "matmul", "lt", "le", "gt", "ge", "eq", "ne", "and", "or", "rshift", "lshift")
+    names = (
+        "add",
+        "sub",
+        "mul",
+        "truediv",
+        "matmul",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "and",
+        "or",
+        "rshift",
+        "lshift",
+    )
     for name in names:
         for method in (f"__{name}__", f"__r{name}__", f"__i{name}__"):
             if not hasattr(np.ndarray, method):

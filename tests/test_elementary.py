@@ -14,7 +14,9 @@ def ulps(values: np.ndarray, arguments: np.ndarray, true: Callable) -> float:
     """The largest distance to the true function, in units in the last place."""
     with mpmath.workprec(160):
         return max(
-            float(abs(mpmath.mpf(float(value)) - true(mpmath.mpf(float(argument)))) / mpmath.mpf(float(np.spacing(value))))
+            float(
+                abs(mpmath.mpf(float(value)) - true(mpmath.mpf(float(argument)))) / mpmath.mpf(float(np.spacing(value)))
+            )
             for value, argument in zip(values, arguments, strict=True)
         )
 

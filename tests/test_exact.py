@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlogreg import exact
 from xlogreg.backend import to_host
 from xlogreg.errors import InputError
-from xlogreg import exact
 from xlogreg.exact import (
     BLOCK_TERMS,
     LOSS_BITS,
@@ -79,7 +79,9 @@ def test_products_with_pixels_are_exact(seed: int, n: int, columns: int) -> None
     for piece in split(v, 0, n, PIXEL_BITS):
         product = piece @ pixels.astype(np.float64)
         for column in range(columns):
-            true = sum((Fraction(float(a)) * int(p) for a, p in zip(piece, pixels[:, column], strict=True)), Fraction(0))
+            true = sum(
+                (Fraction(float(a)) * int(p) for a, p in zip(piece, pixels[:, column], strict=True)), Fraction(0)
+            )
             assert Fraction(float(product[column])) == true
 
 
@@ -110,7 +112,12 @@ def blockwise(v: np.ndarray, exponent: int, pixels: np.ndarray, chunk: int) -> n
     blocks = []
     for first in range(0, n, exact.BLOCK_TERMS):
         last = min(n, first + exact.BLOCK_TERMS)
-        blocks.append(sum(pieces[:, i : min(i + chunk, last)] @ pixels[i : min(i + chunk, last)] for i in range(first, last, chunk)))
+        blocks.append(
+            sum(
+                pieces[:, i : min(i + chunk, last)] @ pixels[i : min(i + chunk, last)]
+                for i in range(first, last, chunk)
+            )
+        )
     return add_products(blocks, exponent)[0]
 
 
@@ -171,7 +178,7 @@ def test_a_single_term_at_its_bound() -> None:
 
 
 def test_exponents() -> None:
-    v = np.array([[0.0, 0.0], [0.5, -0.9], [1.0, 0.3], [-2.0**-1000, 0.0], [3e5, 1.0]])
+    v = np.array([[0.0, 0.0], [0.5, -0.9], [1.0, 0.3], [-(2.0**-1000), 0.0], [3e5, 1.0]])
     assert exponent_of(v).ravel().tolist() == [0, 0, 1, -900, 19]
 
 

@@ -28,9 +28,7 @@ def engines(m: int, d: int, models: int = 1, seed: int = 0, scale: float = 0.0, 
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     w, b = rng.normal(0, 1, (models, d)) * scale, rng.normal(0, 1, models) * scale
     rates = np.array([rate / 10**i for i in range(models)])
-    return tuple(
-        kind(rows, sign, w.copy(), b.copy(), rates) for kind in (Reference, cpu.FusedCPU)
-    )
+    return tuple(kind(rows, sign, w.copy(), b.copy(), rates) for kind in (Reference, cpu.FusedCPU))
 
 
 def assert_equal(reference: Reference, fused: "cpu.FusedCPU", iterations: int = 4) -> None:
@@ -166,8 +164,12 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
 
 
 NARROW = """
+import sys
 import numpy as np
-from xlogreg.kernels import cpu, vector
+from xlogreg.kernels import vector
+if sys.argv[1] == "portable":
+    vector.MULTIPLY = ""
+from xlogreg.kernels import cpu
 from xlogreg.reference import Reference
 rng = np.random.RandomState(0)
 for m, d, models in ((70, 333, 1), (41, 5000, 3), (3, 17, 2)):
@@ -182,18 +184,20 @@ print(vector.WIDTH, vector.MULTIPLY)
 
 @pytest.mark.parametrize(
     ("processor", "features", "width"),
-    [("haswell", "+avx2", "32"), ("x86-64", "+sse2", "16"), ("generic", "", "16")],
+    [("haswell", "+avx2", "32"), ("x86-64", "+sse2", "16"), ("portable", "+sse2", "16")],
 )
 def test_narrower_processors(tmp_path: Path, processor: str, features: str, width: str) -> None:
-    """What the kernel compiles to for AVX2 and SSE2 machines, run here, has the same bits."""
+    """What the kernel compiles to for AVX2 and SSE2 machines, and without any x86 instruction, has the same bits."""
     environment = {
-        **os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_CPU_NAME": processor,
+        **os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_CPU_NAME": "x86-64" if processor == "portable" else processor,
         "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_OPT": "1",
     }  # fmt: skip
     import llvmlite.binding as llvm
 
-    if not llvm.get_default_triple().startswith("x86_64") and processor != "generic":
+    if not llvm.get_default_triple().startswith("x86_64") and processor != "portable":
         pytest.skip("this machine's processor is no x86-64")
-    done = subprocess.run([sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", NARROW, processor], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[0] == width

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import strict
 from hypothesis import given
 from hypothesis import strategies as st
 
-import strict
 from xlogreg import logistic
 from xlogreg.backend import to_host
 from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
@@ -253,7 +253,10 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "w NaN": (lambda: logistic.propagate(np.full((48, 1), np.nan), 0, X, Y), "NaN"),
     "b NaN": (lambda: logistic.propagate(W, math.nan, X, Y), "b must be a finite"),
     "b text": (lambda: logistic.propagate(W, "zero", X, Y), "b must be a finite"),  # type: ignore[arg-type]
-    "x NaN": (lambda: logistic.propagate(W, 0, np.where(X == X[3, 4], np.nan, X / 255), Y), "NaN or infinite at feature"),
+    "x NaN": (
+        lambda: logistic.propagate(W, 0, np.where(X[3, 4] == X, np.nan, X / 255), Y),
+        "NaN or infinite at feature",
+    ),
     "x infinite": (lambda: logistic.forward(W, 0, np.full((48, 2), np.inf)), "infinite at feature 0 of sample 0"),
     "x integers": (lambda: logistic.propagate(W, 0, X.astype(np.int64), Y), "int64; give uint8"),
     "x one dimension": (lambda: logistic.propagate(W, 0, X[0], Y), "shape"),
@@ -270,7 +273,10 @@ BAD_CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "implementation": (lambda: logistic.optimize(W, 0, X, Y, 1, 0.1, implementation="magic"), "implementation"),
     "dim": (lambda: logistic.initialize_with_zeros(0), "number of features"),
     "test features": (lambda: logistic.model(X, Y, X[:47], Y, 1, 0.1), "x_test has 47"),
-    "rows of labels": (lambda: logistic.descend_many(X, np.concatenate([Y, Y]), [0.1] * 3, 1), "2 rows of labels for 3"),
+    "rows of labels": (
+        lambda: logistic.descend_many(X, np.concatenate([Y, Y]), [0.1] * 3, 1),
+        "2 rows of labels for 3",
+    ),
 }
 
 

@@ -25,8 +25,8 @@ __version__ = "0.1.0"
 # Where each public name lives; modules load when a name is first asked for, so that `import xlogreg` stays light.
 _HOMES = {
     "logistic": (
-        "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize", "predict",
-        "propagate", "sigmoid",
+        "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize",
+        "predict", "propagate", "sigmoid",
     ),
     "errors": ("DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "XlogregError"),
     "backend": ("Device", "choose_device"),
@@ -40,7 +40,7 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
     from .backend import Device as Device

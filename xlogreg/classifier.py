@@ -72,7 +72,9 @@ class Classifier:
         from .logistic import forward
 
         if x.ndim != 4 or x.shape[1:] != self.size or x.dtype != np.uint8:
-            raise InputError(f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {x.dtype} {x.shape}.")
+            raise InputError(
+                f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {x.dtype} {x.shape}."
+            )
         return forward(self.w, self.b, x.reshape(len(x), -1).T)[0] if len(x) else np.zeros(0)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -137,7 +139,9 @@ class Classifier:
         try:
             return cls(**_parse(content))
         except _NotAModel as error:
-            raise InputError(f"{path} is not a model that this xlogreg can use: {error}; train one, or name another.") from error
+            raise InputError(
+                f"{path} is not a model that this xlogreg can use: {error}; train one, or name another."
+            ) from error
 
 
 class _NotAModel(Exception):
@@ -177,7 +181,9 @@ def _parse(content: bytes) -> dict[str, Any]:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise _NotAModel(f"it is damaged ({type(error).__name__})") from error
     w, b = tensors["w"], tensors["b"]
-    if not (isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names) and names[0] != names[1]):
+    if not (
+        isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names) and names[0] != names[1]
+    ):
         raise _NotAModel("it does not name two classes")
     if not (isinstance(size, list) and len(size) == 3 and all(type(n) is int and 0 < n < 2**20 for n in size)):
         raise _NotAModel("it gives no size of its pictures")

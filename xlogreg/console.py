@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import tutorial
+from . import kernels, tutorial
 from .descent import Observer
 from .doctor import Examination
 from .evaluation import Evaluation
@@ -34,13 +34,16 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
             TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=err, transient=True) as bar:
-            task = bar.add_task(what, total=iterations, cost="...")
+            # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
+            task = bar.add_task("compiling", total=iterations, cost="...")
 
             def advance(done: int, costs: np.ndarray) -> None:
-                bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}")
+                bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}", description=what)
 
             yield advance
     else:
+        if not kernels.is_compiled():
+            err.print("compiling the kernel, this once")
         next_line = time.monotonic() + _PLAIN_SECONDS
 
         def tell(done: int, costs: np.ndarray) -> None:
@@ -57,7 +60,9 @@ def download_progress() -> Iterator[Callable[[int, int, str], None]]:
     """A download bar on a terminal, a plain line every few seconds elsewhere; yields (done, total, note) -> None."""
     last_note = ""
     if err.is_terminal:
-        with Progress(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err) as bar:
+        with Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=err
+        ) as bar:
             task = bar.add_task("fetching", total=None)
 
             def advance(done: int, total: int, note: str) -> None:
@@ -100,7 +105,8 @@ def timing(training: Training) -> str:
     """Seconds, milliseconds an iteration, and what did the work."""
     each = training.seconds / len(training.history) * 1e3
     together = f", {training.models} models together" if training.models > 1 else ""
-    return f"{training.seconds:.2f} s, {each:.3f} ms an iteration ({training.implementation} on {training.device}{together})"
+    by = f"{training.implementation} on {training.device}{together}"
+    return f"{training.seconds:.2f} s, {each:.3f} ms an iteration ({by})"
 
 
 def show_sweep(trainings: list[Training]) -> None:
@@ -124,12 +130,16 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
     ):
         table.add_row(str(100 * i), repr(published), repr(obtained), f"{difference:+.1e}" if difference else "0")
     out.print(table)
-    table = _table("learning rate", "train published", "train obtained", "test published", "test obtained")
+    out.print()
+    table = _table("learning rate", "accuracy, %", "published", "obtained", "difference")
     for training in trainings:
         rate = training.classifier.learning_rate
-        train, test = tutorial.ACCURACIES[rate]
-        table.add_row(f"{rate:g}", repr(train), repr(training.train_accuracy), repr(test), repr(training.test_accuracy))
+        obtained_here = (training.train_accuracy, training.test_accuracy)
+        for part, published, obtained in zip(("train", "test"), tutorial.ACCURACIES[rate], obtained_here, strict=True):
+            off = f"{obtained - published:+.1e}" if obtained != published else "0"
+            table.add_row(f"{rate:g}" if part == "train" else "", part, repr(published), repr(obtained), off)
     out.print(table)
+    out.print()
     index = tutorial.TEST_PICTURE
     names = main.task.class_names
     true, predicted = names[int(main.task.y_test[index])], names[int(main.prediction_test[index])]
@@ -138,10 +148,11 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
          comparison.largest_difference <= tutorial.COST_TOLERANCE),
         ("all eight accuracies have the published digits", comparison.accuracies_equal),
         (f"test picture {index} is a {true} and predicted {predicted}", comparison.test_picture_right),
-        (f"digest {main.history_sha256} is the golden one: the same bits as everywhere", comparison.digest_equal),
+        ("every cost of the 2000 has the golden bits, by their digest", comparison.digest_equal),
     )  # fmt: skip
     for text, fine in checks:
         out.print("[green]yes[/]" if fine else "[bold red]NO [/]", _plain(text))
+    out.print(f"    {main.history_sha256}")
     out.print(timing(main), markup=False)
 
 
@@ -191,7 +202,9 @@ def show_files(folder: Path, names: dict[str, str]) -> None:
 
 
 def _table(*columns: str, show_header: bool = True) -> Table:
-    table = Table(*columns, box=None, show_header=show_header, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table = Table(
+        *columns, box=None, show_header=show_header, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold"
+    )
     if not show_header:
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")

@@ -97,14 +97,12 @@ def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, ch
     except Exception as error:  # a broken driver or library raises anything; the report must still come out whole
         return Proof(str(device), name, "", False, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
     digest = history_sha256(result.history[:, 0])
-    return Proof(
-        str(device), name, digest, digest == tutorial.GOLDEN_SHA256_100, result.seconds / ITERATIONS * 1e3
-    )
+    return Proof(str(device), name, digest, digest == tutorial.GOLDEN_SHA256_100, result.seconds / ITERATIONS * 1e3)
 
 
 def _blas() -> str:
     try:
-        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[call-overload,index]
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
         return f"{blas['name']} {blas['version']}"
     except (TypeError, KeyError):  # NumPy before 1.26 only prints it
         return "unknown"

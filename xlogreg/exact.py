@@ -123,7 +123,8 @@ def add_products(blocks: list[Array], exponent: Array | int) -> Array:
         return blocks[0][:models] + blocks[0][models:]
     # With L = 26 bits, in units of the grids: first pieces 2^(e - 26), second pieces 2^(e - 52).
     to_units = 1.0 / power_of_two(xp, exponent)
-    first = second = 0
+    first: Any = 0
+    second: Any = 0
     for block in blocks:
         first = first + (block[:models] * to_units * 2.0**26).astype(xp.int64)
         second = second + (block[models:] * to_units * 2.0**52).astype(xp.int64)

@@ -36,9 +36,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     except FileError:
         raise
     except OSError as error:
-        raise FileError(
-            f"Cannot write {path}: {reason(error)}; free some space or choose another folder."
-        ) from error
+        raise FileError(f"Cannot write {path}: {reason(error)}; free some space or choose another folder.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

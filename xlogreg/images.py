@@ -76,8 +76,8 @@ def read_picture(
 
 def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
     return InputError(
-        f"{path} is {width:,} x {height:,} = {width * height:,} pixels; pictures may have up to {max_pixels:,}, make it "
-        "smaller first."
+        f"{path} is {width:,} x {height:,} = {width * height:,} pixels; pictures may have up to {max_pixels:,}; "
+        "make it smaller first."
     )
 
 

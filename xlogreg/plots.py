@@ -67,7 +67,9 @@ def plot_test_picture(path: Path, training: "Training", index: int) -> None:
     figure = _figure(3.4, 3.9)
     axes = figure.add_subplot()
     verdict = "right" if true == predicted else "wrong"
-    _picture(axes, task.x_test[index], f"Test picture {index}: true {names[true]},\npredicted {names[predicted]} ({verdict})")
+    _picture(
+        axes, task.x_test[index], f"Test picture {index}: true {names[true]},\npredicted {names[predicted]} ({verdict})"
+    )
     _save(figure, path)
 
 
@@ -77,7 +79,7 @@ def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, capt
     for i, (picture, name) in enumerate(((original, "own picture"), (resized, "resized"))):
         axes = figure.add_subplot(1, 2, i + 1)
         _picture(axes, picture, f"{name}: {picture.shape[0]} x {picture.shape[1]}")
-    figure.suptitle(caption, color=_INK)
+    figure.suptitle(caption, color=_INK, parse_math=False)
     _save(figure, path)
 
 

@@ -137,9 +137,7 @@ class Reference:
 
     name = "reference"
 
-    def __init__(
-        self, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None
-    ) -> None:
+    def __init__(self, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None) -> None:
         self.rows, self.sign, self.rates, self.chunk = rows, sign, rates, chunk
         self.w, self.b = w, b
         self.gradient: Gradient | None = None

@@ -105,9 +105,18 @@ def train(
             )
             trainings.append(
                 Training(
-                    classifier, task, history, on_train[0], on_test[0], accuracy(on_train, y), accuracy(on_test, y_test),
-                    result.seconds, len(learning_rates), str(device), result.implementation,
-                )  # fmt: skip
+                    classifier,
+                    task,
+                    history,
+                    on_train[0],
+                    on_test[0],
+                    accuracy(on_train, y),
+                    accuracy(on_test, y_test),
+                    result.seconds,
+                    len(learning_rates),
+                    str(device),
+                    result.implementation,
+                )
             )
     return trainings
 
@@ -159,7 +168,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def new_run_folder(name: str, parent: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None) -> Path:
+def new_run_folder(
+    name: str, parent: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None
+) -> Path:
     """Create the folder of a run: `out` if given, which must be new or empty, else the first free `parent/name-N`.
 
     Raises
@@ -175,7 +186,9 @@ def new_run_folder(name: str, parent: str | os.PathLike[str] = "runs", out: str 
         return folder
     parent = make_folder(parent)
     _check_writable(parent)
-    taken = [int(found[1]) for path in parent.iterdir() if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))]
+    taken = [
+        int(found[1]) for path in parent.iterdir() if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
+    ]
     number = max(taken, default=0) + 1
     while True:
         folder = parent / f"{name}-{number}"
@@ -184,7 +197,9 @@ def new_run_folder(name: str, parent: str | os.PathLike[str] = "runs", out: str 
         except FileExistsError:  # another process was faster
             number += 1
         except OSError as error:
-            raise FileError(f"Cannot create the folder {folder}: {reason(error)}; choose another with --out.") from error
+            raise FileError(
+                f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
+            ) from error
         else:
             return folder
 
@@ -196,7 +211,9 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise FileError(f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out.") from error
+        raise FileError(
+            f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out."
+        ) from error
 
 
 def write_run(folder: Path, training: Training, plots: Callable[[Path, Training], None] | None = None) -> None:

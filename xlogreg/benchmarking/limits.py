@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -40,7 +41,7 @@ def _copy(source: Any, target: Any) -> None:
 
 
 @njit(parallel=True, cache=True)
-def _read(source: Any) -> int:
+def _read(source: Any) -> Any:
     total = np.uint64(0)
     for i in prange(len(source)):
         total += source[i]
@@ -63,9 +64,8 @@ def measure(rounds: int = 7) -> Limits:
     threads = numba.get_num_threads()
     source = np.ones(_BYTES // 8, dtype=np.uint64)
     target = np.zeros_like(source)
-    copy = 2 * _BYTES / _median(lambda: _copy(source, target), rounds)
-    read = _BYTES / _median(lambda: _read(source), rounds)
-    del source, target
+    copy = 2 * _BYTES / _median(partial(_copy, source, target), rounds)
+    read = _BYTES / _median(partial(_read, source), rounds)
     pixels = np.ones((_SAMPLES, _FEATURES), dtype=np.uint8)
     digits = np.ones((DIGITS, _FEATURES), dtype=np.int16)
     sums = np.zeros((threads, max(64, SAMPLES_OF_ONE * DIGITS)), dtype=np.int64)

@@ -40,12 +40,16 @@ def load_birds() -> Pictures:
     try:
         with Image.open(folder / "birds.png", formats=["PNG"]) as sheet:
             if sheet.size != (COLUMNS * width, n // COLUMNS * height) or sheet.mode != "RGB":
-                raise InputError(f"{folder / 'birds.png'} is not the built-in sheet of pictures; install xlogreg again.")
+                raise InputError(
+                    f"{folder / 'birds.png'} is not the built-in sheet of pictures; install xlogreg again."
+                )
             tiles = np.asarray(sheet).reshape(n // COLUMNS, height, COLUMNS, width, channels)
         with open(folder / "birds.csv", newline="", encoding="ascii") as file:
             table = [(int(row["index"]), int(row["label"])) for row in csv.DictReader(file)]
     except OSError as error:
-        raise FileError(f"The built-in pictures in {folder} cannot be read: {reason(error)}; install xlogreg again.") from error
+        raise FileError(
+            f"The built-in pictures in {folder} cannot be read: {reason(error)}; install xlogreg again."
+        ) from error
     x = np.ascontiguousarray(tiles.swapaxes(1, 2).reshape(SHAPE))
     if pixels_sha256(x) != SHA256 or len(table) != n:
         raise InputError(f"The built-in pictures in {folder} have changed; install xlogreg again.")

@@ -36,7 +36,9 @@ def load_source(source: str = BUILT_IN, data: Path | None = None) -> tuple[Pictu
     else:
         path = Path(source)
         if not path.exists():
-            raise FileError(f"There is no data {source!r}; use birds, cifar10, or the path of a CIFAR-10 archive or folder.")
+            raise FileError(
+                f"There is no data {source!r}; use birds, cifar10, or the path of a CIFAR-10 archive or folder."
+            )
     if path.is_file() and path.suffix not in (".gz", ".tgz"):
         return read_batch(path), None
     return read_cifar10(path, "train"), read_cifar10(path, "test")

@@ -49,7 +49,7 @@ class Task:
 
 
 def as_columns(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The tutorial's shapes: pictures (m, h, w, c) as columns (h w c, m) and labels as a row (1, m); views, no copies."""
+    """The tutorial's shapes: pictures (m, h, w, c) as columns (h w c, m), labels as a row (1, m); views, no copies."""
     return x.reshape(len(x), -1).T, y.reshape(1, -1)
 
 
@@ -95,9 +95,13 @@ def make_task(
         test = pictures
     else:
         if test_size is not None:
-            raise InputError("A test size was given, but this data has test pictures of its own; leave --test-size out.")
+            raise InputError(
+                "A test size was given, but this data has test pictures of its own; leave --test-size out."
+            )
         if test.x.shape[1:] != pictures.x.shape[1:] or test.class_names != pictures.class_names:
-            raise InputError(f"The pictures of {test.source} differ in size or classes from those of {pictures.source}.")
+            raise InputError(
+                f"The pictures of {test.source} differ in size or classes from those of {pictures.source}."
+            )
         train_rows, y_train = rows, y
         test_rows, y_test = _select(test, number, balance, seed)
     if len(np.unique(y_train)) < 2:

@@ -43,7 +43,9 @@ def engine_for(
     if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
         return Reference(rows, sign, w, b, rates, chunk)
     if unable:
-        raise InputError(f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits.")
+        raise InputError(
+            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
+        )
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
     from .cpu import FusedCPU
@@ -59,7 +61,9 @@ def available(kind: str) -> list[str]:
 def notes() -> list[str]:
     """Why an implementation is not available, one sentence each."""
     unable = why_no_fused()
-    return [f"The fused kernel cannot be used: {unable}; the reference gives the same bits more slowly."] if unable else []
+    return (
+        [f"The fused kernel cannot be used: {unable}; the reference gives the same bits more slowly."] if unable else []
+    )
 
 
 @functools.cache
@@ -72,6 +76,15 @@ def why_no_fused() -> str:
     except Exception as error:  # a Numba that does not fit NumPy or the processor raises all kinds of errors at import
         return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return ""
+
+
+def is_compiled() -> bool:
+    """Whether the fused kernel was compiled before and is kept, as far as can be seen (True where it cannot run)."""
+    if why_no_fused():
+        return True
+    from .cpu import compiled_before
+
+    return compiled_before()
 
 
 @functools.cache

@@ -16,6 +16,7 @@ Numba contracts nothing to fused multiply-adds unless asked to, and here it is n
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -52,10 +53,21 @@ _LINE = 64
 
 _LAST_EXP = len(EXP_COEFFICIENTS) - 1
 
-_OPTIONS = {"cache": True, "nogil": True, "error_model": "numpy"}
+
+def _can_cache() -> bool:
+    """Whether Numba finds a folder to keep compiled code in; without one it refuses functions that ask for it."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:
+        return False
+    return True
+
+
+_OPTIONS: dict[str, Any] = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
+
 
 @njit(**_OPTIONS)
-def _digits(scaled: float) -> tuple[int, int, int, int]:
+def _digits(scaled: float) -> tuple[Any, Any, Any, Any]:
     """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
     constant = 1.5 * 2.0**26
     first = (scaled + constant) - constant
@@ -142,7 +154,7 @@ def _forward(pixels: Array, weights: Array, sums: Array) -> None:
 
 @njit(**_OPTIONS)
 def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
-    """Add to low[i], high[i] the sums over a block's samples s of pixels[s, j] times the digits of residuals[i, :, s]."""
+    """Add to low[i], high[i] the sums over a block's samples s of pixels[s, j] times the digits residuals[i, :, s]."""
     samples, features = pixels.shape
     models = len(residuals)
     pairs = np.int64(samples // 2)
@@ -167,8 +179,16 @@ def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
 
 @njit(**_OPTIONS)
 def _residuals(
-    sums: Array, sign: Array, scale: float, bias: float, loss_constants: Array, residuals: Array, totals: Array,
-    v_: Array, p_: Array, loss_: Array,
+    sums: Array,
+    sign: Array,
+    scale: float,
+    bias: float,
+    loss_constants: Array,
+    residuals: Array,
+    totals: Array,
+    v_: Array,
+    p_: Array,
+    loss_: Array,
 ) -> None:
     """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
 
@@ -227,8 +247,20 @@ def _cut_weights(w: Array, exponents: Array, weights: Array, first: int, last: i
 
 @njit(**_OPTIONS)
 def _propagate(
-    rows: Array, sign: Array, b: Array, exponents: Array, weights: Array, loss_constants: Array, first: int, last: int,
-    low: Array, high: Array, totals: Array, sums: Array, residuals: Array, losses: Array,
+    rows: Array,
+    sign: Array,
+    b: Array,
+    exponents: Array,
+    weights: Array,
+    loss_constants: Array,
+    first: int,
+    last: int,
+    low: Array,
+    high: Array,
+    totals: Array,
+    sums: Array,
+    residuals: Array,
+    losses: Array,
 ) -> None:
     """Forward and backward propagation of a block: samples first .. last - 1, all models."""  # fmt: skip
     pixels = rows[first:last]
@@ -305,11 +337,27 @@ def _clear(low: Array, high: Array, totals: Array) -> None:
 
 @njit(parallel=True, **_OPTIONS)
 def _run(
-    rows: Array, sign: Array, w: Array, b: Array, rates: Array, costs: Array, dw: Array, db: Array,
-    block: int, loss_constants: Array, exponents: Array, largest: Array, weights: Array, low: Array, high: Array,
-    totals: Array, sums: Array, residuals: Array, losses: Array,
+    rows: Array,
+    sign: Array,
+    w: Array,
+    b: Array,
+    rates: Array,
+    costs: Array,
+    dw: Array,
+    db: Array,
+    block: int,
+    loss_constants: Array,
+    exponents: Array,
+    largest: Array,
+    weights: Array,
+    low: Array,
+    high: Array,
+    totals: Array,
+    sums: Array,
+    residuals: Array,
+    losses: Array,
 ) -> None:
-    """len(costs) iterations of all models, in place; `largest` holds max|w| of each model. For the rest see FusedCPU."""  # fmt: skip
+    """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
     m, d = rows.shape
     blocks = (m + block - 1) // block
     threads = len(low)
@@ -330,6 +378,14 @@ def _run(
                 thread * d // threads, (thread + 1) * d // threads,
             )  # fmt: skip
         _update_bias(b, rates, db, costs[iteration], m, totals)
+
+
+def compiled_before() -> bool:
+    """Whether compiled code of an earlier process lies in Numba's cache."""
+    try:
+        return any(Path(_run._cache.cache_path).glob("cpu._run-*.nbi"))
+    except AttributeError:  # no cache, or a Numba that keeps it elsewhere
+        return False
 
 
 def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

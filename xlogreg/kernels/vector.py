@@ -1,9 +1,9 @@
 """The two inner loops of the CPU kernel, as vector instructions that Numba's own types cannot express.
 
-Both multiply pixels (unsigned bytes) with digits (16-bit integers) and add pairs of products into 32-bit integers, which
-is one instruction on every x86-64 (`pmaddwd`; with VNNI it accumulates too) and a few on other processors. Written as
-LLVM vector code through Numba's `intrinsic`, for the widest registers of the processor at hand; integers are exact, so
-the width changes no bit.
+Both multiply pixels (unsigned bytes) with digits (16-bit integers) and add pairs of products into 32-bit integers,
+which is one instruction on every x86-64 (`pmaddwd`; with VNNI it accumulates too) and a few on other processors.
+Written as LLVM vector code through Numba's `intrinsic`, for the widest registers of the processor at hand; integers are
+exact, so the width changes no bit.
 
 The functions take addresses (`array.ctypes.data`); whoever calls them answers for bounds and strides.
 """
@@ -21,7 +21,7 @@ _i8, _i16, _i32, _i64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntTyp
 
 
 def _features() -> set[str]:
-    """The features that Numba compiles for: what the processor has, unless NUMBA_CPU_NAME or _FEATURES say otherwise."""
+    """The processor features that Numba compiles for: those there are, unless NUMBA_CPU_FEATURES names others."""
     if config.CPU_FEATURES is not None or config.CPU_NAME not in (None, "host"):
         flags = (config.CPU_FEATURES or "").split(",")
         return {flag[1:] for flag in flags if flag.startswith("+")}
@@ -96,9 +96,7 @@ def _prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
     builder.call(function, [builder.inttoptr(address, pointer), read, near, data])
 
 
-def _loop(
-    builder: ir.IRBuilder, count: ir.Value, step: int, totals: list[ir.Value], body: Any
-) -> list[ir.Value]:
+def _loop(builder: ir.IRBuilder, count: ir.Value, step: int, totals: list[ir.Value], body: Any) -> list[ir.Value]:
     """for i in range(0, count, step): totals = body(i, totals); returns the final totals. count may be 0."""
     before = builder.block
     head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
@@ -168,7 +166,9 @@ def _dot_samples(models: int) -> Any:
             pointer = builder.inttoptr(sums, _i64.as_pointer())
             for n, total in enumerate(totals):
                 place = builder.gep(pointer, [ir.Constant(_i64, n)])
-                builder.store(builder.add(builder.load(place), builder.call(reduce, [builder.sext(total, wide)])), place)
+                builder.store(
+                    builder.add(builder.load(place), builder.call(reduce, [builder.sext(total, wide)])), place
+                )
             return context.get_dummy_value()
 
         return signature, codegen
@@ -184,7 +184,14 @@ def _add_samples(models: int) -> Any:
 
     @intrinsic
     def add_samples(
-        typingctx: Any, pixels: Any, stride: Any, digits: Any, digit_stride: Any, pairs: Any, low: Any, high: Any,
+        typingctx: Any,
+        pixels: Any,
+        stride: Any,
+        digits: Any,
+        digit_stride: Any,
+        pairs: Any,
+        low: Any,
+        high: Any,
         sum_stride: Any,
     ) -> Any:
         """Add, for TILE features j and all models, the sums over 2 `pairs` samples s of pixels[s, j] * digits[k, s].
@@ -282,9 +289,7 @@ def _in_order(builder: ir.IRBuilder, groups: list[ir.Value]) -> ir.Value:
     """The sums of TILE features in order: group g holds features 16 n + 4 g + (0..3) of every lane n."""
     first = _shuffle(builder, groups[0], groups[1], list(range(2 * _LANES)))
     second = _shuffle(builder, groups[2], groups[3], list(range(2 * _LANES)))
-    indices = [
-        g * _LANES + 4 * lane + t for lane in range(_LANES // 4) for g in range(4) for t in range(4)
-    ]
+    indices = [g * _LANES + 4 * lane + t for lane in range(_LANES // 4) for g in range(4) for t in range(4)]
     return _shuffle(builder, first, second, indices)
 
 

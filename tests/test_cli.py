@@ -1,0 +1,301 @@
+"""The command line as people use it: what it prints, what it keeps, and one sentence with exit code 2 for bad input."""
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_images import bomb
+
+from xlogreg import cli, tutorial
+from xlogreg.classifier import Classifier
+from xlogreg.descent import history_sha256
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process, in a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as caught:
+            code = int(caught.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a short training, by the installed command in a process of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    done = subprocess.run(
+        [sys.executable, "-m", "xlogreg", "train", "--iterations", "250", "--device", "cpu"],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout
+    return folder / "runs" / "birds-1"
+
+
+def test_run_folder(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {
+        "results.json", "history.csv", "model.safetensors", "examples.png", "cost_history.png", "test_picture.png",
+    }  # fmt: skip
+    results = json.loads((trained / "results.json").read_text())
+    for key in ("data", "task", "device", "implementation", "learning_rate", "iterations", "cost_history",
+                "history_sha256", "train_accuracy", "test_accuracy", "seconds", "seconds_per_iteration"):  # fmt: skip
+        assert key in results
+    with open(trained / "history.csv", newline="") as file:
+        history = [float(row["cost"]) for row in csv.DictReader(file)]
+    # 17 digits keep every bit: the digest can be checked from the table.
+    assert history_sha256(history) == results["history_sha256"]
+    assert history_sha256(history[:100]) == tutorial.GOLDEN_SHA256_100
+    assert results["cost_history"] == history[::100]
+    model = Classifier.load(trained)
+    assert model.history_sha256 == results["history_sha256"]
+    for name in ("examples.png", "cost_history.png", "test_picture.png"):
+        with Image.open(trained / name) as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_reproduce(run: Callable[..., Result]) -> None:
+    result = run("reproduce", "--device", "cpu", "--json")
+    assert result.code == 0, result.err
+    report = json.loads(result.out)
+    assert report["reproduced"] is True
+    assert report["largest_cost_difference"] < 2e-15
+    assert report["history_sha256"]["0.005"] == tutorial.GOLDEN_SHA256
+    assert report["accuracies"] == {f"{rate:g}": list(both) for rate, both in tutorial.ACCURACIES.items()}
+    folder = Path(report["folder"])
+    assert folder == Path("runs/reproduce-1")
+    for name in ("examples", "cost_history", "learning_rates", "test_picture", "own_picture"):
+        assert (folder / f"{name}.png").stat().st_size > 5000
+    assert json.loads((folder / "comparison.json").read_text())["reproduced"] is True
+
+
+def test_reproduce_with_the_authors_eagle(run: Callable[..., Result], real_data: Path) -> None:
+    result = run("reproduce", "--picture", real_data / "eagle.jpeg")
+    assert result.code == 0, result.err
+    assert "eagle.jpeg: bird (probability of bird 0.60" in result.out
+    assert result.out.count("0.6931471805599465") == 1
+    assert all(repr(cost) in result.out for cost in tutorial.COST_HISTORY)
+    assert all(result.out.count(repr(value)) >= 2 for both in tutorial.ACCURACIES.values() for value in both)
+    assert tutorial.GOLDEN_SHA256 in result.out
+
+
+def test_reproduce_says_so_when_a_number_differs(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = (*tutorial.COST_HISTORY[:-1], 0.57)
+    monkeypatch.setattr(tutorial, "COST_HISTORY", changed)
+    result = run("reproduce")
+    assert result.code == 1
+    assert "NO  largest cost difference" in result.out
+
+
+def test_train_json_and_numbered_folders(run: Callable[..., Result]) -> None:
+    folders = []
+    for positive in ("bird", "cat"):
+        result = run("train", "--positive", positive, "--iterations", 3, "--json", "--implementation", "reference")
+        assert result.code == 0, result.err
+        report = json.loads(result.out)
+        assert report["task"]["positive"] == positive
+        folders.append(report["folder"])
+    assert folders == [str(Path("runs/birds-1")), str(Path("runs/birds-2"))]
+
+
+def test_train_on_a_batch_and_a_folder(run: Callable[..., Result], real_data: Path, tmp_path: Path) -> None:
+    result = run("train", real_data / "cifar-10-batches-py" / "data_batch_1", "--iterations", 100, "--json")
+    assert result.code == 0, result.err
+    assert json.loads(result.out)["history_sha256"] == tutorial.GOLDEN_SHA256_100
+    result = run("train", "cifar10", "--data", real_data / "cifar-10-batches-py")
+    assert result.code == 2
+    assert "data_batch_2" in result.err
+
+
+def test_sweep(run: Callable[..., Result]) -> None:
+    result = run("sweep", "--learning-rate", 0.005, "--learning-rate", 0.01, "--iterations", 100, "--out", "here")
+    assert result.code == 0, result.err
+    assert tutorial.GOLDEN_SHA256_100[:16] in result.out
+    assert {path.name for path in Path("here").iterdir()} == {
+        "learning_rates.png",
+        "sweep.json",
+        "rate-0.005",
+        "rate-0.01",
+    }
+    runs = json.loads(Path("here/sweep.json").read_text())["runs"]
+    assert [item["learning_rate"] for item in runs] == [0.005, 0.01]
+    assert runs[0]["history_sha256"] == tutorial.GOLDEN_SHA256_100
+    assert (Path("here/rate-0.01/model.safetensors")).is_file()
+
+
+def test_predict(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 60, 3), 200, dtype=np.uint8)).save(tmp_path / "a b.png")
+    result = run("predict", trained, "a b.png")
+    assert result.code == 0
+    assert result.out.startswith("a b.png: ")
+    result = run("predict", trained / "model.safetensors", "missing.png", "a b.png", "--json")
+    assert result.code == 1
+    first, second = (json.loads(line) for line in result.out.splitlines())
+    assert first == {"path": "missing.png", "error": "There is no file missing.png; check its name."}
+    assert second["label"] in ("bird", "not bird")
+    assert 0 < second["probability"] < 1
+    result = run("predict", trained, "missing.png", "a b.png")
+    assert (result.code, result.out.count("\n")) == (1, 1)
+    assert "Error: There is no file missing.png" in result.err
+
+
+def test_evaluate(run: Callable[..., Result], trained: Path) -> None:
+    result = run("evaluate", trained, "--json")
+    assert result.code == 0
+    report = json.loads(result.out)
+    results = json.loads((trained / "results.json").read_text())
+    for part in ("train", "test"):
+        assert report[part]["accuracy"] == pytest.approx(results[f"{part}_accuracy"], abs=1e-10)
+        assert sum(map(sum, report[part]["confusion"])) == report[part]["pictures"]
+    assert "predicted bird" in run("evaluate", trained).out
+
+
+def test_doctor(run: Callable[..., Result]) -> None:
+    result = run("doctor", "--json")
+    assert result.code == 0, result.out
+    report = json.loads(result.out)
+    assert report["healthy"] is True
+    assert {proof["digest"] for proof in report["proofs"]} == {tutorial.GOLDEN_SHA256_100}
+    assert {proof["implementation"] for proof in report["proofs"]} >= {"reference", "fused"}
+    assert "All bits are equal" in run("doctor").out
+
+
+def test_doctor_finds_a_difference(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tutorial, "GOLDEN_SHA256_100", "0" * 64)
+    result = run("doctor")
+    assert result.code == 1
+    assert "NOT all equal" in result.out
+
+
+def test_help_and_version(run: Callable[..., Result]) -> None:
+    assert run("--version").out.startswith("xlogreg 0.")
+    help_text = run("--help").out
+    for command in ("reproduce", "train", "predict", "evaluate", "sweep", "fetch", "doctor"):
+        assert command in help_text
+        assert run(command, "--help").code == 0
+
+
+class RunsCode:
+    def __reduce__(self) -> tuple:
+        return (os.system, ("touch ran",))
+
+
+def test_bad_input_gets_one_sentence_and_exit_code_2(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb(50_000, 50_000))
+    (tmp_path / "evil").write_bytes(pickle.dumps({"data": RunsCode(), "labels": [1]}, protocol=2))
+    (tmp_path / "cut").write_bytes(pickle.dumps({"data": b"123"}, protocol=2)[:-4])
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old").touch()
+    (tmp_path / "file").touch()
+    cases: list[tuple[tuple[object, ...], str]] = [
+        (("train", "--learning-rate", "0"), "learning rate"),
+        (("train", "--learning-rate", "-1"), "learning rate"),
+        (("train", "--learning-rate", "inf"), "learning rate"),
+        (("train", "--learning-rate", "nan"), "learning rate"),
+        (("train", "--iterations", "0"), "iterations"),
+        (("train", "--positive", "brid"), "Did you mean 'bird'"),
+        (("train", "--device", "gpu"), "gpu" if _has_gpu() else "No GPU can be used"),
+        (("train", "--device", "tpu"), "no device 'tpu'"),
+        (("train", "--test-size", "5000"), "leaves nothing"),
+        (("train", "--seed", "-1"), "seed"),
+        (("train", "nowhere"), "no data 'nowhere'"),
+        (("train", "evil"), "system"),
+        (("train", "cut"), "cut"),
+        (("train", "cifar10"), "xlogreg fetch cifar10"),
+        (("train", "--out", "full"), "already holds files"),
+        (("train", "--out", "file/inside"), "Cannot create the folder"),
+        (("train", "--learning-rate", "1e9", "--iterations", "50"), "diverged at iteration"),
+        (("sweep", "--learning-rate", "0.1", "--learning-rate", "0.1"), "given twice"),
+        (("predict", "nowhere", "a.png"), "no model nowhere"),
+        (("predict", "file", "a.png"), "is not a model"),
+        (("predict", "full", "a.png"), "holds no model"),
+        (("evaluate", trained, "--positive", "dragon"), "no class 'dragon'"),
+        (("reproduce", "--picture", "bomb.png"), "pixels"),
+        (("reproduce", "--picture", "missing.png"), "no file"),
+    ]
+    if _has_gpu():
+        cases = [case for case in cases if case[0][-1] != "gpu"]
+    for arguments, words in cases:
+        result = run(*arguments)
+        assert result.code == 2, (arguments, result)
+        assert words in result.err, (arguments, result.err)
+        assert result.err.startswith("Error: ")
+        assert result.err.count("\n") == 1, (arguments, result.err)
+        assert result.out == ""
+    assert not (tmp_path / "ran").exists()
+    # Nothing half-made is left behind.
+    assert not any((tmp_path / "runs").glob("*/*")) if (tmp_path / "runs").exists() else True
+
+
+def _has_gpu() -> bool:
+    from xlogreg.backend import choose_device
+
+    return choose_device("auto").kind == "gpu"
+
+
+def test_unknown_options_are_usage_errors(run: Callable[..., Result]) -> None:
+    assert run("train", "--speed", "9").code == 2
+    assert run("fly").code == 2
+
+
+def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    from xlogreg import training
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(training.Path, "write_bytes", refuse)
+    result = run("train", "--out", "locked")
+    assert result.code == 2
+    assert "Cannot write into the folder locked: Permission denied" in result.err
+
+
+def test_full_disk(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    from xlogreg import files
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    result = run("train", "--iterations", 2, "--out", "here")
+    assert result.code == 2
+    assert "No space left on device" in result.err
+    assert result.err.count("\n") == 1
+    assert list(Path("here").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_closed_and_full_standard_output(trained: Path) -> None:
+    command = f"{sys.executable} -m xlogreg predict {trained} {trained}/examples.png {trained}/examples.png"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(f"{command} | true", shell=True, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,208 @@
+"""Picture files of every kind, and everything that is none."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from xlogreg import images
+from xlogreg.errors import FileError, InputError, XlogregError
+from xlogreg.images import read_picture, resize, to_pixels
+
+
+def sample(height: int = 12, width: int = 20) -> np.ndarray:
+    """A picture with a gradient and a mark in one corner."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 12, y * 20, (x + y) * 7], axis=2).astype(np.uint8)
+    rgb[:3, :3] = (255, 0, 0)
+    return rgb
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.png", {}), ("a.bmp", {}), ("a.webp", {"lossless": True}), ("a.tif", {}), ("a.jpg", {"quality": 100}),
+        ("progressive.jpg", {"quality": 100, "progressive": True}),
+    ],
+)  # fmt: skip
+def test_formats(tmp_path: Path, name: str, options: dict) -> None:
+    Image.fromarray(sample()).save(tmp_path / name, **options)
+    obtained = read_picture(tmp_path / name)
+    assert (obtained.shape, obtained.dtype) == ((12, 20, 3), np.uint8)
+    if name.endswith("jpg"):
+        assert np.abs(obtained.astype(int) - sample()).mean() < 12
+    else:
+        assert np.array_equal(obtained, sample())
+
+
+def test_wrong_ending_does_not_matter(tmp_path: Path) -> None:
+    Image.fromarray(sample()).save(tmp_path / "photo.jpg", format="PNG")
+    assert np.array_equal(read_picture(tmp_path / "photo.jpg"), sample())
+
+
+def test_gif_shows_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert (read_picture(tmp_path / "a.gif") == (255, 0, 0)).all()
+
+
+def test_grey_and_16_bit_and_one_bit(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 255, 40).astype(np.uint8).reshape(4, 10)
+    Image.fromarray(ramp).save(tmp_path / "l.png")
+    Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "i16.png")
+    Image.fromarray((ramp / 255).astype(np.float32)).save(tmp_path / "f.tif")
+    for name in ("l.png", "i16.png", "f.tif"):
+        assert np.array_equal(read_picture(tmp_path / name), np.repeat(ramp[:, :, None], 3, axis=2)), name
+    Image.fromarray(ramp > 100).save(tmp_path / "one.png")
+    assert set(np.unique(read_picture(tmp_path / "one.png"))) == {0, 255}
+
+
+def test_palette_and_cmyk(tmp_path: Path) -> None:
+    palette = Image.fromarray(sample()).quantize(16)
+    palette.save(tmp_path / "p.png")
+    assert np.array_equal(read_picture(tmp_path / "p.png"), np.asarray(palette.convert("RGB")))
+    Image.new("CMYK", (5, 5), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
+    assert (np.abs(read_picture(tmp_path / "cmyk.jpg").astype(int) - (255, 0, 0)) < 8).all()
+
+
+def test_transparent_pixels_lie_over_white(tmp_path: Path) -> None:
+    rgba = np.zeros((4, 4, 4), dtype=np.uint8)
+    rgba[:2] = (0, 0, 255, 255)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    obtained = read_picture(tmp_path / "a.png")
+    assert (obtained[:2] == (0, 0, 255)).all()
+    assert (obtained[2:] == 255).all()
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    palette.save(tmp_path / "p.png", transparency=1)
+    assert (read_picture(tmp_path / "p.png") == 255).all()
+    Image.fromarray(np.array([[[9, 0], [9, 255]]], dtype=np.uint8)).save(tmp_path / "la.png")
+    assert read_picture(tmp_path / "la.png")[0].tolist() == [[255] * 3, [9] * 3]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    # How a camera held that way stores the upright picture.
+    stored = {
+        1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1), 7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](sample())  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "a.png"), sample())
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [50_000, 12_000, 2**31 - 1])
+def test_bombs_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
+    (tmp_path / "bomb.png").write_bytes(bomb(side, side))
+    limit = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(InputError, match=r"bomb\.png .*pixels"):
+            read_picture(tmp_path / "bomb.png")
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_large_pictures_within_the_bound_give_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_picture(tmp_path / "a.png").shape == (12, 20, 3)
+
+
+def test_bad_files_get_one_clear_sentence(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.jpg"
+    Image.fromarray(sample(60, 80)).save(whole)
+    (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:400])
+    (tmp_path / "text.jpg").write_text("this is no picture")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "drawing.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    for name, words in {
+        "missing.png": "no file", "cut.jpg": "damaged", "text.jpg": "no picture", "empty.png": "is empty",
+        "drawing.eps": "no picture", ".": "is a folder",
+    }.items():  # fmt: skip
+        with pytest.raises((InputError, FileError), match=words) as caught:
+            read_picture(tmp_path / name)
+        assert str(tmp_path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="bytes; pictures may have up to 10"):
+        read_picture(whole, max_bytes=10)
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(images, "open", refuse, raising=False)
+    with pytest.raises(FileError, match="cannot be read: Permission denied"):
+        read_picture(tmp_path / "a.png")
+
+
+@settings(max_examples=150)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]), st.data())
+def test_damaged_files_never_raise_anything_else(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    Image.fromarray(sample()).save(folder / "fuzz", format=kind)
+    content = bytearray((folder / "fuzz").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "fuzz").write_bytes(bytes(content[: data.draw(st.integers(1, len(content)))]))
+    try:
+        picture = read_picture(folder / "fuzz")
+    except XlogregError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert picture.dtype == np.uint8
+        assert picture.shape[2] == 3
+
+
+def test_resize() -> None:
+    assert resize(sample(), (12, 20)) is not None
+    assert np.array_equal(resize(sample(), (12, 20)), sample())
+    assert resize(sample(), (5, 7)).shape == (5, 7, 3)
+    flat = np.full((50, 40, 3), 77, dtype=np.uint8)
+    assert (resize(flat, (32, 32)) == 77).all()
+
+
+def test_grey_models_take_luma(tmp_path: Path) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+    obtained = to_pixels(tmp_path / "a.png", (12, 20, 1))
+    expected = sample() @ np.array([0.299, 0.587, 0.114])
+    assert obtained.shape == (12, 20, 1)
+    assert np.abs(obtained[:, :, 0] - expected).max() <= 1
+
+
+def test_names_with_spaces_and_unicode(tmp_path: Path) -> None:
+    path = tmp_path / "mein Vögelchen [1] 'x'.png"
+    Image.fromarray(sample()).save(path)
+    assert np.array_equal(read_picture(path), sample())
+
+
+def test_the_authors_eagle(real_data: Path) -> None:
+    eagle = read_picture(real_data / "eagle.jpeg")
+    assert eagle.shape == (270, 480, 3)
+    assert resize(eagle, (32, 32)).shape == (32, 32, 3)

@@ -1,0 +1,181 @@
+"""Contestants take turns, round after round, in processes of their own; answers are checked before times are taken."""
+
+import contextlib
+import datetime
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__, tutorial
+from ..backend import processor_name
+from ..errors import InputError
+from ..training import machine
+from .contestants import CONTESTANTS, OURS, Contestant
+from .problems import RATE, TUTORIAL, Problem, load
+
+# What a contestant may need, of the memory that is free: the machine must not start to swap.
+_MEMORY_SHARE = 0.85
+Progress = Callable[[str], None]
+
+
+class _Worker:
+    """A contestant's process and the line to it."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self.contestant = contestant
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "xlogreg.benchmarking.worker", contestant.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        return json.loads(line) if line else {"error": "its process ended"}
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def compete(
+    problems: Sequence[Problem], names: Sequence[str] | None, rounds: int, progress: Progress
+) -> dict[str, Any]:
+    """Run all installed contestants (or those of `names`) on the problems; returns what the report shows, as JSON."""
+    contestants = [c for c in CONTESTANTS if c.installed and (names is None or c.name in names)]
+    if not any(contestant.name == OURS for contestant in contestants):
+        raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
+    from .limits import measure
+
+    progress("measuring the machine's limits")
+    limits = measure()
+    results = []
+    for problem in problems:
+        with _saved(problem) as paths:
+            results.append(_compete(problem, paths, contestants, rounds, progress))
+        seconds = limits.bounds(problem.pictures, 3072)
+        results[-1]["bound_ms"] = {"one read of the pixels": seconds[0] * 1e3, "multiply-adds": seconds[1] * 1e3}
+    packages = ("numpy", "numba", "jax", "torch", "scikit-learn")
+    return {
+        "xlogreg": __version__,
+        "date": datetime.date.today().isoformat(),
+        "machine": {"processor": processor_name(), **machine()},
+        "packages": {name: version for name in packages if (version := _version(name))},
+        "not_installed": sorted({c.needs for c in CONTESTANTS if not c.installed}),
+        "learning_rate": RATE,
+        "rounds": rounds,
+        "limits": {
+            "copy_gb_s": limits.copy, "read_gb_s": limits.read, "multiply_adds_g_s": limits.multiply_adds,
+            "threads": limits.threads, "vector_bytes": limits.width,
+        },
+        "problems": results,
+    }  # fmt: skip
+
+
+def _compete(
+    problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress
+) -> dict[str, Any]:
+    workers: list[_Worker] = []
+    skipped: dict[str, str] = {}
+    exact_cost, exact_digest = np.nan, ""
+    entries: dict[str, dict[str, Any]] = {}
+    pixels = problem.pictures * 3072
+    free, held = _free_memory(), 0.0
+    try:
+        for contestant in contestants:
+            # While it converts, a contestant holds its floats twice.
+            if held + pixels * (1 + 2 * contestant.bytes_per_pixel) > _MEMORY_SHARE * free:
+                skipped[contestant.name] = "its floats would not fit into the memory beside the others"
+                continue
+            progress(f"{problem.pictures:,} pictures: {contestant.name}: answer")
+            worker = _Worker(contestant)
+            # The first run compiles and warms up; its answer is checked and its time is not taken.
+            answer = worker.ask({"setup": {**paths, "rate": RATE}})
+            if "error" not in answer:
+                answer = worker.ask({"run": problem.iterations})
+            if contestant.name == OURS and "error" not in answer:
+                exact_cost, exact_digest = answer["cost"], answer["digest"]
+            wrong = answer.get("error") or _wrong(contestant, answer, exact_cost, exact_digest, problem)
+            if wrong:
+                skipped[contestant.name] = wrong
+                worker.close()
+                continue
+            workers.append(worker)
+            held += pixels * (1 + contestant.bytes_per_pixel)
+            entries[contestant.name] = {"deviation": answer["cost"] - exact_cost, "seconds": []}
+            if answer["digest"]:
+                entries[contestant.name]["digest"] = answer["digest"]
+        for number in range(rounds):
+            progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
+            # Another one goes first each time.
+            for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
+                answer = worker.ask({"run": problem.iterations})
+                entries[worker.contestant.name]["seconds"].append(answer["seconds"])
+    finally:
+        for worker in workers:
+            worker.close()
+    ours = np.array(entries[OURS]["seconds"])
+    for entry in entries.values():
+        seconds = np.array(entry["seconds"])
+        entry["ms_per_iteration"] = float(np.median(seconds)) / problem.iterations * 1e3
+        # Neighbours in time share what the machine was doing: the median of the rounds' ratios.
+        entry["ratio"] = float(np.median(seconds / ours))
+    return {
+        "pictures": problem.pictures, "iterations": problem.iterations, "origin": problem.origin,
+        "exact_cost": exact_cost, "history_sha256": exact_digest, "contestants": entries, "skipped": skipped,
+    }  # fmt: skip
+
+
+def _wrong(contestant: Contestant, answer: dict[str, Any], cost: float, digest: str, problem: Problem) -> str:
+    """What is wrong with an answer; empty if it is right."""
+    if contestant.exact:
+        golden = tutorial.GOLDEN_SHA256 if (problem.pictures, problem.iterations) == _GOLDEN else digest
+        return "" if answer["digest"] == golden else f"WRONG ANSWER: digest {answer['digest']}"
+    deviation = answer["cost"] - cost
+    return "" if abs(deviation) <= contestant.tolerance else f"WRONG ANSWER: its cost deviates by {deviation:.1e}"
+
+
+_GOLDEN = (TUTORIAL.pictures, tutorial.ITERATIONS)
+
+
+@contextlib.contextmanager
+def _saved(problem: Problem) -> Iterator[dict[str, str]]:
+    x, y = load(problem)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {name: str(Path(folder) / f"{name}.npy") for name in ("x", "y")}
+        np.save(paths["x"], x)
+        np.save(paths["y"], y)
+        del x, y
+        yield paths
+
+
+def _free_memory() -> float:
+    """Bytes that can be had without swapping; where the system does not tell, no limit."""
+    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return float(line.split()[1]) * 1024
+    return float("inf")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
