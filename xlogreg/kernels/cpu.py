@@ -48,6 +48,8 @@ _BLOCK_BYTES = 196_608
 _MAX_BLOCK = 512
 # Bytes of the weights' digits that stay in the first-level cache beside the pixels.
 _DIGIT_BYTES = 24_576
+# Up to so many bytes of pixels are copied if they do not start with a cache line.
+_ALIGN_BYTES = 2**25
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
 
@@ -217,19 +219,31 @@ def _residuals(
         residuals[3, s] = d3
         low_sum += d0 + (d1 << 13)
         high_sum += d2 + (d3 << 13)
-    totals[0] += low_sum
-    totals[1] += high_sum
-    totals[5] += bad
     for s in range(samples):
+        # v is no longer needed, nor is p: their places take the pieces.
         loss = loss_[s]
         first = (loss + c1) - c1
         rest = loss - first
         second = (rest + c2) - c2
         rest = rest - second
-        third = ((rest + c3) - c3) * has_third
-        totals[2] += first
-        totals[3] += second
-        totals[4] += third
+        v_[s] = first
+        p_[s] = second
+        loss_[s] = ((rest + c3) - c3) * has_third
+    totals[0] += low_sum
+    totals[1] += high_sum
+    totals[2] += _sum(v_[:samples])
+    totals[3] += _sum(p_[:samples])
+    totals[4] += _sum(loss_[:samples])
+    totals[5] += bad
+
+
+@njit(fastmath={"reassoc"}, **_OPTIONS)
+def _sum(pieces: Array) -> float:
+    """The sum of pieces, which is exact in any order; nothing else may be compiled with this option."""
+    total = 0.0
+    for s in range(len(pieces)):
+        total += pieces[s]
+    return total
 
 
 @njit(**_OPTIONS)
@@ -396,13 +410,22 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return memory[offset : offset + size].view(dtype).reshape(shape)
 
 
+def _aligned_copy(rows: np.ndarray) -> np.ndarray:
+    """The pixels from the start of a cache line on, copied there if they are few; many are limited by memory anyway."""
+    if rows.ctypes.data % _LINE == 0 or rows.nbytes > _ALIGN_BYTES:
+        return rows
+    copy = _aligned(rows.shape, np.uint8)
+    copy[:] = rows
+    return copy
+
+
 class FusedCPU:
     """Gradient descent by the fused kernel on NumPy arrays of pixels; arguments as those of `reference.Reference`."""
 
     name = "fused"
 
     def __init__(self, rows: Array, sign: Array, w: Array, b: Array, rates: Array) -> None:
-        self.rows, self.sign, self.rates = rows, sign, rates
+        self.rows, self.sign, self.rates = _aligned_copy(rows), sign, rates
         self.w, self.b = w, b
         self.gradient: Gradient | None = None
         m, d = rows.shape
