@@ -1,0 +1,158 @@
+"""Throughput of `propagate` and `optimize` with pytest-benchmark; every answer is checked before its time is taken.
+
+    python -m pytest benchmarks --benchmark-json=throughput.json
+
+Each result's `extra_info` holds samples and iterations a second, GB of pixels a second, digest and machine.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xlogreg import tutorial
+from xlogreg.backend import choose_device, processor_name, to_host
+from xlogreg.benchmarking.contestants import FLOAT32, FLOAT64, numpy_float32, tutorial_float64
+from xlogreg.benchmarking.problems import RATE, TUTORIAL, Problem, load
+from xlogreg.descent import history_sha256
+from xlogreg.errors import DeviceError
+from xlogreg.logistic import descend_many, propagate
+
+numba = pytest.importorskip("numba")
+
+# (pictures, features, iterations); sizes that fill no block and no vector among them.
+SHAPES = [
+    (1900, 3072, 200),
+    (10_000, 3072, 40),
+    (50_000, 3072, 10),
+    (1237, 1001, 200),
+    (200_003, 7, 20),
+    (5, 3072, 500),
+]
+IDS = [f"{m}x{d}" for m, d, _ in SHAPES]
+
+
+@cache
+def problem(pictures: int, features: int) -> tuple[np.ndarray, np.ndarray]:
+    """x (d, m) uint8 and y (1, m); the tutorial's own pictures where the size is its own."""
+    if features == 3072 and pictures in (1900, 10_000, 50_000):
+        x, y = load(TUTORIAL if pictures == 1900 else Problem(pictures, 1, ""))
+    else:
+        rng = np.random.RandomState(pictures)
+        y = rng.randint(0, 2, pictures)
+        x = rng.randint(0, 200, (pictures, features), dtype=np.uint8) + (y[:, None] * 40).astype(np.uint8)
+    return x.T, y.reshape(1, -1)
+
+
+@cache
+def expected(pictures: int, features: int, iterations: int) -> tuple[float, str]:
+    """Last cost and digest by the reference; the tutorial's must be the golden ones."""
+    x, y = problem(pictures, features)
+    history = descend_many(x, y, [RATE], iterations, implementation="reference").history[:, 0]
+    if (pictures, features) == (1900, 3072):
+        assert history_sha256(history[:100]) == tutorial.GOLDEN_SHA256_100
+    return float(history[-1]), history_sha256(history)
+
+
+def note(benchmark: Any, shape: tuple[int, int, int], iterations: int, digest: str, device: str) -> None:
+    pictures, features, _ = shape
+    seconds = benchmark.stats.stats.median / iterations
+    benchmark.extra_info.update(
+        samples_per_second=pictures / seconds,
+        iterations_per_second=1 / seconds,
+        pixel_gb_per_second=pictures * features / seconds / 1e9,
+        digest=digest,
+        machine=device,
+    )
+
+
+def gpu() -> Any:
+    try:
+        return choose_device("gpu")
+    except DeviceError as error:
+        pytest.skip(str(error))
+
+
+def xlogreg_costs(implementation: str, threads: int | None) -> Callable[..., Callable[[int], np.ndarray]]:
+    def setup(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
+        if threads:
+            numba.set_num_threads(threads)
+
+        def run(iterations: int) -> np.ndarray:
+            return descend_many(x, y, [RATE], iterations, implementation=implementation).history[:, 0]
+
+        return run
+
+    return setup
+
+
+def cupy_costs(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
+    device = gpu()
+    on_x, on_y = device.to_device(x), device.to_device(y)
+
+    def run(iterations: int) -> np.ndarray:
+        history = descend_many(on_x, on_y, [RATE], iterations).history[:, 0]
+        device.synchronise()
+        return history
+
+    return run
+
+
+EXACT = {
+    "fused, all threads": xlogreg_costs("fused", None),
+    "fused, 1 thread": xlogreg_costs("fused", 1),
+    "reference": xlogreg_costs("reference", None),
+    "reference on CuPy": cupy_costs,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=IDS)
+@pytest.mark.parametrize("name", EXACT)
+def test_optimize(benchmark: Any, name: str, shape: tuple[int, int, int]) -> None:
+    pictures, features, iterations = shape
+    threads = numba.get_num_threads()
+    try:
+        run = EXACT[name](*problem(pictures, features))
+        digest = history_sha256(run(iterations))
+        assert digest == expected(*shape)[1]
+        benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
+    finally:
+        numba.set_num_threads(threads)
+    note(benchmark, shape, iterations, digest, processor_name())
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=IDS[:3])
+@pytest.mark.parametrize(
+    ("peer", "tolerance"), [(tutorial_float64, FLOAT64), (numpy_float32, FLOAT32)], ids=["tutorial", "numpy float32"]
+)
+def test_optimize_of_peers(benchmark: Any, peer: Callable, tolerance: float, shape: tuple[int, int, int]) -> None:
+    pictures, features, iterations = shape
+    x, y = problem(pictures, features)
+    run = peer(x.T, y[0], RATE)
+    assert abs(run(iterations)[-1] - expected(*shape)[0]) <= tolerance
+    benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
+    note(benchmark, shape, iterations, "", processor_name())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=IDS)
+@pytest.mark.parametrize("kind", ["numpy", "cupy"])
+def test_propagate(benchmark: Any, kind: str, shape: tuple[int, int, int]) -> None:
+    pictures, features, _ = shape
+    x, y = problem(pictures, features)
+    w = np.random.RandomState(0).normal(0, 0.01, (features, 1))
+    grad, cost = propagate(w, 0.1, x, y)
+    device = gpu() if kind == "cupy" else choose_device("cpu")
+    arrays = [device.to_device(array) for array in (w, x, y)]
+
+    def work() -> tuple[dict[str, Any], Any]:
+        result = propagate(arrays[0], 0.1, arrays[1], arrays[2])
+        device.synchronise()
+        return result
+
+    obtained, same_cost = work()
+    assert float(same_cost) == cost
+    assert np.array_equal(to_host(obtained["dw"]), grad["dw"])
+    benchmark.pedantic(work, rounds=7, warmup_rounds=1)
+    note(benchmark, shape, 1, "", str(device))
