@@ -152,6 +152,21 @@ def test_sweep(run: Callable[..., Result]) -> None:
     assert (Path("here/rate-0.01/model.safetensors")).is_file()
 
 
+def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
+    rates = ("--learning-rate", 0.01, "--learning-rate", 0.001)
+    result = run("sweep", "--positive", "bird", "--positive", "frog", *rates, "--iterations", 20, "--json")
+    runs = {(r["task"]["positive"], r["learning_rate"]): r for r in json.loads(result.out)["runs"]}
+    assert len(runs) == 4
+    for (positive, rate), together in runs.items():
+        alone = run(
+            "train", "--positive", positive, "--learning-rate", rate, "--iterations", 20, "--balance", "none", "--json"
+        )
+        assert json.loads(alone.out)["history_sha256"] == together["history_sha256"]
+        assert json.loads(alone.out)["test_accuracy"] == together["test_accuracy"]
+    assert (Path(json.loads(result.out)["folder"]) / "frog-rate-0.01" / "model.safetensors").is_file()
+    assert run("sweep", "--positive", "bird", "--positive", "cat", "--balance", "first").code == 2
+
+
 def test_predict(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 60, 3), 200, dtype=np.uint8)).save(tmp_path / "a b.png")
     result = run("predict", trained, "a b.png")

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from xlogreg import logistic
 from xlogreg.backend import to_host
+from xlogreg.data.birds import load_birds
+from xlogreg.data.task import as_columns, make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
 
 
@@ -52,6 +54,23 @@ def test_cost_stays_accurate_where_the_model_is_nearly_certain() -> None:
     _, cost = logistic.propagate(w, -float(np.mean(w.T @ (x / 255))), x, y)
     true = extended_cost(w, -float(np.mean(w.T @ (x / 255))), x, y)
     assert abs(cost - true) <= 4e-16 * true
+
+
+@needs_80_bits
+@pytest.mark.parametrize(("positive", "grey"), [("cat", False), ("ship", True), ("frog", True), ("bird", False)])
+def test_cost_on_real_pictures_while_training(positive: str, grey: bool) -> None:
+    task = make_task(load_birds(), positive, test_size=0.1)
+    pictures = task.x_train
+    if grey:
+        pictures = np.rint(pictures @ np.array([0.299, 0.587, 0.114]))[..., None].astype(np.uint8)
+    x, y = as_columns(pictures, task.y_train)
+    w, b = np.zeros((x.shape[0], 1)), 0.0
+    for _ in range(4):
+        cost = float(logistic.propagate(w, b, x, y)[1])
+        true = extended_cost(w, b, x, y)
+        assert abs(cost - true) <= 4e-16 * true
+        params, _, _ = logistic.optimize(w, b, x, y, 40, 0.01)
+        w, b = params["w"], params["b"]
 
 
 def test_gradient_is_the_slope_of_the_cost() -> None:

@@ -11,7 +11,7 @@ import pytest
 from xlogreg.data import birds
 from xlogreg.data.birds import load_birds
 from xlogreg.data.pictures import CIFAR10_CLASSES, Pictures, class_number
-from xlogreg.data.task import as_columns, make_task
+from xlogreg.data.task import as_columns, make_task, make_tasks
 from xlogreg.errors import FileError, InputError
 
 
@@ -115,10 +115,20 @@ def test_balance() -> None:
     assert chosen[0] == chosen[1]
     assert len({tuple(rows) for rows in chosen}) > 1
     assert all({0, 5} < set(rows) and len(rows) == 4 for rows in chosen)
-    everything = make_task(pictures, "a", balance="none", test_size=2)
-    assert len(everything.y_train) == 8
+    everything = make_task(pictures, "a", balance="none", test_size=1)
+    assert len(everything.y_train) == 9
     # More wanted pictures than others: both are cut to the same number.
     assert len(make_task(small([0, 0, 0, 1, 2]), "a", test_size=1).y_train) == 3
+
+
+def test_several_classes_share_their_pictures() -> None:
+    pictures = small([0, 1, 1, 2, 1, 0, 2, 2, 1, 2])
+    tasks = make_tasks(pictures, ["b", "c"], test_size=3)
+    for task, positive in zip(tasks, "bc", strict=True):
+        alone = make_task(pictures, positive, balance="none", test_size=3)
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            assert np.array_equal(getattr(task, name), getattr(alone, name))
+        assert task.x_train is tasks[0].x_train
 
 
 def test_separate_test_pictures() -> None:

@@ -33,8 +33,8 @@ _HOMES = {
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
     "data.pictures": ("Pictures",),
-    "data.task": ("Task", "as_columns", "make_task"),
-    "training": ("Training", "train"),
+    "data.task": ("Task", "as_columns", "make_task", "make_tasks"),
+    "training": ("Training", "train", "train_together"),
     "classifier": ("Classifier",),
     "images": ("read_picture", "resize"),
 }  # fmt: skip
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .data.task import Task as Task
     from .data.task import as_columns as as_columns
     from .data.task import make_task as make_task
+    from .data.task import make_tasks as make_tasks
     from .errors import DeviceError as DeviceError
     from .errors import DivergenceError as DivergenceError
     from .errors import DownloadError as DownloadError
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from .logistic import sigmoid as sigmoid
     from .training import Training as Training
     from .training import train as train
+    from .training import train_together as train_together
 
 
 def __getattr__(name: str) -> Any:

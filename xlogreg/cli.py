@@ -97,6 +97,7 @@ def reproduce(
     from . import console, plots, tutorial
     from .data.birds import load_birds
     from .data.task import make_task
+    from .files import make_folder
     from .images import read_picture, resize
     from .training import new_run_folder, train, write_json, write_run
 
@@ -122,9 +123,7 @@ def reproduce(
     )
 
     for training in others:
-        sub = folder / f"rate-{training.classifier.learning_rate:g}"
-        sub.mkdir()
-        write_run(sub, training)
+        write_run(make_folder(folder / f"rate-{training.classifier.learning_rate:g}"), training)
     plots.plot_cost_histories(folder / "learning_rates.png", others, "Cost at three learning rates")
     plots.plot_own_picture(folder / "own_picture.png", own, resized, sentence)
     write_json(folder / "comparison.json", {**asdict(comparison), "reproduced": comparison.reproduced})
@@ -202,9 +201,12 @@ def sweep(
     learning_rate: Annotated[
         list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")
     ] = None,
-    positive: PositiveOption = "bird",
+    positive: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: bird]"),
+    ] = None,
     iterations: IterationsOption = 2000,
-    balance: BalanceArgument = BalanceOption.first,
+    balance: Annotated[BalanceOption | None, typer.Option(help="As in train, for one class. [default: first]")] = None,
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
     data: DataOption = None,
@@ -213,28 +215,34 @@ def sweep(
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train several learning rates on the same pictures and compare their cost histories."""
+    """Train several learning rates, and several classes, in one pass over the pictures and compare them.
+
+    Each model has the same bits as if it were trained alone (several classes: `train --balance none`).
+    """
     from . import console, plots
     from .data.sources import run_name
-    from .training import new_run_folder, results, write_json, write_run
-    from .training import train as train_task
+    from .files import make_folder
+    from .training import new_run_folder, results, train_together, write_json, write_run
 
-    rates = learning_rate or [0.01, 0.005, 0.001, 0.0001]
+    rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or ["bird"]
     _check_options(rates, iterations)
-    if len(set(rates)) < len(rates):
-        raise InputError(
-            f"A learning rate is given twice in {', '.join(f'{rate:g}' for rate in rates)}; give each once."
-        )
+    for given, kind in ((rates, "learning rate"), (positives, "class")):
+        if len(set(given)) < len(given):
+            raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
     chosen = _device(device)
-    task = _task(source, data, positive, balance, seed, test_size)
+    tasks = _tasks(source, data, positives, balance, seed, test_size)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
-    with _training_folder(folder), console.training_progress(iterations, f"training {len(rates)} rates") as observer:
-        trainings = train_task(
-            task, rates, iterations, device=chosen, implementation=implementation.value, observer=observer
+    what = f"training {len(tasks) * len(rates)} models"
+    with _training_folder(folder), console.training_progress(iterations, what) as observer:
+        trainings = train_together(
+            tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer
         )
+    names = {}
     for training in trainings:
-        sub = folder / f"rate-{training.classifier.learning_rate!r}"
-        sub.mkdir()
+        rate = training.classifier.learning_rate
+        prefix = f"{training.task.positive}-" if len(tasks) > 1 else ""
+        sub = make_folder(folder / f"{prefix}rate-{rate!r}")
+        names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
         write_run(sub, training, plots.plot_run)
     plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
     summary = {"runs": [results(training) for training in trainings], "folder": str(folder)}
@@ -244,9 +252,7 @@ def sweep(
     else:
         console.show_sweep(trainings)
         console.show_files(folder, {
-            "learning_rates.png": "the cost histories in one picture",
-            "sweep.json": "all results",
-            **{f"rate-{rate!r}": f"the run at {rate:g}" for rate in rates},
+            "learning_rates.png": "the cost histories in one picture", "sweep.json": "all results", **names,
         })  # fmt: skip
 
 
@@ -426,6 +432,29 @@ def _task(
 
     pictures, test = load_source(source, data)
     return make_task(pictures, positive, test=test, balance=balance.value, seed=seed, test_size=test_size)
+
+
+def _tasks(
+    source: str,
+    data: Path | None,
+    positives: list[str],
+    balance: BalanceOption | None,
+    seed: int,
+    test_size: float | None,
+) -> list[Any]:
+    if len(positives) == 1:
+        return [_task(source, data, positives[0], balance or BalanceOption.first, seed, test_size)]
+    from .data.sources import load_source
+    from .data.task import make_tasks
+
+    if balance not in (None, BalanceOption.none):
+        raise InputError("Several classes are trained on all pictures together; leave --balance out.")
+    pictures, test = load_source(source, data)
+    tasks = make_tasks(pictures, positives, test=test, seed=seed, test_size=test_size)
+    names = [task.positive for task in tasks]
+    if len(set(names)) < len(names):
+        raise InputError(f"A class is given twice in {', '.join(names)}; give each once.")
+    return tasks
 
 
 class _training_folder:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _INK = "#22313f"
 _COLOURS = ("#1f77b4", "#d1495b", "#2a9d8f", "#e9a03b", "#7b5ea7", "#5c6b73")
+_STYLES = ("-", "--", ":", "-.")
 _DPI = 130
 
 
@@ -45,18 +46,22 @@ def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequenc
 
 
 def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str) -> None:
-    """Cost against iteration, one line a training, named by its learning rate."""
+    """Cost against iteration, one line a training, named by its learning rate (and class, if there are several)."""
+    several = len({training.task.positive for training in trainings}) > 1
     figure = _figure(7.2, 4.2)
     axes = figure.add_subplot()
-    for training, colour in zip(trainings, _COLOURS * len(trainings), strict=False):
+    for i, training in enumerate(trainings):
+        # More lines than colours: the next round of colours is dashed, and so on.
+        colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
         rate = training.classifier.learning_rate
-        axes.plot(training.history, color=colour, linewidth=1.8, label=f"{rate:g}")
+        label = f"{training.task.positive}, {rate:g}" if several else f"{rate:g}"
+        axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
     axes.set(xlabel="iteration", ylabel="cost")
     axes.set_title(title, color=_INK)
     axes.set_xlim(0, max(len(training.history) for training in trainings))
     axes.grid(color="#dfe4e8", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="learning rate", frameon=False)
+    axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
     _save(figure, path)
 
 

@@ -18,7 +18,7 @@ from .backend import Device, choose_device, to_host
 from .classifier import Classifier
 from .data.task import Task, as_columns
 from .descent import Observer, history_sha256
-from .errors import FileError
+from .errors import FileError, InputError
 from .files import make_folder, reason, write_whole
 from .logistic import accuracy, descend_many, predict
 
@@ -76,48 +76,74 @@ def train(
     InputError, DeviceError, DivergenceError
         Unusable options; the device is missing or full; a rate is too large.
     """
+    return train_together(
+        [task],
+        learning_rates,
+        number_of_iterations,
+        device=device,
+        implementation=implementation,
+        observer=observer,
+    )
+
+
+def train_together(
+    tasks: Sequence[Task],
+    learning_rates: Sequence[float],
+    number_of_iterations: int,
+    *,
+    device: Device | None = None,
+    implementation: str = "auto",
+    observer: Observer | None = None,
+) -> list[Training]:
+    """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
+
+    The tasks must share their pictures (`xlogreg.data.task.make_tasks`). Otherwise as `train`.
+    """
+    if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
+        raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
-    x, y = as_columns(task.x_train, task.y_train)
-    x_test, y_test = as_columns(task.x_test, task.y_test)
+    models = [(task, float(rate)) for task in tasks for rate in learning_rates]
+    x, _ = as_columns(tasks[0].x_train, tasks[0].y_train)
+    x_test, _ = as_columns(tasks[0].x_test, tasks[0].y_test)
+    labels = np.stack([task.y_train for task, _ in models])
     with device.current():
         x_device, x_test_device = device.to_device(x), device.to_device(x_test)
         result = descend_many(
-            x_device, device.to_device(y), list(learning_rates), number_of_iterations,
+            x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation,
         )  # fmt: skip
         weights, biases = to_host(result.w), to_host(result.b)
         trainings = []
-        for model, rate in enumerate(learning_rates):
+        for model, (task, rate) in enumerate(models):
             w, b = result.w[model : model + 1].T, float(biases[model])
-            on_train = to_host(predict(w, b, x_device))
-            on_test = to_host(predict(w, b, x_test_device))
+            on_train = to_host(predict(w, b, x_device))[0]
+            on_test = to_host(predict(w, b, x_test_device))[0]
             history = np.ascontiguousarray(result.history[:, model])
             classifier = Classifier(
                 w=np.ascontiguousarray(weights[model : model + 1].T),
                 b=b,
                 class_names=task.class_names,
                 size=task.size,
-                learning_rate=float(rate),
+                learning_rate=rate,
                 number_of_iterations=int(number_of_iterations),
                 history_sha256=history_sha256(history),
                 trained_on=task.source,
                 xlogreg_version=__version__,
             )
-            trainings.append(
-                Training(
-                    classifier,
-                    task,
-                    history,
-                    on_train[0],
-                    on_test[0],
-                    accuracy(on_train, y),
-                    accuracy(on_test, y_test),
-                    result.seconds,
-                    len(learning_rates),
-                    str(device),
-                    result.implementation,
-                )
+            training = Training(
+                classifier=classifier,
+                task=task,
+                history=history,
+                prediction_train=on_train,
+                prediction_test=on_test,
+                train_accuracy=accuracy(on_train, task.y_train),
+                test_accuracy=accuracy(on_test, task.y_test),
+                seconds=result.seconds,
+                models=len(models),
+                device=str(device),
+                implementation=result.implementation,
             )
+            trainings.append(training)
     return trainings
 
 

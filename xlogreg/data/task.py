@@ -1,6 +1,7 @@
 """One class against the rest: select, balance, shuffle, split; every step as the tutorial does it, for any class."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -70,7 +71,7 @@ def make_task(
     positive : the wanted class, by name or number
     test : pictures to test on (CIFAR-10's test batch, say), selected and balanced in the same way
     balance : how many of the rest: "first" takes as many as there are of the wanted class, the first in file order
-        (the tutorial); "random" draws as many by `seed`; "none" takes all
+        (the tutorial); "random" draws as many by `seed`; "none" takes all pictures there are
     seed : of the shuffle and the draw, by NumPy's legacy generator, whose stream is frozen
     test_size : a number of pictures, or a share below 1; by default the tutorial's 164 in 2064
 
@@ -109,22 +110,42 @@ def make_task(
     return Task(pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options)
 
 
+def make_tasks(
+    pictures: Pictures,
+    positives: Sequence[str | int],
+    *,
+    test: Pictures | None = None,
+    seed: int = 0,
+    test_size: int | float | None = None,
+) -> list[Task]:
+    """Each of several classes against the rest, on the same pictures (all of them), to be trained together.
+
+    Each task equals its own `make_task` with balance "none"; the arrays of pictures are shared.
+    """
+    tasks: list[Task] = []
+    for positive in positives:
+        task = make_task(pictures, positive, test=test, balance="none", seed=seed, test_size=test_size)
+        tasks.append(replace(task, x_train=tasks[0].x_train, x_test=tasks[0].x_test) if tasks else task)
+    return tasks
+
+
 def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the chosen pictures and their labels, shuffled."""
     name = pictures.class_names[number]
-    wanted = np.flatnonzero(pictures.labels == number)
-    rest = np.flatnonzero(pictures.labels != number)
+    positive = pictures.labels == number
+    wanted, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
     if not len(wanted):
         raise InputError(f"There is no picture of class {name!r} in {pictures.source}; choose another class.")
     if not len(rest):
         raise InputError(f"All pictures of {pictures.source} are of class {name!r}; training needs both classes.")
-    if balance != "none":
-        wanted, rest = (_take(rows, min(len(wanted), len(rest)), balance, seed) for rows in (wanted, rest))
-    rows = np.concatenate([wanted, rest])
-    # Shuffling an index draws the same numbers as the tutorial's two shuffles of x and y by the same seed.
-    order = np.arange(len(rows))
-    np.random.RandomState(seed).shuffle(order)
-    return rows[order], (order < len(wanted)).astype(np.int64)
+    if balance == "none":
+        # In file order, so that the split is the same for every class.
+        rows = np.arange(len(positive))
+    else:
+        rows = np.concatenate([_take(part, min(len(wanted), len(rest)), balance, seed) for part in (wanted, rest)])
+    # Shuffling rows draws the same numbers as the tutorial's two shuffles of x and y by the same seed.
+    np.random.RandomState(seed).shuffle(rows)
+    return rows, positive[rows].astype(np.int64)
 
 
 def _take(rows: np.ndarray, count: int, balance: Balance, seed: int) -> np.ndarray:
