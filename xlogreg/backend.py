@@ -133,7 +133,7 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def _cpu(note: str = "") -> Device:
-    return Device("cpu", processor_name(), np, note=note)
+    return Device("cpu", processor_name() + ("; no GPU found" if note else ""), np, note=note)
 
 
 def _gpu(number: int) -> Device:

@@ -1,7 +1,10 @@
 """A trained model: its parameters, its classes and the pictures it takes; save, load, predict."""
 
 import json
+import math
+import operator
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,7 @@ from .images import to_pixels
 FORMAT = "xlogreg"
 FORMAT_VERSION = 1
 MODEL_FILE = "model.safetensors"
-# Far beyond any picture's number of features; a larger file is no model of xlogreg's.
+# 134 million features, far beyond any picture that is trained on; a larger file is no model of xlogreg's.
 _MAX_BYTES = 1 << 30
 _MAX_HEADER = 1 << 20
 
@@ -49,6 +52,11 @@ class Classifier:
     class_names : names of class 0 and class 1
     size : (height, width, channels) of the pictures it takes
     learning_rate, number_of_iterations, history_sha256, trained_on, xlogreg_version : how it came about
+
+    Raises
+    ------
+    InputError
+        The parts do not fit together, so that every model there is can be saved and comes back.
     """
 
     w: np.ndarray
@@ -61,6 +69,23 @@ class Classifier:
     trained_on: str
     xlogreg_version: str
 
+    def __post_init__(self) -> None:
+        try:
+            _set(
+                self,
+                w=np.ascontiguousarray(self.w, dtype=np.float64),
+                b=float(self.b),
+                class_names=tuple(self.class_names),
+                size=tuple(operator.index(side) for side in self.size),
+                learning_rate=float(self.learning_rate),
+                number_of_iterations=operator.index(self.number_of_iterations),
+            )
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"These are no parts of a model ({error}); check them.") from error
+        wrong = _wrong(self)
+        if wrong:
+            raise InputError(f"No model can be made of these parts: {wrong}; check them.")
+
     def probability(self, x: np.ndarray) -> np.ndarray:
         """sigmoid(w^T x + b) of pictures x (n, height, width, channels) uint8: (n,) float64, the same bits everywhere.
 
@@ -71,9 +96,10 @@ class Classifier:
         """
         from .logistic import forward
 
-        if x.ndim != 4 or x.shape[1:] != self.size or x.dtype != np.uint8:
+        shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", type(x).__name__)
+        if len(shape) != 4 or shape[1:] != self.size or dtype != np.uint8:
             raise InputError(
-                f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {x.dtype} {x.shape}."
+                f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {dtype} {shape}."
             )
         return forward(self.w, self.b, x.reshape(len(x), -1).T)[0] if len(x) else np.zeros(0)
 
@@ -82,24 +108,25 @@ class Classifier:
         return (self.probability(x) >= 0.5).astype(np.int64)
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-        """Predict picture files one after the other, in order; a bad one yields a `Failure` and the rest go on."""
-        for path in map(Path, paths):
-            try:
-                probability = float(self.probability(to_pixels(path, self.size)[None])[0])
-            except XlogregError as error:
-                yield Failure(path, str(error))
-            else:
-                number = int(probability >= 0.5)
-                yield Prediction(path, self.class_names[number], number, probability)
+        """Predict picture files: `predict_files` with this classifier."""
+        return predict_files(self, paths)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file, whole or not at all; the same model gives the same bytes."""
+        """Write a safetensors file, whole or not at all; the same model gives the same bytes.
+
+        Tensors `w` (d, 1) and `b` (1,), float64; the rest is metadata.
+
+        Raises
+        ------
+        FileError
+            The file cannot be written.
+        """
         from safetensors.numpy import save
 
         metadata = {
             "format": FORMAT,
             "format_version": str(FORMAT_VERSION),
-            "class_names": json.dumps(self.class_names, ensure_ascii=False),
+            "class_names": json.dumps(self.class_names),
             "size": json.dumps(self.size),
             "learning_rate": repr(self.learning_rate),
             "number_of_iterations": str(self.number_of_iterations),
@@ -108,9 +135,10 @@ class Classifier:
             "xlogreg_version": self.xlogreg_version,
         }
         # safetensors keeps metadata in a hash map of random order; one entry makes the bytes the same every time.
+        # In ASCII, as a name may come from a folder whose own name is no valid Unicode.
         content = save(
-            {"b": np.array([self.b]), "w": np.ascontiguousarray(self.w, dtype=np.float64)},
-            {"xlogreg": json.dumps(metadata, sort_keys=True, ensure_ascii=False)},
+            {"b": np.array([self.b]), "w": self.w},
+            {"xlogreg": json.dumps(metadata, sort_keys=True)},
         )
         write_whole(path, content)
 
@@ -123,25 +151,94 @@ class Classifier:
         FileError, InputError
             There is no such file, or it is anything but a model that xlogreg wrote.
         """
-        path = Path(path)
-        if path.is_dir():
-            if not (path / MODEL_FILE).is_file():
-                raise FileError(f"The folder {path} holds no {MODEL_FILE}; name a run folder or a model file.")
-            path = path / MODEL_FILE
-        try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise InputError(f"{path} is too large for a model; name a run folder or a model file.")
-            content = path.read_bytes()
-        except FileNotFoundError as error:
-            raise FileError(f"There is no model {path}; name a run folder or a model file.") from error
-        except OSError as error:
-            raise FileError(f"The model {path} cannot be read: {reason(error)}.") from error
+        path, content = _read(Path(path))
         try:
             return cls(**_parse(content))
-        except _NotAModel as error:
+        except (_NotAModel, InputError) as error:
             raise InputError(
                 f"{path} is not a model that this xlogreg can use: {error}; train one, or name another."
             ) from error
+
+
+def predict_files(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
+    """Predict picture files one after the other, in order; a bad one yields a `Failure` and the rest go on.
+
+    Raises
+    ------
+    InputError
+        `paths` is one path; a list of one is wanted then.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
+    return _predictions(classifier, paths)
+
+
+def _predictions(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
+    height, width, channels = classifier.size
+    for path in map(Path, paths):
+        try:
+            pixels = to_pixels(path, (height, width), channels)
+            probability = float(classifier.probability(pixels[None])[0])
+        except XlogregError as error:
+            yield Failure(path, str(error))
+        else:
+            number = int(probability >= 0.5)
+            yield Prediction(path, classifier.class_names[number], number, probability)
+
+
+def _set(model: Classifier, **fields: Any) -> None:
+    for name, value in fields.items():
+        object.__setattr__(model, name, value)  # the dataclass is frozen
+
+
+def _wrong(model: Classifier) -> str:
+    """What does not fit in a model's parts, or nothing."""
+    names, size = model.class_names, model.size
+    if len(names) != 2 or not all(isinstance(name, str) and name for name in names) or names[0] == names[1]:
+        return "it does not name two classes"
+    if len(size) != 3 or not all(0 < side < 2**20 for side in size) or size[2] not in (1, 3):
+        return "it gives no size (height, width, 1 or 3 channels) of its pictures"
+    if model.w.shape != (math.prod(size), 1):
+        return "its weights do not fit its pictures"
+    if not (np.isfinite(model.w).all() and math.isfinite(model.b)):
+        return "its weights are not finite float64 numbers"
+    if not math.isfinite(model.learning_rate) or model.number_of_iterations < 0:
+        return "its learning rate or number of iterations is none"
+    texts = (model.history_sha256, model.trained_on, model.xlogreg_version)
+    return "" if all(isinstance(text, str) for text in texts) else "its origin is not given in words"
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    """The content of a model file, or of the one in a run folder, and its path."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            folder, path = path, path / MODEL_FILE
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                raise FileError(
+                    f"The folder {folder} holds no {MODEL_FILE}; name a run folder or a model file."
+                ) from None
+        # A pipe would be waited for, and a device be read for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is no regular file; name a run folder or a model file.")
+        if status.st_size > _MAX_BYTES:
+            raise InputError(f"{path} is too large for a model; name a run folder or a model file.")
+        with open(path, "rb") as file:
+            return path, file.read(_MAX_BYTES)
+    except FileError:
+        raise
+    except FileNotFoundError as error:
+        raise FileError(f"There is no model {path}; name a run folder or a model file.") from error
+    except OSError as error:
+        raise FileError(
+            f"The model {path} cannot be read: {reason(error)}; name another, or check this one."
+        ) from error
+    except InputError:
+        raise
+    except ValueError as error:  # a name that no file can have, with a NUL in it
+        raise FileError(f"{str(path)!r} is no name of a model ({error}); check it.") from error
 
 
 class _NotAModel(Exception):
@@ -159,13 +256,17 @@ def _parse(content: bytes) -> dict[str, Any]:
         header = json.loads(content[8 : 8 + length])
         outer = header["__metadata__"]
         metadata = json.loads(outer["xlogreg"])
-        if metadata["format"] != FORMAT:
+        if metadata["format"] != FORMAT or not all(isinstance(value, str) for value in metadata.values()):
             raise KeyError
-        version = int(metadata["format_version"])
+        version = _whole_number(metadata["format_version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _NotAModel("it is no safetensors file written by xlogreg") from error
+    if version > FORMAT_VERSION:
+        raise _NotAModel(
+            f"it was made by a newer xlogreg, in format {version} where this one reads {FORMAT_VERSION}; upgrade xlogreg"
+        )
     if version != FORMAT_VERSION:
-        raise _NotAModel(f"its format is version {version}, this xlogreg reads {FORMAT_VERSION}; upgrade xlogreg")
+        raise _NotAModel(f"there is no format {version}")
     if set(header) - {"__metadata__"} != {"w", "b"}:
         raise _NotAModel("its tensors are not w and b")
     try:
@@ -173,23 +274,27 @@ def _parse(content: bytes) -> dict[str, Any]:
         names, size = json.loads(metadata["class_names"]), json.loads(metadata["size"])
         fields = {
             "learning_rate": float(metadata["learning_rate"]),
-            "number_of_iterations": int(metadata["number_of_iterations"]),
-            "history_sha256": str(metadata["history_sha256"]),
-            "trained_on": str(metadata["trained_on"]),
-            "xlogreg_version": str(metadata["xlogreg_version"]),
+            "number_of_iterations": _whole_number(metadata["number_of_iterations"]),
+            "history_sha256": metadata["history_sha256"],
+            "trained_on": metadata["trained_on"],
+            "xlogreg_version": metadata["xlogreg_version"],
         }
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise _NotAModel(f"it is damaged ({type(error).__name__})") from error
     w, b = tensors["w"], tensors["b"]
-    if not (
-        isinstance(names, list) and len(names) == 2 and all(isinstance(n, str) for n in names) and names[0] != names[1]
-    ):
-        raise _NotAModel("it does not name two classes")
-    if not (isinstance(size, list) and len(size) == 3 and all(type(n) is int and 0 < n < 2**20 for n in size)):
-        raise _NotAModel("it gives no size of its pictures")
-    if size[2] not in (1, 3) or w.shape != (size[0] * size[1] * size[2], 1) or b.shape != (1,):
-        raise _NotAModel("its weights do not fit its pictures")
-    if w.dtype != np.float64 or b.dtype != np.float64 or not (np.isfinite(w).all() and np.isfinite(b).all()):
+    if w.dtype != np.float64 or b.dtype != np.float64 or b.shape != (1,):
         raise _NotAModel("its weights are not finite float64 numbers")
+    # Lists of plain numbers only: a text would pass for a list of its letters, and true for 1.
+    if not isinstance(names, list):
+        raise _NotAModel("it does not name two classes")
+    if not (isinstance(size, list) and all(type(side) is int for side in size)):
+        raise _NotAModel("it gives no size of its pictures")
     # A copy: what safetensors gives may be a view of the file's bytes, which cannot be written to.
     return {"w": w.copy(), "b": float(b[0]), "class_names": tuple(names), "size": tuple(size), **fields}
+
+
+def _whole_number(text: str) -> int:
+    # int() alone would take " 1_0 " and digits of other scripts, and print thousands of digits in a message.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise ValueError("not a whole number")
+    return int(text)

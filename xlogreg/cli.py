@@ -1,7 +1,9 @@
 """The command line: `xlogreg reproduce | train | predict | evaluate | sweep | benchmark | fetch | doctor`."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +13,22 @@ import typer
 
 from . import __version__
 from .errors import InputError, XlogregError
+from .options import (
+    BalanceArgument,
+    BalanceOption,
+    DataOption,
+    DeviceOption,
+    ImplementationArgument,
+    ImplementationOption,
+    IterationsOption,
+    JsonOption,
+    ModelArgument,
+    OutOption,
+    PositiveOption,
+    SeedOption,
+    SourceArgument,
+    TestSizeOption,
+)
 
 app = typer.Typer(
     name="xlogreg",
@@ -22,46 +40,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class BalanceOption(StrEnum):
-    first = "first"
-    random = "random"
-    none = "none"
-
-
-class ImplementationOption(StrEnum):
-    auto = "auto"
-    reference = "reference"
-    fused = "fused"
-
-
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="[DATA]",
-        help="birds (built in), cifar10 (see `xlogreg fetch`), or a CIFAR-10 archive, folder or batch.",
-    ),
-]
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="A CIFAR-10 archive or folder of your own, for `cifar10`.")
-]
-PositiveOption = Annotated[str, typer.Option(help="The class to recognise, by name or number.")]
-BalanceArgument = Annotated[
-    BalanceOption,
-    typer.Option(help="Pictures of the rest: as many, the first in the file (tutorial); as many, drawn by seed; all."),
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of the shuffle and the draw.")]
-TestSizeOption = Annotated[
-    float | None,
-    typer.Option(help="Pictures held back for testing: a number, or a share below 1. [default: 164 in 2064]"),
-]
-IterationsOption = Annotated[int, typer.Option(help="Steps of gradient descent.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:N; all give the same bits.")]
-ImplementationArgument = Annotated[ImplementationOption, typer.Option(help="How to compute; all give the same bits.")]
-OutOption = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty. [default: runs/NAME-N]")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-ModelArgument = Annotated[Path, typer.Argument(help="A run folder, or its model.safetensors.")]
 
 
 def _version(wanted: bool) -> None:
@@ -105,7 +83,7 @@ def reproduce(
     own = read_picture(picture or _sample_picture())
     task = make_task(load_birds(), "bird")
     folder = new_run_folder("reproduce", out=out)
-    with console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer:
+    with _training_folder(folder), console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer:
         trainings = train(
             task, tutorial.LEARNING_RATES, tutorial.ITERATIONS,
             device=chosen, implementation=implementation.value, observer=observer,
@@ -457,18 +435,15 @@ def _tasks(
     return tasks
 
 
-class _training_folder:
+@contextlib.contextmanager
+def _training_folder(folder: Path) -> Iterator[None]:
     """Takes the run folder away again if the training fails before anything is in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is not None and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+    try:
+        yield
+    except BaseException:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def _sample_picture() -> Path:

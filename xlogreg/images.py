@@ -1,9 +1,9 @@
 """Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
 
 import os
-import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -12,12 +12,22 @@ from .files import reason
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
-# Only these decoders ever see a file; others (EPS, PSD, ...) are never tried.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # A photograph of 100 million pixels is 300 MB of RGB; whatever claims more is a mistake or an attack.
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
+
+# How files of each format begin. Only the decoder that a file's first bytes call for ever sees it, and others
+# (EPS, PSD, ...) never do.
+_BEGINNINGS = {
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "BMP": (b"BM",),
+    "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*"),
+}
+_ORIENTATION = 0x0112  # the EXIF tag
 
 
 def read_picture(
@@ -26,7 +36,8 @@ def read_picture(
     """The picture in a JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF file, upright, (height, width, 3) uint8 RGB.
 
     EXIF orientation is applied; transparent pixels are laid over white; grey, 16-bit, palette and CMYK become RGB.
-    Size of the file and number of pixels are bounded before anything is decoded.
+    16-bit grey is scaled, ``rint(v / 257)``. Size of the file and number of pixels are bounded before anything is
+    decoded. No state of Pillow or of `warnings` is changed, so pictures may be read in many threads.
 
     Raises
     ------
@@ -35,8 +46,6 @@ def read_picture(
     InputError
         It is no picture of these formats, damaged, or too large.
     """
-    from PIL import Image, ImageOps
-
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -46,32 +55,86 @@ def read_picture(
             raise InputError(f"{path} has {size:,} bytes; pictures may have up to {max_bytes:,}.")
         if size == 0:
             raise InputError(f"{path} is empty; give a picture file.")
-        with open(path, "rb") as file, warnings.catch_warnings():
-            # Pillow warns about large pictures and odd metadata; the bounds below are what counts here.
-            warnings.simplefilter("ignore")
-            with Image.open(file, formats=FORMATS) as picture:
-                width, height = picture.size
-                if width * height > max_pixels:
-                    raise _too_large(path, width, height, max_pixels)
-                # A smaller JPEG is decoded at a fraction of its size only if asked; here every pixel counts.
-                picture.load()
-                return _upright_rgb(ImageOps.exif_transpose(picture))
+        with open(path, "rb") as file:
+            return _decode(path, file, max_pixels)
     except (FileError, InputError):
         raise
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path} has too many pixels; pictures may have up to {max_pixels:,}.") from error
-    except Image.UnidentifiedImageError as error:
-        raise InputError(f"{path} is no picture that xlogreg reads; give JPEG, PNG, WebP, BMP, GIF or TIFF.") from error
     except FileNotFoundError as error:
         raise FileError(f"There is no file {path}; check its name.") from error
     except OSError as error:
-        if error.errno is not None:
-            raise FileError(f"{path} cannot be read: {reason(error)}; check the file.") from error
-        raise _damaged(path, error) from error
-    except MemoryError:
+        raise FileError(f"{path} cannot be read: {reason(error)}; check the file.") from error
+    except ValueError as error:  # a name that no file can have, with a NUL in it
+        raise FileError(f"{str(path)!r} is no name of a file ({error}); check it.") from error
+
+
+def _decode(path: Path, file: IO[bytes], max_pixels: int) -> np.ndarray:
+    from PIL import Image
+
+    head = file.read(30)
+    canvas = _webp_canvas(head)
+    # libwebp sets its canvas aside as soon as it sees the file; the other decoders wait until they are asked to load.
+    if canvas and canvas[0] * canvas[1] > max_pixels:
+        raise _too_large(path, *canvas, max_pixels)
+    reader = _reader(head)
+    if reader is None:
+        raise InputError(f"{path} is no picture that xlogreg reads; give JPEG, PNG, WebP, BMP, GIF or TIFF.")
+    file.seek(0)
+    try:
+        with reader(file) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise _too_large(path, width, height, max_pixels)
+            # Pixels first: some formats keep their EXIF behind them.
+            picture.load()
+            return _rgb(_upright(picture))
+    except InputError:
         raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path} has more pixels than Pillow accepts, and pictures may have up to {max_pixels:,}; "
+            "make it smaller first."
+        ) from error
+    except MemoryError as error:
+        raise InputError(f"{path} needs more memory than there is; make it smaller first.") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not the decoder's
+            raise
+        raise _damaged(path, error) from error
     except Exception as error:  # decoders raise anything on damaged files: SyntaxError, struct.error, ValueError, ...
         raise _damaged(path, error) from error
+
+
+def _webp_canvas(head: bytes) -> tuple[int, int] | None:
+    """Width and height that the first 30 bytes of a WebP file claim; None if they are no such bytes."""
+    if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    kind = head[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+
+
+def _reader(head: bytes) -> "Callable[[IO[bytes]], ImageFile] | None":
+    """Pillow's reader for a file that begins like this; None for all that is none of the formats.
+
+    Not `Image.open`: it warns about large pictures before they can be refused, and warnings cannot be silenced
+    without changing the filters of all threads. (A camera's MPO file begins with its main picture, a plain JPEG.)
+    """
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+    readers: dict[str, Callable[[IO[bytes]], ImageFile]] = {
+        "PNG": PngImagePlugin.PngImageFile,
+        "JPEG": JpegImagePlugin.JpegImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
+    }
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    return next((readers[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
 
 
 def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
@@ -82,11 +145,24 @@ def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputErr
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    detail = (str(error).splitlines() or [""])[0] or type(error).__name__
+    detail = (str(error).splitlines() or [""])[0]
+    if not any(map(str.isalpha, detail)):  # some decoders give a number only
+        detail = type(error).__name__
     return InputError(f"{path} is a damaged picture ({detail}); open it in an editor and save it again.")
 
 
-def _upright_rgb(picture: "Image") -> np.ndarray:
+def _upright(picture: "Image") -> "Image":
+    # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
+    from PIL.Image import Transpose
+
+    method = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+    }.get(picture.getexif().get(_ORIENTATION, 1))  # fmt: skip
+    return picture if method is None else picture.transpose(method)
+
+
+def _rgb(picture: "Image") -> np.ndarray:
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -99,30 +175,57 @@ def _upright_rgb(picture: "Image") -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """16-bit (0..65535) and float (0..1, or 0..255) greys as 0..255; Pillow would clip them."""
-    numbers = np.nan_to_num(values.astype(np.float64))
-    largest = numbers.max(initial=0.0)
-    full = 65535.0 if values.dtype.kind in "ui" or largest > 255 else 255.0 if largest > 1 else 1.0
-    return np.rint(np.clip(numbers / full, 0, 1) * 255).astype(np.uint8)
+    """16-bit (0..65535), 32-bit and float (0..1, 0..255 or 0..65535) greys as 0..255; Pillow would clip them."""
+    if values.dtype.kind in "ui" and values.max(initial=0) <= 65535:
+        return ((np.maximum(values, 0).astype(np.uint32) + 128) // 257).astype(np.uint8)  # = rint(v / 257)
+    if values.dtype.kind in "ui":
+        full = float(2**31 - 1)
+    else:
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        largest = values.max(initial=0.0)
+        full = 65535.0 if largest > 255 else 255.0 if largest > 1 else 1.0
+    return np.rint(np.clip(values.astype(np.float64) / full, 0, 1) * 255).astype(np.uint8)
 
 
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture (h, w, c) uint8 resized to `size` (height, width) by scikit-image's `resize`, as the tutorial does.
 
-    scikit-image interpolates linearly and smooths first where it makes smaller; its 0..1 are rounded to 0..255.
+    scikit-image interpolates linearly and smooths first where it makes smaller; its 0..1 become ``rint(255 v)``, uint8.
+    A picture that has the size already is given back as it is.
+
+    Raises
+    ------
+    InputError
+        `x` is no such picture, or `size` is not two whole numbers above 0.
     """
     from skimage.transform import resize as skimage_resize
 
-    if x.shape[:2] == tuple(size):
+    if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
+        kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
+        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}.")
+    size = tuple(size)
+    if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
+        raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
+    if x.shape[:2] == size:
         return x
-    return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(x, size), 0, 1) * 255).astype(np.uint8)
 
 
-def to_pixels(path: str | os.PathLike[str], size: tuple[int, int, int]) -> np.ndarray:
-    """The file's picture as a model of `size` (height, width, channels) takes it, uint8; grey by ITU-R 601 luma."""
+def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """The file's picture as a model takes it, (height, width, channels) uint8 of `size` (height, width).
+
+    channels : 3 for RGB, 1 for grey, which is ITU-R 601 luma, ``0.299 R + 0.587 G + 0.114 B``
+
+    Raises
+    ------
+    FileError, InputError
+        What `read_picture` and `resize` raise, or another number of channels.
+    """
+    if channels not in (1, 3):
+        raise InputError(f"Pictures have 1 channel (grey) or 3 (RGB), not {channels}; change the number of channels.")
     picture = read_picture(path)
-    if size[2] == 1:
+    if channels == 1:
         from PIL import Image
 
         picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
-    return resize(picture, size[:2])
+    return resize(picture, size)

@@ -11,8 +11,8 @@ One iteration, by all threads:
 2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> digits, backward
 3. add the threads' sums, update the weights, find their new exponents
 
-Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order.
-Numba contracts nothing to fused multiply-adds unless asked to, and here it is not asked.
+Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order
+(`xlogreg.kernels.arithmetic`).
 """
 
 import math
@@ -23,9 +23,9 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
 from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT, bits_per_piece
 from ..reference import LARGEST_Z, PIXEL_SCALE, Gradient
+from .arithmetic import OPTIONS, digits_of, exp_negative, log1p_unit, total_of
 from .vector import (
     DIGITS,
     LONGEST,
@@ -38,7 +38,6 @@ from .vector import (
     add_samples_of_models,
     dot_samples,
     dot_samples_of_models,
-    power_of_two,
 )
 
 Array = Any
@@ -53,77 +52,8 @@ _ALIGN_BYTES = 2**25
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
 
-_LAST_EXP = len(EXP_COEFFICIENTS) - 1
 
-
-def _can_cache() -> bool:
-    """Whether Numba finds a folder to keep compiled code in; without one it refuses functions that ask for it."""
-    try:
-        njit(cache=True)(_can_cache)
-    except RuntimeError:
-        return False
-    return True
-
-
-_OPTIONS: dict[str, Any] = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
-
-
-@njit(**_OPTIONS)
-def _digits(scaled: float) -> tuple[Any, Any, Any, Any]:
-    """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
-    constant = 1.5 * 2.0**26
-    first = (scaled + constant) - constant
-    second = ((scaled - first) + 1.5) - 1.5
-    upper = np.int32(first * 2.0**26)
-    lower = np.int32(second * 2.0**52)
-    d0 = np.int32(np.int32(np.int32(lower + 4096) & 8191) - 4096)
-    d1 = np.int32(np.int32(lower - d0) >> 13)
-    d2 = np.int32(np.int32(np.int32(upper + 4096) & 8191) - 4096)
-    d3 = np.int32(np.int32(upper - d2) >> 13)
-    return d0, d1, d2, d3
-
-
-@njit(**_OPTIONS)
-def _total(low: int, high: int) -> float:
-    """low + 2^26 high as float64, rounded once: the twin of `exact.add_products`."""
-    high = high + (low >> 26)
-    low = low & (2**26 - 1)
-    return float(high >> 10) * 2.0**36 + float(((high & 1023) << 26) | low)
-
-
-@njit(**_OPTIONS)
-def _exp_negative(x: float) -> float:
-    x = max(x, EXP_FLOOR)
-    k = (x * LOG2_E + 1.5 * 2.0**52) - 1.5 * 2.0**52
-    high = x - k * LN2_HIGH
-    low = k * LN2_LOW
-    r = high - low
-    c = (high - r) - low
-    q = r * EXP_COEFFICIENTS[0]
-    for i in range(1, _LAST_EXP):
-        q = (q + EXP_COEFFICIENTS[i]) * r
-    q = (q + EXP_COEFFICIENTS[_LAST_EXP]) * (r * r)
-    q = ((q + c) + r) + 1.0
-    return q * power_of_two(k)
-
-
-@njit(**_OPTIONS)
-def _log1p_unit(t: float) -> float:
-    upper = t >= 0.5
-    f = (t - 1.0) * 0.5 if upper else t
-    s = f / (f + 2.0)
-    s2 = s * s
-    series = s2 * LOG_COEFFICIENTS[0]
-    for i in range(1, len(LOG_COEFFICIENTS)):
-        series = (series + LOG_COEFFICIENTS[i]) * s2
-    half_square = (f * f) * 0.5
-    series = (series + half_square) * s
-    series = series + (LN2_LOW if upper else 0.0)
-    f = f - (half_square - series)
-    return f + (LN2_HIGH if upper else 0.0)
-
-
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _forward(pixels: Array, weights: Array, sums: Array) -> None:
     """sums[s, i, k] = sum over j of pixels[s, j] weights[i, k, j] for a block's samples s, one or MODELS models i."""
     samples, features = pixels.shape
@@ -154,7 +84,7 @@ def _forward(pixels: Array, weights: Array, sums: Array) -> None:
                     sums[s, i, k] += pixel * weights[i, k, j]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
     """Add to low[i], high[i] the sums over a block's samples s of pixels[s, j] times the digits residuals[i, :, s]."""
     samples, features = pixels.shape
@@ -179,7 +109,7 @@ def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
                 high[i, j] += pixels[s, j] * upper
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _residuals(
     sums: Array,
     sign: Array,
@@ -200,19 +130,19 @@ def _residuals(
     for s in range(samples):
         low = sums[s, 0] + (sums[s, 1] << 13)
         high = sums[s, 2] + (sums[s, 3] << 13)
-        v_[s] = sign[s] * ((_total(low, high) * scale) / PIXEL_SCALE + bias)
+        v_[s] = sign[s] * ((total_of(low, high) * scale) / PIXEL_SCALE + bias)
     for s in range(samples):
         v = v_[s]
-        t = _exp_negative(-abs(v))
+        t = exp_negative(-abs(v))
         inverse = 1.0 / (t + 1.0)
         p_[s] = inverse if v >= 0.0 else t * inverse
-        loss_[s] = (v if v > 0.0 else 0.0) + _log1p_unit(t)
+        loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
     c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
     has_third = loss_constants[3]
     low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
     for s in range(samples):
         bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
-        d0, d1, d2, d3 = _digits(sign[s] * p_[s])
+        d0, d1, d2, d3 = digits_of(sign[s] * p_[s])
         residuals[0, s] = d0
         residuals[1, s] = d1
         residuals[2, s] = d2
@@ -237,7 +167,7 @@ def _residuals(
     totals[5] += bad
 
 
-@njit(fastmath={"reassoc"}, **_OPTIONS)
+@njit(fastmath={"reassoc"}, **OPTIONS)
 def _sum(pieces: Array) -> float:
     """The sum of pieces, which is exact in any order; nothing else may be compiled with this option."""
     total = 0.0
@@ -246,20 +176,20 @@ def _sum(pieces: Array) -> float:
     return total
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _cut_weights(w: Array, exponents: Array, weights: Array, first: int, last: int) -> None:
     """The digits of the weights of features first .. last - 1."""
     for model in range(len(w)):
         down = math.ldexp(1.0, -exponents[model])
         for j in range(first, last):
-            d0, d1, d2, d3 = _digits(w[model, j] * down)
+            d0, d1, d2, d3 = digits_of(w[model, j] * down)
             weights[model, 0, j] = d0
             weights[model, 1, j] = d1
             weights[model, 2, j] = d2
             weights[model, 3, j] = d3
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _propagate(
     rows: Array,
     sign: Array,
@@ -294,7 +224,7 @@ def _propagate(
         model += count
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _update(
     w: Array, rates: Array, dw: Array, samples: int, low: Array, high: Array, largest: Array, first: int, last: int
 ) -> None:
@@ -306,14 +236,14 @@ def _update(
             for thread in range(1, len(low)):
                 lower += low[thread, model, j]
                 upper += high[thread, model, j]
-            gradient = (_total(lower, upper) * 2.0**-52) / (PIXEL_SCALE * samples)
+            gradient = (total_of(lower, upper) * 2.0**-52) / (PIXEL_SCALE * samples)
             dw[model, j] = gradient
             w[model, j] = w[model, j] - rates[model] * gradient
             maximum = max(maximum, abs(w[model, j]))
         largest[model] = maximum
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, totals: Array) -> None:
     """Cost, gradient and new bias of all models."""
     for model in range(len(b)):
@@ -326,12 +256,12 @@ def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, 
             second += totals[thread, model, 3]
             third += totals[thread, model, 4]
             bad += totals[thread, model, 5]
-        db[model] = (_total(lower, upper) * 2.0**-52) / samples
+        db[model] = (total_of(lower, upper) * 2.0**-52) / samples
         costs[model] = ((first + second) + third) / samples if bad == 0.0 else math.nan
         b[model] = b[model] - rates[model] * db[model]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _exponents_of(largest: Array, exponents: Array) -> None:
     """The exponents of the weights, from the largest that each thread saw."""
     for model in range(len(exponents)):
@@ -341,7 +271,7 @@ def _exponents_of(largest: Array, exponents: Array) -> None:
         exponents[model] = max(math.frexp(maximum)[1], MIN_EXPONENT)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def _clear(low: Array, high: Array, totals: Array) -> None:
     """Zeros, for a thread's sums of an iteration."""
     low[:] = 0
@@ -349,7 +279,7 @@ def _clear(low: Array, high: Array, totals: Array) -> None:
     totals[:] = 0.0
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **OPTIONS)
 def _run(
     rows: Array,
     sign: Array,

@@ -1,0 +1,107 @@
+"""The choice of the device, with CuPy missing, broken, and faked."""
+
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+import strict
+
+from xlogreg import backend
+from xlogreg.backend import choose_device, namespace, to_host
+from xlogreg.errors import DeviceError
+
+
+def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6) -> Any:
+    """A module that answers the probe as CuPy would."""
+    cupy = types.ModuleType("cupy")
+
+    class Device:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    class Runtime:
+        @staticmethod
+        def getDeviceCount() -> int:
+            if problem:
+                raise problem
+            return devices
+
+        @staticmethod
+        def getDeviceProperties(number: int) -> dict[str, bytes]:
+            return {"name": f"Fake {number}".encode()}
+
+    cupy.cuda = types.SimpleNamespace(Device=Device, runtime=Runtime)  # type: ignore[attr-defined]
+    cupy.arange = lambda n: types.SimpleNamespace(sum=lambda: total)  # type: ignore[attr-defined]
+    return cupy
+
+
+def test_cpu() -> None:
+    device = choose_device("cpu")
+    assert (device.kind, device.xp, device.note) == ("cpu", np, "")
+    x = np.arange(3)
+    assert device.to_device(x) is x
+    assert to_host(x) is x
+    device.synchronise()
+
+
+def test_missing_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError, match=r"No GPU can be used: CuPy .*xlogreg\[cuda12\].*--device cpu"):
+        choose_device("gpu")
+    device = choose_device("auto")
+    assert device.kind == "cpu"
+    assert "No GPU can be used" in device.note
+    assert "no GPU found" in str(device)
+
+
+def test_driver_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient\nmore lines")
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(problem=broken))
+    with pytest.raises(DeviceError, match="cudaErrorInsufficientDriver") as caught:
+        choose_device("gpu")
+    assert "\n" not in str(caught.value)
+    assert choose_device("auto").kind == "cpu"
+
+
+def test_gpu_that_computes_wrong_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(total=7))
+    with pytest.raises(DeviceError, match="wrong sums"):
+        choose_device("gpu")
+
+
+def test_choice_of_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(devices=2))
+    assert str(choose_device("auto")) == "gpu:0 (Fake 0)"
+    assert str(choose_device("gpu:1")) == "gpu:1 (Fake 1)"
+    with pytest.raises(DeviceError, match="no gpu:2: this machine has 2"):
+        choose_device("gpu:2")
+
+
+@pytest.mark.parametrize("word", ["tpu", "gpu:", "gpu:x", "gpu:-1", "", "CPU"])
+def test_unknown_words(word: str) -> None:
+    with pytest.raises(DeviceError, match=r"no device .*choose auto, cpu, gpu or gpu:N"):
+        choose_device(word)
+
+
+def test_namespace() -> None:
+    assert namespace(np.zeros(2), np.float64(1)) is np
+    assert namespace(strict.zeros(2, float), strict.ones(2, float)) is strict
+    with pytest.raises(DeviceError, match="numpy and strict are mixed"):
+        namespace(np.zeros(2), strict.zeros(2, float))
+    with pytest.raises(DeviceError, match="not list"):
+        namespace([1.0])
+    assert to_host(strict.ones(2, float)).tolist() == [1.0, 1.0]
+
+
+def test_processor_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend.processor_name()
+    monkeypatch.setattr(backend, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
+    assert backend.processor_name()

@@ -1,0 +1,82 @@
+"""The scalar arithmetic of the fused CPU kernel: twins of `elementary` and `exact`, compiled by Numba.
+
+The same operations in the same order as there, so the same bits. Numba contracts nothing to fused multiply-adds unless
+asked to, and here it is not asked.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
+from .vector import power_of_two
+
+_LAST_EXP = len(EXP_COEFFICIENTS) - 1
+
+
+def _can_cache() -> bool:
+    """Whether Numba finds a folder to keep compiled code in; without one it refuses functions that ask for it."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:
+        return False
+    return True
+
+
+OPTIONS: dict[str, Any] = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
+
+
+@njit(**OPTIONS)
+def digits_of(scaled: float) -> tuple[Any, Any, Any, Any]:
+    """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
+    constant = 1.5 * 2.0**26
+    first = (scaled + constant) - constant
+    second = ((scaled - first) + 1.5) - 1.5
+    upper = np.int32(first * 2.0**26)
+    lower = np.int32(second * 2.0**52)
+    d0 = np.int32(np.int32(np.int32(lower + 4096) & 8191) - 4096)
+    d1 = np.int32(np.int32(lower - d0) >> 13)
+    d2 = np.int32(np.int32(np.int32(upper + 4096) & 8191) - 4096)
+    d3 = np.int32(np.int32(upper - d2) >> 13)
+    return d0, d1, d2, d3
+
+
+@njit(**OPTIONS)
+def total_of(low: int, high: int) -> float:
+    """low + 2^26 high as float64, rounded once: the twin of `exact.add_products`."""
+    high = high + (low >> 26)
+    low = low & (2**26 - 1)
+    return float(high >> 10) * 2.0**36 + float(((high & 1023) << 26) | low)
+
+
+@njit(**OPTIONS)
+def exp_negative(x: float) -> float:
+    x = max(x, EXP_FLOOR)
+    k = (x * LOG2_E + 1.5 * 2.0**52) - 1.5 * 2.0**52
+    high = x - k * LN2_HIGH
+    low = k * LN2_LOW
+    r = high - low
+    c = (high - r) - low
+    q = r * EXP_COEFFICIENTS[0]
+    for i in range(1, _LAST_EXP):
+        q = (q + EXP_COEFFICIENTS[i]) * r
+    q = (q + EXP_COEFFICIENTS[_LAST_EXP]) * (r * r)
+    q = ((q + c) + r) + 1.0
+    return q * power_of_two(k)
+
+
+@njit(**OPTIONS)
+def log1p_unit(t: float) -> float:
+    upper = t >= 0.5
+    f = (t - 1.0) * 0.5 if upper else t
+    s = f / (f + 2.0)
+    s2 = s * s
+    series = s2 * LOG_COEFFICIENTS[0]
+    for i in range(1, len(LOG_COEFFICIENTS)):
+        series = (series + LOG_COEFFICIENTS[i]) * s2
+    half_square = (f * f) * 0.5
+    series = (series + half_square) * s
+    series = series + (LN2_LOW if upper else 0.0)
+    f = f - (half_square - series)
+    return f + (LN2_HIGH if upper else 0.0)
