@@ -24,6 +24,14 @@ _MAX_BYTES = 1 << 30
 _MAX_HEADER = 1 << 20
 
 
+class _NotAModel(InputError):
+    """Parts or a file of which no model can be made; `why` in words that follow a colon."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"No model can be made of this: {why}; give what a training gave.")
+        self.why = why
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a picture file shows: `label` is the class's name, `number` 0 or 1, `probability` that of class 1."""
@@ -81,10 +89,10 @@ class Classifier:
                 number_of_iterations=operator.index(self.number_of_iterations),
             )
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"These are no parts of a model ({error}); check them.") from error
+            raise _NotAModel(f"its parts are of other types ({error})") from error
         wrong = _wrong(self)
         if wrong:
-            raise InputError(f"No model can be made of these parts: {wrong}; check them.")
+            raise _NotAModel(wrong)
 
     def probability(self, x: np.ndarray) -> np.ndarray:
         """sigmoid(w^T x + b) of pictures x (n, height, width, channels) uint8: (n,) float64, the same bits everywhere.
@@ -154,9 +162,9 @@ class Classifier:
         path, content = _read(Path(path))
         try:
             return cls(**_parse(content))
-        except (_NotAModel, InputError) as error:
+        except _NotAModel as error:
             raise InputError(
-                f"{path} is not a model that this xlogreg can use: {error}; train one, or name another."
+                f"{path} is not a model that this xlogreg can use: {error.why}; train one, or name another."
             ) from error
 
 
@@ -227,7 +235,7 @@ def _read(path: Path) -> tuple[Path, bytes]:
             raise InputError(f"{path} is too large for a model; name a run folder or a model file.")
         with open(path, "rb") as file:
             return path, file.read(_MAX_BYTES)
-    except FileError:
+    except (FileError, InputError):
         raise
     except FileNotFoundError as error:
         raise FileError(f"There is no model {path}; name a run folder or a model file.") from error
@@ -235,14 +243,8 @@ def _read(path: Path) -> tuple[Path, bytes]:
         raise FileError(
             f"The model {path} cannot be read: {reason(error)}; name another, or check this one."
         ) from error
-    except InputError:
-        raise
     except ValueError as error:  # a name that no file can have, with a NUL in it
         raise FileError(f"{str(path)!r} is no name of a model ({error}); check it.") from error
-
-
-class _NotAModel(Exception):
-    """Why a file is no model."""
 
 
 def _parse(content: bytes) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def _parse(content: bytes) -> dict[str, Any]:
         raise _NotAModel("it is no safetensors file written by xlogreg") from error
     if version > FORMAT_VERSION:
         raise _NotAModel(
-            f"it was made by a newer xlogreg, in format {version} where this one reads {FORMAT_VERSION}; upgrade xlogreg"
+            f"it was made by a newer xlogreg (format {version}, this one reads {FORMAT_VERSION}); upgrade xlogreg"
         )
     if version != FORMAT_VERSION:
         raise _NotAModel(f"there is no format {version}")

@@ -203,12 +203,11 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
         kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}.")
-    size = tuple(size)
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
         raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
-    if x.shape[:2] == size:
+    if x.shape[:2] == tuple(size):
         return x
-    return np.rint(np.clip(skimage_resize(x, size), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
 
 
 def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 3) -> np.ndarray:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,8 @@ from .problems import RATE, TUTORIAL, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.
 _MEMORY_SHARE = 0.85
+# Seconds between two turns: threads that spin for a while when their work is done must be asleep by then.
+_PAUSE = 0.3
 Progress = Callable[[str], None]
 
 
@@ -125,6 +128,7 @@ def _compete(
             progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
             # Another one goes first each time.
             for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
+                time.sleep(_PAUSE)
                 answer = worker.ask({"run": problem.iterations})
                 entries[worker.contestant.name]["seconds"].append(answer["seconds"])
     finally:
