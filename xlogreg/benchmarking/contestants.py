@@ -26,6 +26,7 @@ class Contestant:
     bytes_per_pixel : memory it holds for each pixel, to know what fits
     exact : whether its costs must have xlogreg's bits; otherwise `tolerance` is what its last cost may deviate
     threads : number of threads, 0 for all
+    own_solver : whether it is no gradient descent, and need only reach a cost that is as low
     """
 
     name: str
@@ -35,6 +36,7 @@ class Contestant:
     exact: bool
     tolerance: float
     threads: int = 0
+    own_solver: bool = False
 
     @property
     def installed(self) -> bool:
@@ -251,8 +253,8 @@ CONTESTANTS = (
     Contestant("PyTorch nn.Linear + SGD float32", torch_linear("float32"), "torch", 4.0, False, FLOAT32),
     Contestant("PyTorch nn.Linear + SGD float64", torch_linear("float64"), "torch", 8.0, False, FLOAT64),
     Contestant("PyTorch by hand float32", torch_by_hand, "torch", 4.0, False, FLOAT32),
-    # Its cost is lower than gradient descent's by up to one of its iterations.
-    Contestant("scikit-learn lbfgs, to equal cost", sklearn_lbfgs, "sklearn", 8.0, False, 0.05),
+    # It stops at a cost no higher than gradient descent's, which one of its steps may leave far behind.
+    Contestant("scikit-learn lbfgs, to equal cost", sklearn_lbfgs, "sklearn", 8.0, False, 0.0, own_solver=True),
 )  # fmt: skip
 
 

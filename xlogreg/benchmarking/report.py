@@ -63,6 +63,8 @@ def _remarks(problem: dict[str, Any]) -> list[str]:
         remarks.append(threads)
     if FOUR_RATES in entries:
         remarks.append(f"Four learning rates together take {entries[FOUR_RATES]['ratio']:.2f} times as long as one.")
+    if any("equal cost" in name for name in entries):
+        remarks.append("scikit-learn's solver is no gradient descent: its row is its whole time over our iterations.")
     remarks += [f"Not in the table: {name}: {why}." for name, why in problem["skipped"].items()]
     return [f"* {remark}" for remark in remarks]
 

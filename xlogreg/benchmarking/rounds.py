@@ -152,7 +152,8 @@ def _wrong(contestant: Contestant, answer: dict[str, Any], cost: float, digest: 
         golden = tutorial.GOLDEN_SHA256 if (problem.pictures, problem.iterations) == _GOLDEN else digest
         return "" if answer["digest"] == golden else f"WRONG ANSWER: digest {answer['digest']}"
     deviation = answer["cost"] - cost
-    return "" if abs(deviation) <= contestant.tolerance else f"WRONG ANSWER: its cost deviates by {deviation:.1e}"
+    fine = deviation <= 0 if contestant.own_solver else abs(deviation) <= contestant.tolerance
+    return "" if fine else f"WRONG ANSWER: its cost deviates by {deviation:.1e}"
 
 
 _GOLDEN = (TUTORIAL.pictures, tutorial.ITERATIONS)
