@@ -84,8 +84,7 @@ def download_progress() -> Iterator[Callable[[int, int, str], None]]:
 def show_training(training: Training, folder: Path) -> None:
     """The result of one training and where it is kept."""
     task, rate = training.task, training.classifier.learning_rate
-    table = _table(show_header=False)
-    rows: list[tuple[str, str]] = [
+    _pairs(
         ("data", task.source),
         ("task", f"{task.class_names[1]} against the rest: {len(task.y_train)} to train, {len(task.y_test)} to test"),
         ("learning rate", f"{rate:g}, {len(training.history)} iterations"),
@@ -95,10 +94,7 @@ def show_training(training: Training, folder: Path) -> None:
         ("time", timing(training)),
         ("digest", training.history_sha256),
         ("kept in", str(folder)),
-    ]
-    for name, value in rows:
-        table.add_row(name, _plain(value))
-    out.print(table)
+    )
 
 
 def timing(training: Training) -> str:
@@ -168,15 +164,12 @@ def show_evaluation(parts: dict[str, Evaluation], class_names: tuple[str, str]) 
 
 def show_examination(report: Examination) -> None:
     """The machine, and one line for each implementation with its digest."""
-    table = _table(show_header=False)
-    for name, value in (
+    _pairs(
         ("xlogreg", f"{report.xlogreg} on Python {report.python}, {report.platform}"),
         ("processor", f"{report.processor}, {report.processors} cores"),
         ("BLAS", report.blas),
         ("GPU", "; ".join(report.gpus) or "none"),
-    ):
-        table.add_row(name, _plain(value))
-    out.print(table)
+    )
     for note in report.notes:
         out.print(f"[yellow]note[/] {_plain(note)}")
     out.print("\n100 iterations of the tutorial's run:")
@@ -194,21 +187,18 @@ def show_examination(report: Examination) -> None:
 def show_files(folder: Path, names: dict[str, str]) -> None:
     """A run folder's files and what each is."""
     out.print(f"\nIn {folder}:", markup=False)
-    table = _table(show_header=False)
-    for name, meaning in names.items():
-        if (folder / name).exists():
-            table.add_row(_plain(name), meaning)
-    out.print(table)
+    _pairs(*((name, meaning) for name, meaning in names.items() if (folder / name).exists()))
 
 
-def _table(*columns: str, show_header: bool = True) -> Table:
-    table = Table(
-        *columns, box=None, show_header=show_header, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold"
-    )
-    if not show_header:
-        table.add_column(style="dim", no_wrap=True)
-        table.add_column(overflow="fold")
-    return table
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+
+
+def _pairs(*rows: tuple[str, str]) -> None:
+    """Names and values, one a line however long: a digest or a path that is broken cannot be copied."""
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        out.print(f"[dim]{_plain(name.ljust(width))}[/]   {_plain(value)}")
 
 
 def _plain(text: Any) -> str:

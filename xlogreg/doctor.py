@@ -85,7 +85,8 @@ def _gpus() -> tuple[list[Device], list[str]]:
 
 
 def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, chunk: int | None = None) -> Proof:
-    name = implementation if chunk is None else f"{implementation}, samples reversed, chunks of {chunk}"
+    name = implementation if chunk is None else f"{implementation}, reversed, by {chunk}"
+    where = "cpu" if device.kind == "cpu" else f"gpu:{device.number}"
     try:
         with device.current():
             result = descend_many(
@@ -93,11 +94,11 @@ def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, ch
                 implementation=implementation, chunk=chunk,
             )  # fmt: skip
     except XlogregError as error:
-        return Proof(str(device), name, "", False, 0.0, str(error))
+        return Proof(where, name, "", False, 0.0, str(error))
     except Exception as error:  # a broken driver or library raises anything; the report must still come out whole
-        return Proof(str(device), name, "", False, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
+        return Proof(where, name, "", False, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
     digest = history_sha256(result.history[:, 0])
-    return Proof(str(device), name, digest, digest == tutorial.GOLDEN_SHA256_100, result.seconds / ITERATIONS * 1e3)
+    return Proof(where, name, digest, digest == tutorial.GOLDEN_SHA256_100, result.seconds / ITERATIONS * 1e3)
 
 
 def _blas() -> str:

@@ -33,6 +33,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"second with {limits['threads']} threads.",
         "",
     ]
+    if len(results["problems"]) > 1:
+        lines += [summary(results), ""]
     for problem in results["problems"]:
         entries = problem["contestants"]
         lines += [
@@ -48,6 +50,25 @@ def markdown(results: dict[str, Any]) -> str:
     if results["not_installed"]:
         lines.append(f"Not installed, so not measured: {', '.join(results['not_installed'])}.")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(results: dict[str, Any]) -> str:
+    """One table of all sizes: milliseconds an iteration, and in brackets the time as a multiple of xlogreg's."""
+    problems = results["problems"]
+    names: dict[str, None] = {}
+    for problem in problems:
+        names.update(dict.fromkeys(problem["contestants"]))
+    lines = [
+        "| ms an iteration (time / xlogreg's) | " + " | ".join(f"{p['pictures']:,} pictures" for p in problems) + " |",
+        "|---|" + "---:|" * len(problems),
+    ]
+    for name in names:
+        cells = []
+        for problem in problems:
+            entry = problem["contestants"].get(name)
+            cells.append(f"{entry['ms_per_iteration']:.3g} ({entry['ratio']:.2f})" if entry else "not run")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _remarks(problem: dict[str, Any]) -> list[str]:
