@@ -85,7 +85,7 @@ def _gpus() -> tuple[list[Device], list[str]]:
 
 
 def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, chunk: int | None = None) -> Proof:
-    name = implementation if chunk is None else f"{implementation}, reversed, by {chunk}"
+    name = implementation if chunk is None else f"{implementation}, reordered"
     where = "cpu" if device.kind == "cpu" else f"gpu:{device.number}"
     try:
         with device.current():
