@@ -22,7 +22,7 @@ class ImplementationOption(StrEnum):
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[DATA]",
+        metavar="DATA",
         help="birds (built in), cifar10 (see `xlogreg fetch`), or a CIFAR-10 archive, folder or batch.",
     ),
 ]
