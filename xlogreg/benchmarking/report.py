@@ -97,7 +97,7 @@ def plot(path: Path, results: dict[str, Any]) -> None:
     figure = Figure(figsize=(8.4, 5.2), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     names = [
-        name for name in results["problems"][0]["contestants"] if name not in (FOUR_RATES,) and "equal cost" not in name
+        name for name in results["problems"][0]["contestants"] if "together" not in name and "equal cost" not in name
     ]
     for name in names:
         points = [
