@@ -190,7 +190,7 @@ def test_resize() -> None:
 
 def test_grey_models_take_luma(tmp_path: Path) -> None:
     Image.fromarray(sample()).save(tmp_path / "a.png")
-    obtained = to_pixels(tmp_path / "a.png", (12, 20, 1))
+    obtained = to_pixels(tmp_path / "a.png", (12, 20), 1)
     expected = sample() @ np.array([0.299, 0.587, 0.114])
     assert obtained.shape == (12, 20, 1)
     assert np.abs(obtained[:, :, 0] - expected).max() <= 1

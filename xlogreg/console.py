@@ -107,11 +107,11 @@ def timing(training: Training) -> str:
 
 def show_sweep(trainings: list[Training]) -> None:
     """One line a class and learning rate."""
-    table = _table("class", "learning rate", "final cost", "train accuracy", "test accuracy", "digest")
+    table = _table("class", "rate", "final cost", "train %", "test %", "digest")
     for training in trainings:
         table.add_row(
             _plain(training.task.positive), f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
-            f"{training.train_accuracy:.2f} %", f"{training.test_accuracy:.2f} %", training.history_sha256[:16],
+            f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", training.history_sha256[:16],
         )  # fmt: skip
     out.print(table)
     out.print(timing(trainings[0]), markup=False)
