@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
-from xlogreg.classifier import Classifier, Failure, Prediction
+from xlogreg import classifier as module
+from xlogreg.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.errors import FileError, InputError, XlogregError
 
 
@@ -37,6 +39,42 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.safetensors", "model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learning_rate": np.float64(0.005)}, {"b": 0}, {"b": np.float64(2)}, {"size": tuple(np.array([4, 5, 3]))},
+        {"w": np.ones((60, 1), dtype=np.float32)}, {"w": np.asfortranarray(np.ones((120, 2)))[::2, :1]},
+        {"class_names": ("not \udcff", "\udcff")}, {"trained_on": "/data/\udce9t\u00e9"},
+        {"number_of_iterations": np.int64(7)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+def test_whatever_is_a_model_comes_back(tmp_path: Path, changes: dict) -> None:
+    model = dataclasses.replace(classifier(), **changes)
+    model.save(tmp_path / "m")
+    loaded = Classifier.load(tmp_path / "m")
+    for field in dataclasses.fields(Classifier):
+        obtained = getattr(loaded, field.name)
+        assert type(obtained) is type(getattr(model, field.name))
+        assert np.array_equal(obtained, changes.get(field.name, getattr(model, field.name))), field.name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"w": np.full((60, 1), np.nan)}, {"w": np.zeros((59, 1))}, {"w": np.zeros(60)}, {"w": "text"}, {"b": np.inf},
+        {"b": None}, {"class_names": ("a", "a")}, {"class_names": ("a",)}, {"class_names": ("", "a")},
+        {"class_names": (0, 1)}, {"size": (4, 5)}, {"size": (4, 5, 2)}, {"size": (4.0, 5, 3)}, {"size": (-4, -5, 3)},
+        {"learning_rate": np.nan}, {"number_of_iterations": -1}, {"number_of_iterations": 1.5}, {"trained_on": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_could_not_be_loaded_cannot_be_made(changes: dict) -> None:
+    with pytest.raises(InputError, match="No model can be made of this: ") as caught:
+        dataclasses.replace(classifier(), **changes)
+    assert "\n" not in str(caught.value)
+
+
 def test_probability() -> None:
     model = classifier()
     x = np.random.RandomState(1).randint(0, 256, (9, 4, 5, 3)).astype(np.uint8)
@@ -44,7 +82,7 @@ def test_probability() -> None:
     assert model.probability(x) == pytest.approx(expected, abs=1e-14)
     assert model.predict(x).tolist() == (expected >= 0.5).astype(int).tolist()
     assert model.predict(x[:0]).tolist() == []
-    for wrong in (x[0], x / 255, x[:, :3], x[..., :1]):
+    for wrong in (x[0], x / 255, x[:, :3], x[..., :1], x.tolist()):
         with pytest.raises(InputError, match=r"takes uint8 pictures \(n, 4, 5, 3\)"):
             model.probability(wrong)
 
@@ -63,6 +101,19 @@ def test_predict_files_goes_on_after_a_bad_one(tmp_path: Path) -> None:
     assert first.probability == model.probability(x[None])[0]
     assert (first.number, first.label) == (int(first.probability >= 0.5), model.class_names[first.number])
     assert results[3] == first
+    assert list(predict_files(model, [tmp_path / "a.png"])) == [first]
+    # One path is no list of paths: its letters are not files.
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        with pytest.raises(InputError, match="Give a list of picture files"):
+            predict_files(model, path)
+
+
+def test_grey_models_predict_coloured_files(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8, 3), (255, 0, 0), dtype=np.uint8)).save(tmp_path / "a.png")
+    model = classifier((4, 5, 1))
+    (result,) = model.predict_files([tmp_path / "a.png"])
+    assert isinstance(result, Prediction)
+    assert result.probability == model.probability(np.full((1, 4, 5, 1), 76, dtype=np.uint8))[0]
 
 
 def write(path: Path, model: Classifier, tensors: dict | None = None, **changes: object) -> Path:
@@ -81,7 +132,11 @@ BAD_METADATA = [
     {"format": "other"}, {"format": None}, {"format_version": "2"}, {"format_version": "x"}, {"class_names": "[]"},
     {"class_names": '["a", "a"]'}, {"class_names": "[1, 2]"}, {"class_names": "{"}, {"size": "[4, 5, 2]"},
     {"size": "[4, 5]"}, {"size": "[4, 6, 3]"}, {"size": "[-4, -5, 3]"}, {"size": "[4.0, 5, 3]"}, {"size": None},
-    {"learning_rate": "fast"}, {"number_of_iterations": "1e400"}, {"trained_on": None},
+    {"learning_rate": "fast"}, {"number_of_iterations": "1e400"}, {"trained_on": None}, {"learning_rate": "nan"},
+    {"learning_rate": "inf"}, {"number_of_iterations": "-5"}, {"number_of_iterations": "9" * 5000},
+    {"format_version": float("inf")}, {"format_version": 1.9}, {"format_version": "0"}, {"format_version": "9" * 5000},
+    {"class_names": '["", "a"]'}, {"class_names": '"ab"'}, {"size": "[true, 20, 3]"}, {"trained_on": 3},
+    {"size": "[1000000, 1000000, 3]"},
 ]  # fmt: skip
 
 
@@ -91,7 +146,9 @@ def test_bad_metadata(tmp_path: Path, changes: dict) -> None:
         Classifier.load(write(tmp_path / "m.safetensors", classifier(), **changes))
     assert "\n" not in str(caught.value)
     if changes == {"format_version": "2"}:
+        assert "made by a newer xlogreg" in str(caught.value)
         assert "upgrade xlogreg" in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_bad_tensors(tmp_path: Path) -> None:
@@ -131,6 +188,67 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         Classifier.load(tmp_path)
 
 
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    classifier().save(tmp_path / "whole")
+    content = (tmp_path / "whole").read_bytes()
+    for length in [*range(0, len(content), 37), len(content) - 1]:
+        (tmp_path / "cut").write_bytes(content[:length])
+        with pytest.raises(InputError, match="is not a model"):
+            Classifier.load(tmp_path / "cut")
+    (tmp_path / "longer").write_bytes(content + b"\0")
+    with pytest.raises(InputError, match="is not a model"):
+        Classifier.load(tmp_path / "longer")
+
+
+def test_size_is_bounded_before_reading(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate(module._MAX_BYTES + 1)  # a hole, no bytes on the disk
+    with pytest.raises(InputError, match="too large for a model"):
+        Classifier.load(tmp_path / "large")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(InputError, match="no regular file"):
+            Classifier.load(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a\0b", "x" * 5000):
+        with pytest.raises(FileError, match=r"is no name of a model|cannot be read"):
+            Classifier.load(name)
+    classifier().save(tmp_path / "m")
+    with pytest.raises(FileError, match=r"cannot be read: Not a directory|There is no model"):
+        Classifier.load(tmp_path / "m" / "below")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "open", refuse, raising=False)
+    with pytest.raises(FileError, match="cannot be read: Permission denied"):
+        Classifier.load(tmp_path / "m")
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(FileError, match="cannot be read: Permission denied"):
+        Classifier.load(tmp_path / "m")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="Cannot write"):
+        classifier().save(tmp_path / "no folder" / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loading_lets_go_of_the_file(tmp_path: Path) -> None:
+    classifier().save(tmp_path / "m")
+    loaded = Classifier.load(tmp_path / "m")
+    expected = loaded.w.copy()
+    (tmp_path / "m").write_bytes(bytes(2000))  # a mapped file would change the weights
+    assert np.array_equal(loaded.w, expected)
+    assert loaded.w.flags.writeable
+
+
 @settings(max_examples=200)
 @given(st.data())
 def test_mutated_files_never_raise_anything_else(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
@@ -145,5 +263,7 @@ def test_mutated_files_never_raise_anything_else(tmp_path_factory: pytest.TempPa
     except XlogregError as error:
         assert "\n" not in str(error)  # noqa: PT017
     else:
-        assert model.w.shape == (60, 1)
         assert np.isfinite(model.w).all()
+        assert model.w.shape == (np.prod(model.size), 1)
+        model.save(path)
+        assert np.array_equal(Classifier.load(path).w, model.w)

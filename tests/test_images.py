@@ -1,6 +1,7 @@
 """Picture files of every kind, and everything that is none."""
 
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -100,6 +101,45 @@ def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(read_picture(tmp_path / "a.png"), sample())
 
 
+def test_orientation_survives_odd_exif(tmp_path: Path) -> None:
+    # The maker is a fraction (type 5) and no text: Pillow reads it and cannot write it again.
+    exif = (
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + struct.pack(">HHII", 0x010F, 5, 1, 38)
+        + struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4) + struct.pack(">II", 7, 2)
+    )  # fmt: skip
+    Image.fromarray(np.ascontiguousarray(np.rot90(sample(16, 24), 1))).save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").shape == (16, 24, 3)
+
+
+def test_broken_exif_is_one_sentence_or_the_picture_as_stored(tmp_path: Path) -> None:
+    for exif in (
+        b"Exif\0\0garbage",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01",
+    ):
+        Image.fromarray(sample()).save(tmp_path / "a.jpg", exif=exif)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert read_picture(tmp_path / "a.jpg").shape == (12, 20, 3), exif
+        try:  # here warnings are errors
+            read_picture(tmp_path / "a.jpg")
+        except InputError as error:
+            assert "damaged" in str(error)  # noqa: PT017
+
+
+def test_32_bit_greys_are_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 2**30, 2**31 - 1]], dtype=np.int32)
+    Image.fromarray(values).save(tmp_path / "i.tif")
+    assert read_picture(tmp_path / "i.tif")[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_every_16_bit_grey_is_rounded(tmp_path: Path) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert np.array_equal(read_picture(tmp_path / "a.png")[:, :, 0], np.rint(values / 257))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -120,6 +160,76 @@ def test_bombs_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
         with pytest.raises(InputError, match=r"bomb\.png .*pixels"):
             read_picture(tmp_path / "bomb.png")
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def riff(kind: bytes, content: bytes) -> bytes:
+    body = b"WEBP" + kind + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        riff(b"VP8X", bytes(4) + b"\xff\xff\x00" * 2),
+        riff(b"VP8L", b"\x2f" + struct.pack("<I", 16383 | 16383 << 14) + bytes(11)),
+        riff(b"VP8 ", b"\0\0\0\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(8)),
+        b"GIF89a"
+        + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0)
+        + b","
+        + struct.pack("<HHHHB", 0, 0, 9, 9, 0)
+        + b"\x02\0;",
+        b"BM"
+        + struct.pack("<IHHI", 100, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, 50000, 50000, 1, 24, 0, 0, 0, 0, 0, 0),
+    ],
+    ids=["VP8X", "VP8L", "VP8", "GIF", "BMP"],
+)
+def test_bombs_of_other_formats(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bomb").write_bytes(content)
+    with pytest.raises(InputError, match=r"bomb is [\d,]+ x [\d,]+ = [\d,]+ pixels; pictures may have up to"):
+        read_picture(tmp_path / "bomb")
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"lossless": True, "exif": b"Exif\0\0MM\0*"}])
+def test_the_size_of_webp_is_known_before_decoding(tmp_path: Path, options: dict) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.webp", **options)
+    assert images._webp_canvas((tmp_path / "a.webp").read_bytes()[:30]) == (20, 12)
+
+
+def test_the_bound_is_exact(tmp_path: Path) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+    assert read_picture(tmp_path / "a.png", max_pixels=240).shape == (12, 20, 3)
+    with pytest.raises(InputError, match="20 x 12 = 240 pixels"):
+        read_picture(tmp_path / "a.png", max_pixels=239)
+
+
+def test_threads_leave_the_warning_filters_alone(tmp_path: Path) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+    read_picture(tmp_path / "a.png")  # what is imported now may add filters of its own
+    before, seen = list(warnings.filters), []
+
+    def read() -> None:
+        for _ in range(40):
+            seen.append(np.array_equal(read_picture(tmp_path / "a.png"), sample()))
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True] * 240
+    assert warnings.filters == before
+
+
+def test_no_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+
+    def full(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_upright", full)
+    with pytest.raises(InputError, match="needs more memory than there is"):
+        read_picture(tmp_path / "a.png")
 
 
 def test_large_pictures_within_the_bound_give_no_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +257,12 @@ def test_bad_files_get_one_clear_sentence(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="bytes; pictures may have up to 10"):
         read_picture(whole, max_bytes=10)
+
+
+def test_names_that_no_file_can_have() -> None:
+    for name in ("a\0b", "x" * 5000):
+        with pytest.raises(FileError, match=r"is no name of a file|cannot be read"):
+            read_picture(name)
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +300,25 @@ def test_resize() -> None:
     assert resize(sample(), (12, 20)) is not None
     assert np.array_equal(resize(sample(), (12, 20)), sample())
     assert resize(sample(), (5, 7)).shape == (5, 7, 3)
+    from skimage.transform import resize as skimage_resize
+
+    expected = np.rint(skimage_resize(sample(), (5, 7)) * 255)
+    assert np.array_equal(resize(sample(), (5, 7)), expected)
+    assert resize(sample()[:, :, :1], (24, 40)).shape == (24, 40, 1)
     flat = np.full((50, 40, 3), 77, dtype=np.uint8)
     assert (resize(flat, (32, 32)) == 77).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "size"),
+    [
+        (sample() / 255, (4, 4)), (sample()[:, :, 0], (4, 4)), (sample()[:0], (4, 4)), ([[1]], (4, 4)),
+        (sample(), (0, 4)), (sample(), (4, -1)), (sample(), (4.5, 4)), (sample(), (4, 4, 3)),
+    ],
+)  # fmt: skip
+def test_resize_refuses_what_it_cannot_do(x: np.ndarray, size: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="must be"):
+        resize(x, size)
 
 
 def test_grey_models_take_luma(tmp_path: Path) -> None:
@@ -194,6 +327,10 @@ def test_grey_models_take_luma(tmp_path: Path) -> None:
     expected = sample() @ np.array([0.299, 0.587, 0.114])
     assert obtained.shape == (12, 20, 1)
     assert np.abs(obtained[:, :, 0] - expected).max() <= 1
+    assert to_pixels(tmp_path / "a.png", (6, 5)).shape == (6, 5, 3)
+    for channels in (0, 2, 4):
+        with pytest.raises(InputError, match=f"not {channels};"):
+            to_pixels(tmp_path / "a.png", (12, 20), channels)
 
 
 def test_names_with_spaces_and_unicode(tmp_path: Path) -> None:
@@ -205,4 +342,10 @@ def test_names_with_spaces_and_unicode(tmp_path: Path) -> None:
 def test_the_authors_eagle(real_data: Path) -> None:
     eagle = read_picture(real_data / "eagle.jpeg")
     assert eagle.shape == (270, 480, 3)
-    assert resize(eagle, (32, 32)).shape == (32, 32, 3)
+    with Image.open(real_data / "eagle.jpeg") as picture:
+        assert np.array_equal(eagle, np.asarray(picture.convert("RGB")))
+    small = to_pixels(real_data / "eagle.jpeg", (32, 32))
+    assert (small.shape, small.dtype) == ((32, 32, 3), np.uint8)
+    # Resizing keeps the colours on average, and smoothing takes away extremes.
+    assert np.abs(small.mean(axis=(0, 1)) - eagle.mean(axis=(0, 1))).max() < 2
+    assert small.std() < eagle.std()
