@@ -320,3 +320,30 @@ def test_more_terms_than_one_block(m: int, d: int, to_xp: Callable) -> None:
     assert to_host(again["dw"]).tolist() == grad["dw"].tolist()
     residual = logistic.forward(w, 0.1, x) - y
     assert grad["dw"] == pytest.approx((x / 255) @ residual.T / m, abs=1e-14)
+
+
+@pytest.mark.parametrize("implementation", ["reference", "auto"])
+@pytest.mark.parametrize(
+    ("w", "b", "words"),
+    [
+        (np.zeros((1, 47)), [0.0], r"\(1, 48\)"),
+        (np.zeros((2, 48)), [0.0], r"\(1, 48\)"),
+        (np.zeros((1, 48)), [0.0, 0.0], "b has 2"),
+        (np.zeros((1, 48)), [], "b has 0"),
+        (np.full((1, 48), np.nan), [0.0], "NaN"),
+        (np.full((1, 48), 1e306), [0.0], "huge"),
+        (np.zeros((1, 48)), [10**400], "b must be"),
+    ],
+)
+def test_bad_starts_are_refused(w: np.ndarray, b: list, words: str, implementation: str) -> None:
+    with pytest.raises(InputError, match=words):
+        logistic.descend_many(X, Y, [0.1], 1, w=w, b=b, implementation=implementation)
+
+
+def test_absurd_numbers_are_refused() -> None:
+    with pytest.raises(InputError, match="up to 1,000,000,000"):
+        logistic.optimize(W, 0, X, Y, 10**20, 0.1)
+    with pytest.raises(InputError, match="learning rate"):
+        logistic.optimize(W, 0, X, Y, 1, 10**400)
+    with pytest.raises(InputError, match="at least one"):
+        logistic.descend_many(X, Y, [], 1)

@@ -253,14 +253,14 @@ def predict(
         if isinstance(result, Failure):
             failures += 1
             if as_json:
-                print(json.dumps({"path": str(result.path), "error": result.message}, ensure_ascii=False), flush=True)
+                print(json.dumps({"path": str(result.path), "error": result.message}), flush=True)
             else:
                 console.complain(result.message)
         elif as_json:
             print(json.dumps({
                 "path": str(result.path), "label": result.label, "number": result.number,
                 "probability": result.probability,
-            }, ensure_ascii=False), flush=True)  # fmt: skip
+            }), flush=True)  # fmt: skip
         else:
             print(
                 f"{result.path}: {result.label} (probability of {classifier.class_names[1]} {result.probability:.4f})"
@@ -457,7 +457,7 @@ def _sample_picture() -> Path:
 
 
 def _print_json(content: dict[str, Any]) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    print(json.dumps(content, indent=2))
 
 
 def main() -> None:
@@ -472,5 +472,5 @@ def main() -> None:
     except MemoryError:
         from . import console
 
-        console.complain("The machine's memory is full; train on fewer pictures.")
+        console.complain("The machine's memory is full; train on fewer pictures or iterations.")
         sys.exit(2)

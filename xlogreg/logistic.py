@@ -20,10 +20,15 @@ from .backend import namespace, to_host
 from .descent import Descent, Observer, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .errors import InputError
+from .exact import MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
 
 Array = Any
+
+# The cost of each is kept: 8 GB at most.
+MAX_ITERATIONS = 10**9
+LARGEST_WEIGHT = 2.0**900
 
 __all__ = [
     "accuracy", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize", "predict", "propagate",
@@ -164,11 +169,14 @@ def descend_many(
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
     models = len(learning_rates)
+    if not models:
+        raise InputError("There is no learning rate to train at; give at least one.")
     rates = xp.asarray([check_learning_rate(rate) for rate in learning_rates], dtype=xp.float64)
     iterations = check_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
+    _check_start(w, b, models, x)
     # The engines own their state: a copy, so that the caller's w stays as it was.
     weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
     bias = xp.asarray([0.0] * models if b is None else b, dtype=xp.float64)
@@ -225,7 +233,7 @@ def check_learning_rate(rate: float) -> float:
     """The rate as a float, if it is one that can train."""
     try:
         value = float(rate)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"The learning rate must be a finite number above 0, not {rate!r}; the tutorial uses 0.005.")
@@ -236,6 +244,8 @@ def check_iterations(iterations: int) -> int:
     """The number of iterations as an int, if it is one."""
     if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
         raise InputError(f"The number of iterations must be a whole number of at least 1, not {iterations!r}.")
+    if iterations > MAX_ITERATIONS:
+        raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {iterations:,}.")
     return int(iterations)
 
 
@@ -249,6 +259,8 @@ def _check_x(x: Array, name: str) -> None:
     xp = namespace(x)
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{name} must have the shape (features, samples) with at least one of each, not {x.shape}.")
+    if max(x.shape) > MAX_TERMS:
+        raise InputError(f"{name} is {x.shape}, but there may be up to {MAX_TERMS:,} features and samples.")
     if x.dtype == xp.uint8:
         return
     if x.dtype not in (xp.float32, xp.float64):
@@ -283,14 +295,26 @@ def _check_parameters(w: Array, b: float, x: Array) -> None:
         raise InputError(f"w has the shape {w.shape}, but x with {x.shape[0]} features needs ({x.shape[0]}, 1).")
     if w.dtype != xp.float64:
         raise InputError(f"w holds {w.dtype}; give float64 weights.")
-    if not bool(xp.isfinite(w).all()):
-        raise InputError("w has NaN or infinite weights; start from initialize_with_zeros.")
+    # Beyond this the grids of the exact sums leave float64; NaN fails the comparison too.
+    if not bool((xp.abs(w) < LARGEST_WEIGHT).all()):
+        raise InputError("w has NaN, infinite or huge weights; start from initialize_with_zeros.")
     try:
         finite = math.isfinite(float(b))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         finite = False
     if not finite:
         raise InputError(f"b must be a finite number, not {b!r}.")
+
+
+def _check_start(w: Array | None, b: list[float] | None, models: int, x: Array) -> None:
+    """The same for `descend_many`: w (M, d) and M numbers b, where they are given."""
+    if w is not None and w.shape != (models, x.shape[0]):
+        raise InputError(f"w has the shape {w.shape}, but {models} models need ({models}, {x.shape[0]}).")
+    if b is not None and len(b) != models:
+        raise InputError(f"b has {len(b)} numbers, but there are {models} models.")
+    for model in range(models):
+        weights = np.zeros((x.shape[0], 1)) if w is None else w[model].reshape(-1, 1)
+        _check_parameters(weights, 0.0 if b is None else b[model], x if w is not None else weights)
 
 
 def _as_row(w: Array) -> Array:

@@ -257,7 +257,7 @@ def write_run(folder: Path, training: Training, plots: Callable[[Path, Training]
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as indented JSON, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
 def command_line() -> str:
