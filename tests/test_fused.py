@@ -163,6 +163,36 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
         kernels._warn_once.cache_clear()
 
 
+def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.RandomState(0).randint(0, 256, (9, 20)).astype(np.uint8)
+    y = np.arange(20).reshape(1, -1) % 2
+    expected = descend_many(x, y, [0.1], 5)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("LLVM says no\nand more")
+
+    monkeypatch.setattr(cpu, "_run", broken)
+    kernels._warn_once.cache_clear()
+    try:
+        with pytest.warns(RuntimeWarning, match=r"does not compile here \(LLVM says no\)"):
+            obtained = descend_many(x, y, [0.1], 5)
+        assert obtained.implementation == "reference"
+        assert np.array_equal(obtained.history, expected.history)
+        with pytest.raises(InputError, match="does not compile"):
+            descend_many(x, y, [0.1], 5, implementation="fused")
+    finally:
+        kernels._warn_once.cache_clear()
+
+
+def test_an_old_kernel_is_never_used(tmp_path: Path) -> None:
+    """What is kept was compiled from these sources: the name of the kernel's variant holds their digest."""
+    assert cpu._run.py_func.__closure__[0].cell_contents == cpu._sources()
+    before = cpu._sources()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "MULTIPLY", "another instruction")
+        assert cpu._sources() != before
+
+
 NARROW = """
 import sys
 import numpy as np

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -441,8 +442,10 @@ def _training_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        # A folder that was named by --out may have been there before.
+        with contextlib.suppress(OSError):
+            if folder.parent.name == "runs" and not any(folder.iterdir()):
+                folder.rmdir()
         raise
 
 
@@ -468,6 +471,14 @@ def main() -> None:
         from . import console
 
         console.complain(str(error))
+        sys.exit(2)
+    except OSError as error:  # standard output on a full disk, say; what xlogreg itself writes raises FileError
+        from . import console
+        from .files import reason
+
+        console.complain(f"Something could not be written or read: {reason(error)}.")
+        # Nothing more can be written there, and Python must not try at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(2)
     except MemoryError:
         from . import console

@@ -207,13 +207,13 @@ def new_run_folder(
     if out is not None:
         folder = make_folder(out)
         _check_writable(folder)
-        if any(folder.iterdir()):
+        if _entries(folder):
             raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
         return folder
     parent = make_folder(parent)
     _check_writable(parent)
     taken = [
-        int(found[1]) for path in parent.iterdir() if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
+        int(found[1]) for path in _entries(parent) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
     ]
     number = max(taken, default=0) + 1
     while True:
@@ -228,6 +228,13 @@ def new_run_folder(
             ) from error
         else:
             return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise FileError(f"Cannot read the folder {folder}: {reason(error)}; choose another with --out.") from error
 
 
 def _check_writable(folder: Path) -> None:

@@ -124,13 +124,21 @@ def _compete(
             entries[contestant.name] = {"deviation": answer["cost"] - exact_cost, "seconds": []}
             if answer["digest"]:
                 entries[contestant.name]["digest"] = answer["digest"]
+        if OURS not in entries:
+            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
         for number in range(rounds):
             progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
             # Another one goes first each time.
             for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
                 time.sleep(_PAUSE)
                 answer = worker.ask({"run": problem.iterations})
-                entries[worker.contestant.name]["seconds"].append(answer["seconds"])
+                if "error" in answer:
+                    skipped[worker.contestant.name] = answer["error"]
+                else:
+                    entries[worker.contestant.name]["seconds"].append(answer["seconds"])
+        if OURS in skipped:
+            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
+        entries = {name: entry for name, entry in entries.items() if name not in skipped}
     finally:
         for worker in workers:
             worker.close()

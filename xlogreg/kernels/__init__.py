@@ -50,7 +50,18 @@ def engine_for(
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
     from .cpu import FusedCPU
 
-    return FusedCPU(rows, sign, w, b, rates)
+    engine = FusedCPU(rows, sign, w, b, rates)
+    try:
+        engine.prepare()
+    except Exception as error:  # whatever Numba, LLVM or a full cache folder raise when the kernel is compiled
+        unable = f"it does not compile here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
+        if implementation == "auto":
+            _warn_once(unable)
+            return Reference(rows, sign, w, b, rates)
+        raise InputError(
+            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
+        ) from error
+    return engine
 
 
 def available(kind: str) -> list[str]:
@@ -72,6 +83,10 @@ def why_no_fused() -> str:
     if find_spec("numba") is None:
         return "Numba is not installed"
     try:
+        import numba
+
+        if numba.config.DISABLE_JIT:
+            return "NUMBA_DISABLE_JIT is set"
         from . import cpu  # noqa: F401
     except Exception as error:  # a Numba that does not fit NumPy or the processor raises all kinds of errors at import
         return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"

@@ -24,7 +24,9 @@ def _can_cache() -> bool:
     return True
 
 
-OPTIONS: dict[str, Any] = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
+CAN_CACHE = _can_cache()
+# No cache of their own: the outermost function's holds all that it calls, under a key that knows all sources.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)

@@ -15,6 +15,7 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 (`xlogreg.kernels.arithmetic`).
 """
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from numba import njit, prange
 
 from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT, bits_per_piece
 from ..reference import LARGEST_Z, PIXEL_SCALE, Gradient
-from .arithmetic import OPTIONS, digits_of, exp_negative, log1p_unit, total_of
+from .arithmetic import CAN_CACHE, OPTIONS, digits_of, exp_negative, log1p_unit, total_of
 from .vector import (
     DIGITS,
     LONGEST,
     MODELS,
+    MULTIPLY,
     SAMPLES_OF_MODELS,
     SAMPLES_OF_ONE,
     STEP,
@@ -279,55 +281,76 @@ def _clear(low: Array, high: Array, totals: Array) -> None:
     totals[:] = 0.0
 
 
-@njit(parallel=True, **OPTIONS)
-def _run(
-    rows: Array,
-    sign: Array,
-    w: Array,
-    b: Array,
-    rates: Array,
-    costs: Array,
-    dw: Array,
-    db: Array,
-    block: int,
-    loss_constants: Array,
-    exponents: Array,
-    largest: Array,
-    weights: Array,
-    low: Array,
-    high: Array,
-    totals: Array,
-    sums: Array,
-    residuals: Array,
-    losses: Array,
-) -> None:
-    """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
-    m, d = rows.shape
-    blocks = (m + block - 1) // block
-    threads = len(low)
-    for iteration in range(len(costs)):
-        _exponents_of(largest, exponents)
-        for thread in prange(threads):
-            _cut_weights(w, exponents, weights, thread * d // threads, (thread + 1) * d // threads)
-        for thread in prange(threads):
-            _clear(low[thread], high[thread], totals[thread])
-            for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-                _propagate(
-                    rows, sign, b, exponents, weights, loss_constants, i * block, min((i + 1) * block, m),
-                    low[thread], high[thread], totals[thread], sums[thread], residuals[thread], losses[thread],
+def _sources() -> str:
+    """A digest of everything that is compiled into the kernel."""
+    here = Path(__file__).parent
+    files = [here / "arithmetic.py", here / "vector.py", here / "cpu.py"]
+    files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference")]
+    digest = hashlib.sha256(MULTIPLY.encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _compile(sources: str) -> Any:
+    """The kernel. Numba looks at no file but this one to see whether what it keeps is still right, but at the values
+    that a function takes from around it: `sources` is there for that."""
+
+    @njit(parallel=True, cache=CAN_CACHE, **OPTIONS)
+    def run(
+        rows: Array,
+        sign: Array,
+        w: Array,
+        b: Array,
+        rates: Array,
+        costs: Array,
+        dw: Array,
+        db: Array,
+        block: int,
+        loss_constants: Array,
+        exponents: Array,
+        largest: Array,
+        weights: Array,
+        low: Array,
+        high: Array,
+        totals: Array,
+        sums: Array,
+        residuals: Array,
+        losses: Array,
+    ) -> None:
+        """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
+        assert len(sources) > 0
+        m, d = rows.shape
+        blocks = (m + block - 1) // block
+        threads = len(low)
+        for iteration in range(len(costs)):
+            _exponents_of(largest, exponents)
+            for thread in prange(threads):
+                _cut_weights(w, exponents, weights, thread * d // threads, (thread + 1) * d // threads)
+            for thread in prange(threads):
+                _clear(low[thread], high[thread], totals[thread])
+                for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+                    _propagate(
+                        rows, sign, b, exponents, weights, loss_constants, i * block, min((i + 1) * block, m),
+                        low[thread], high[thread], totals[thread], sums[thread], residuals[thread], losses[thread],
+                    )  # fmt: skip
+            for thread in prange(threads):
+                _update(
+                    w, rates, dw, m, low, high, largest[thread],
+                    thread * d // threads, (thread + 1) * d // threads,
                 )  # fmt: skip
-        for thread in prange(threads):
-            _update(
-                w, rates, dw, m, low, high, largest[thread],
-                thread * d // threads, (thread + 1) * d // threads,
-            )  # fmt: skip
-        _update_bias(b, rates, db, costs[iteration], m, totals)
+            _update_bias(b, rates, db, costs[iteration], m, totals)
+
+    return run
+
+
+_run = _compile(_sources())
 
 
 def compiled_before() -> bool:
     """Whether compiled code of an earlier process lies in Numba's cache."""
     try:
-        return any(Path(_run._cache.cache_path).glob("cpu._run-*.nbi"))
+        return any(Path(_run._cache.cache_path).glob("cpu._compile.locals.run-*.nbi"))
     except AttributeError:  # no cache, or a Numba that keeps it elsewhere
         return False
 

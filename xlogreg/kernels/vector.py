@@ -5,9 +5,6 @@ which is one instruction on every x86-64 (`pmaddwd`; with VNNI it accumulates to
 Written as LLVM vector code through Numba's `intrinsic`, for the widest registers of the processor at hand; integers are
 exact, so the width changes no bit.
 
-Numba keeps compiled code by the date of the file that holds the outermost function: after a change here or in
-`arithmetic.py`, touch `cpu.py`.
-
 The functions take addresses (`array.ctypes.data`); whoever calls them answers for bounds and strides.
 """
 
