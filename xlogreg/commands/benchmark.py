@@ -1,0 +1,43 @@
+"""`xlogreg benchmark`: the speed of training on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InputError
+from ..options import JsonOption
+from .shared import print_json
+
+
+def benchmark(
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Compare with JAX, PyTorch, scikit-learn, as far as installed.")
+    ] = False,
+    pictures: Annotated[
+        list[int] | None, typer.Option(help="Only these sizes: 1900, 10000, 50000, 200000. Repeatable.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; the median is reported.")] = 7,
+    out: Annotated[Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the speed of training on this machine, beside peers, with every answer checked first."""
+    from .. import console
+    from ..benchmarking.contestants import CONTESTANTS
+    from ..benchmarking.problems import SIZES
+    from ..benchmarking.report import markdown, write_report
+    from ..benchmarking.rounds import compete
+
+    known = {problem.pictures: problem for problem in SIZES}
+    for size in pictures or []:
+        if size not in known:
+            raise InputError(f"There is no benchmark of {size} pictures; choose from {', '.join(map(str, known))}.")
+    problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
+    names = None if peers else [contestant.name for contestant in CONTESTANTS if contestant.needs in ("", "numba")]
+    results = compete(problems, names, rounds, lambda step: console.err.print(step, markup=False))
+    if out is not None:
+        write_report(out, results)
+    if as_json:
+        print_json(results)
+    else:
+        print(markdown(results), end="")

@@ -1,0 +1,89 @@
+"""`xlogreg reproduce`: the tutorial's experiment, beside its published result."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
+from .shared import chosen_device, print_json, sample_picture, training_folder
+
+
+def reproduce(
+    picture: Annotated[
+        Path | None, typer.Option(help="Your own picture for the last step. [default: scikit-image's cat]")
+    ] = None,
+    device: DeviceOption = "auto",
+    implementation: ImplementationArgument = ImplementationOption.auto,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the tutorial's experiment on the built-in birds and compare with its published result.
+
+    2000 iterations at learning rate 0.005, and at 0.01, 0.001 and 0.0001; prints obtained beside published and draws
+    all of the tutorial's pictures. Exit code 1 if anything differs.
+    """
+    from .. import console, plots, tutorial
+    from ..data.birds import load_birds
+    from ..data.task import make_task
+    from ..files import make_folder
+    from ..images import read_picture, resize
+    from ..training import new_run_folder, train, write_json, write_run
+
+    chosen = chosen_device(device)
+    own = read_picture(picture or sample_picture())
+    task = make_task(load_birds(), "bird")
+    folder = new_run_folder("reproduce", out=out)
+    with training_folder(folder), console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer:
+        trainings = train(
+            task, tutorial.LEARNING_RATES, tutorial.ITERATIONS,
+            device=chosen, implementation=implementation.value, observer=observer,
+        )  # fmt: skip
+    main_run = trainings[tutorial.LEARNING_RATES.index(tutorial.LEARNING_RATE)]
+    others = [training for training in trainings if training is not main_run]
+    comparison = tutorial.compare(trainings)
+
+    classifier = main_run.classifier
+    resized = resize(own, classifier.size[:2])
+    probability = float(classifier.probability(resized[None])[0])
+    label = classifier.class_names[int(probability >= 0.5)]
+    sentence = (
+        f"{(picture or sample_picture()).name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
+    )
+
+    for training in others:
+        write_run(make_folder(folder / f"rate-{training.classifier.learning_rate:g}"), training)
+    plots.plot_cost_histories(folder / "learning_rates.png", others, "Cost at three learning rates")
+    plots.plot_own_picture(folder / "own_picture.png", own, resized, sentence)
+    write_json(folder / "comparison.json", {**asdict(comparison), "reproduced": comparison.reproduced})
+    write_run(folder, main_run, plots.plot_run)
+
+    if as_json:
+        print_json({
+            "reproduced": comparison.reproduced,
+            "largest_cost_difference": comparison.largest_difference,
+            "cost_history": main_run.cost_history,
+            "accuracies": {f"{t.classifier.learning_rate:g}": [t.train_accuracy, t.test_accuracy] for t in trainings},
+            "history_sha256": {f"{t.classifier.learning_rate:g}": t.history_sha256 for t in trainings},
+            "own_picture": {"label": label, "probability": probability},
+            "seconds": main_run.seconds,
+            "device": main_run.device,
+            "implementation": main_run.implementation,
+            "folder": str(folder),
+        })  # fmt: skip
+    else:
+        console.show_reproduction(trainings, comparison)
+        console.out.print(f"own picture {sentence}", markup=False)
+        console.show_files(folder, {
+            "examples.png": "five training pictures with their labels",
+            "cost_history.png": "the cost while training",
+            "learning_rates.png": "the cost at three learning rates",
+            "test_picture.png": "test picture 10, true and predicted",
+            "own_picture.png": "the own picture before and after the resize",
+            "results.json": "everything obtained, the machine and the options",
+            "history.csv": "the cost of every iteration",
+            "model.safetensors": f"the trained model: xlogreg predict {folder} PICTURE",
+        })  # fmt: skip
+    if not comparison.reproduced:
+        raise typer.Exit(1)
