@@ -10,17 +10,20 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..kernels.vector import DIGITS, LONGEST, SAMPLES_OF_ONE, STEP, WIDTH, dot_samples
+from ..kernels.cpu import loops
+
+forward = loops.forward
 
 # Of bytes read, far beyond any cache.
 _BYTES = 2**30
-_SAMPLES, _FEATURES = 32, min(1024, LONGEST) // STEP * STEP
+# Pixels and digits that stay in the first-level cache.
+_SAMPLES, _FEATURES = 6, 2048
 
 
 @dataclass(frozen=True)
 class Limits:
     """copy : GB/s read and written by a copy; read : GB/s of a sum over bytes; multiply_adds : 10^9 a second, of
-    pixels with digits, 16 bits each, from the first-level cache; threads; width : bytes of a vector register."""
+    pixels with digits as the kernel cuts them, from the first-level cache; threads; width : bytes of a register."""
 
     copy: float
     read: float
@@ -29,9 +32,9 @@ class Limits:
     width: int
 
     def bounds(self, pictures: int, features: int) -> tuple[float, float]:
-        """Seconds an iteration at best: one read of the pixels, and 2 x 4 multiply-adds a pixel."""
+        """Seconds an iteration at best: one read of the pixels, and two multiply-adds a pixel and digit."""
         pixels = pictures * features
-        return pixels / (self.read * 1e9), 2 * DIGITS * pixels / (self.multiply_adds * 1e9)
+        return pixels / (self.read * 1e9), 2 * loops.DIGITS * pixels / (self.multiply_adds * 1e9)
 
 
 @njit(parallel=True, cache=True)
@@ -49,14 +52,10 @@ def _read(source: Any) -> Any:
 
 
 @njit(parallel=True, cache=True)
-def _multiply(pixels: Any, digits: Any, sums: Any, repeats: int) -> None:
+def _multiply(pixels: Any, weights: Any, sums: Any, repeats: int) -> None:
     for thread in prange(len(sums)):
         for _ in range(repeats):
-            for s in range(0, _SAMPLES, SAMPLES_OF_ONE):
-                dot_samples(
-                    np.int64(pixels.ctypes.data + s * _FEATURES), np.int64(_FEATURES), np.int64(digits.ctypes.data),
-                    np.int64(2 * _FEATURES), np.int64(_FEATURES), np.int64(sums[thread].ctypes.data),
-                )  # fmt: skip
+            forward(pixels, weights, sums[thread])
 
 
 def measure(rounds: int = 7) -> Limits:
@@ -67,12 +66,11 @@ def measure(rounds: int = 7) -> Limits:
     copy = 2 * _BYTES / _median(partial(_copy, source, target), rounds)
     read = _BYTES / _median(partial(_read, source), rounds)
     pixels = np.ones((_SAMPLES, _FEATURES), dtype=np.uint8)
-    digits = np.ones((DIGITS, _FEATURES), dtype=np.int16)
-    sums = np.zeros((threads, max(64, SAMPLES_OF_ONE * DIGITS)), dtype=np.int64)
+    weights, sums = (np.zeros(*loops.shapes(1, _FEATURES, _SAMPLES)[name]) for name in ("weights", "sums"))
     repeats = 20_000
-    seconds = _median(lambda: _multiply(pixels, digits, sums, repeats), rounds)
-    done = math.prod((threads, repeats, _SAMPLES, _FEATURES, DIGITS))
-    return Limits(copy / 1e9, read / 1e9, done / seconds / 1e9, threads, WIDTH)
+    seconds = _median(partial(_multiply, pixels, weights, np.stack([sums] * threads), repeats), rounds)
+    done = math.prod((threads, repeats, _SAMPLES, _FEATURES, loops.DIGITS))
+    return Limits(copy / 1e9, read / 1e9, done / seconds / 1e9, threads, loops.WIDTH)
 
 
 def _median(work: Any, rounds: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
-from .vector import power_of_two
+from .vectors import power_of_two
 
 _LAST_EXP = len(EXP_COEFFICIENTS) - 1
 
@@ -30,26 +30,21 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 @njit(**OPTIONS)
-def digits_of(scaled: float) -> tuple[Any, Any, Any, Any]:
-    """Four digits d of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = d0 + 2^13 d1 + 2^26 d2 + 2^39 d3."""
+def halves_of(scaled: float) -> tuple[Any, Any]:
+    """Two 32-bit integers of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = lower + 2^26 upper."""
     constant = 1.5 * 2.0**26
     first = (scaled + constant) - constant
     second = ((scaled - first) + 1.5) - 1.5
-    upper = np.int32(first * 2.0**26)
-    lower = np.int32(second * 2.0**52)
-    d0 = np.int32(np.int32(np.int32(lower + 4096) & 8191) - 4096)
-    d1 = np.int32(np.int32(lower - d0) >> 13)
-    d2 = np.int32(np.int32(np.int32(upper + 4096) & 8191) - 4096)
-    d3 = np.int32(np.int32(upper - d2) >> 13)
-    return d0, d1, d2, d3
+    return np.int32(second * 2.0**52), np.int32(first * 2.0**26)
 
 
 @njit(**OPTIONS)
-def total_of(low: int, high: int) -> float:
-    """low + 2^26 high as float64, rounded once: the twin of `exact.add_products`."""
-    high = high + (low >> 26)
-    low = low & (2**26 - 1)
-    return float(high >> 10) * 2.0**36 + float(((high & 1023) << 26) | low)
+def total_of(low: int, high: int, half: int) -> float:
+    """low + 2^half high as float64, rounded once, for half <= 36: the twin of `exact.add_products`."""
+    high = high + (low >> half)
+    low = low & ((1 << half) - 1)
+    rest = 36 - half
+    return float(high >> rest) * 2.0**36 + float(((high & ((1 << rest) - 1)) << half) | low)
 
 
 @njit(**OPTIONS)

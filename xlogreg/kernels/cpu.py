@@ -1,9 +1,9 @@
 """The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
 
 The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 bits below a power
-of two. Here those are cut into four digits of 13 bits, so that pixels times digits are small integers, which every
-processor multiplies and adds many at a time (`xlogreg.kernels.vector`), twice to four times as fast as float64. The
-integer sums are the exact sums of the reference, and they are rounded in the same single place: the bits are the same.
+of two. Here those are cut into digits of 8 or 13 bits, so that pixels times digits are small integers, which every
+processor multiplies and adds many at a time (`quads`, `pairs`), several times as fast as float64. The integer sums are
+the exact sums of the reference, and they are rounded in the same single place: the bits are the same.
 
 One iteration, by all threads:
 
@@ -26,29 +26,21 @@ from numba import njit, prange
 
 from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT, bits_per_piece
 from ..reference import LARGEST_Z, PIXEL_SCALE, Gradient
-from .arithmetic import CAN_CACHE, OPTIONS, digits_of, exp_negative, log1p_unit, total_of
-from .vector import (
-    DIGITS,
-    LONGEST,
-    MODELS,
-    MULTIPLY,
-    SAMPLES_OF_MODELS,
-    SAMPLES_OF_ONE,
-    STEP,
-    TILE,
-    add_samples,
-    add_samples_of_models,
-    dot_samples,
-    dot_samples_of_models,
-)
+from . import pairs, quads
+from .arithmetic import CAN_CACHE, OPTIONS, exp_negative, halves_of, log1p_unit, total_of
 
 Array = Any
+
+# The inner loops: with digits of 8 bits where the processor multiplies bytes, else of 13.
+loops: Any = quads if quads.MULTIPLY else pairs
+_HALF, _FLUSH = loops.HALF, loops.FLUSH
+_together, _halves, _flush = loops.together, loops.halves, loops.flush
+_forward, _backward = loops.forward, loops.backward
+_cut_weights, _cut_residuals = loops.cut_weights, loops.cut_residuals
 
 # Bytes of pixels that a block of samples may have: it is read from memory once and from the cache once more.
 _BLOCK_BYTES = 196_608
 _MAX_BLOCK = 512
-# Bytes of the weights' digits that stay in the first-level cache beside the pixels.
-_DIGIT_BYTES = 24_576
 # Up to so many bytes of pixels are copied if they do not start with a cache line.
 _ALIGN_BYTES = 2**25
 # Digits are laid out in rows of whole cache lines, which no two threads share.
@@ -56,83 +48,31 @@ _LINE = 64
 
 
 @njit(**OPTIONS)
-def _forward(pixels: Array, weights: Array, sums: Array) -> None:
-    """sums[s, i, k] = sum over j of pixels[s, j] weights[i, k, j] for a block's samples s, one or MODELS models i."""
-    samples, features = pixels.shape
-    models = len(weights)
-    together = SAMPLES_OF_ONE if models == 1 else SAMPLES_OF_MODELS
-    whole_samples = samples // together * together
-    whole_features = features // STEP * STEP
-    sums[:samples] = 0
-    stride, weight_stride = np.int64(pixels.strides[0]), np.int64(weights.strides[1])
-    # The digits that go with a stretch of features stay in the first-level cache while all samples pass.
-    longest = min(LONGEST, _DIGIT_BYTES // (2 * DIGITS * models) // STEP * STEP)
-    for j in range(0, whole_features, longest):
-        digits = np.int64(weights.ctypes.data + 2 * j)
-        count = np.int64(min(longest, whole_features - j))
-        for s in range(0, whole_samples, together):
-            first = np.int64(pixels.ctypes.data + s * stride + j)
-            into = np.int64(sums.ctypes.data + s * sums.strides[0])
-            if models == 1:
-                dot_samples(first, stride, digits, weight_stride, count, into)
-            else:
-                dot_samples_of_models(first, stride, digits, weight_stride, count, into)
-    for s in range(samples):
-        # What fills no vector: the last features of all samples, and all features of the last samples.
-        for j in range(whole_features if s < whole_samples else 0, features):
-            pixel = np.int64(pixels[s, j])
-            for i in range(models):
-                for k in range(DIGITS):
-                    sums[s, i, k] += pixel * weights[i, k, j]
-
-
-@njit(**OPTIONS)
-def _backward(pixels: Array, residuals: Array, low: Array, high: Array) -> None:
-    """Add to low[i], high[i] the sums over a block's samples s of pixels[s, j] times the digits residuals[i, :, s]."""
-    samples, features = pixels.shape
-    models = len(residuals)
-    pairs = np.int64(samples // 2)
-    whole_features = features // TILE * TILE
-    stride, residual_stride = np.int64(pixels.strides[0]), np.int64(residuals.strides[1])
-    digits, sum_stride = np.int64(residuals.ctypes.data), np.int64(low.strides[0])
-    for j in range(0, whole_features, TILE):
-        first = np.int64(pixels.ctypes.data + j)
-        into_low, into_high = np.int64(low.ctypes.data + 8 * j), np.int64(high.ctypes.data + 8 * j)
-        if models == 1:
-            add_samples(first, stride, digits, residual_stride, pairs, into_low, into_high, sum_stride)
-        else:
-            add_samples_of_models(first, stride, digits, residual_stride, pairs, into_low, into_high, sum_stride)
-    for s in range(samples):
-        for i in range(models):
-            lower = np.int64(residuals[i, 0, s]) + (np.int64(residuals[i, 1, s]) << 13)
-            upper = np.int64(residuals[i, 2, s]) + (np.int64(residuals[i, 3, s]) << 13)
-            for j in range(whole_features if s < 2 * pairs else 0, features):
-                low[i, j] += pixels[s, j] * lower
-                high[i, j] += pixels[s, j] * upper
-
-
-@njit(**OPTIONS)
 def _residuals(
     sums: Array,
+    place: int,
+    step: int,
     sign: Array,
     scale: float,
     bias: float,
     loss_constants: Array,
     residuals: Array,
     totals: Array,
-    v_: Array,
-    p_: Array,
-    loss_: Array,
+    numbers: Array,
+    lower_: Array,
+    upper_: Array,
 ) -> None:
     """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
+
+    sums : those of sample s at place + s step
 
     totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
     """  # fmt: skip
     samples = len(sign)
+    v_, p_, loss_ = numbers[0], numbers[1], numbers[2]
     for s in range(samples):
-        low = sums[s, 0] + (sums[s, 1] << 13)
-        high = sums[s, 2] + (sums[s, 3] << 13)
-        v_[s] = sign[s] * ((total_of(low, high) * scale) / PIXEL_SCALE + bias)
+        low, high = _halves(sums, place + s * step)
+        v_[s] = sign[s] * ((total_of(low, high, _HALF) * scale) / PIXEL_SCALE + bias)
     for s in range(samples):
         v = v_[s]
         t = exp_negative(-abs(v))
@@ -144,13 +84,11 @@ def _residuals(
     low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
     for s in range(samples):
         bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
-        d0, d1, d2, d3 = digits_of(sign[s] * p_[s])
-        residuals[0, s] = d0
-        residuals[1, s] = d1
-        residuals[2, s] = d2
-        residuals[3, s] = d3
-        low_sum += d0 + (d1 << 13)
-        high_sum += d2 + (d3 << 13)
+        lower, upper = halves_of(sign[s] * p_[s])
+        lower_[s], upper_[s] = lower, upper
+        low_sum += lower
+        high_sum += upper
+    _cut_residuals(lower_, upper_, samples, residuals)
     for s in range(samples):
         # v is no longer needed, nor is p: their places take the pieces.
         loss = loss_[s]
@@ -179,19 +117,6 @@ def _sum(pieces: Array) -> float:
 
 
 @njit(**OPTIONS)
-def _cut_weights(w: Array, exponents: Array, weights: Array, first: int, last: int) -> None:
-    """The digits of the weights of features first .. last - 1."""
-    for model in range(len(w)):
-        down = math.ldexp(1.0, -exponents[model])
-        for j in range(first, last):
-            d0, d1, d2, d3 = digits_of(w[model, j] * down)
-            weights[model, 0, j] = d0
-            weights[model, 1, j] = d1
-            weights[model, 2, j] = d2
-            weights[model, 3, j] = d3
-
-
-@njit(**OPTIONS)
 def _propagate(
     rows: Array,
     sign: Array,
@@ -206,23 +131,28 @@ def _propagate(
     totals: Array,
     sums: Array,
     residuals: Array,
-    losses: Array,
+    narrow: Array,
+    spare: Array,
+    numbers: Array,
+    lower_: Array,
+    upper_: Array,
 ) -> None:
     """Forward and backward propagation of a block: samples first .. last - 1, all models."""  # fmt: skip
     pixels = rows[first:last]
     models = len(b)
     model = 0
     while model < models:
-        count = MODELS if model + MODELS <= models else 1
-        # The scratch holds the sums of one model, or of MODELS models side by side.
-        into = sums[: (last - first) * count].reshape(last - first, count, DIGITS)
-        _forward(pixels, weights[model : model + count], into)
+        count = _together(models - model)
+        _forward(pixels, weights[model : model + count], sums)
         for k in range(count):
             _residuals(
-                into[:, k], sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52), b[model + k],
-                loss_constants, residuals[k], totals[model + k], losses[0], losses[1], losses[2],
+                sums, k, count, sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52), b[model + k],
+                loss_constants, residuals[k], totals[model + k], numbers, lower_, upper_,
             )  # fmt: skip
-        _backward(pixels, residuals[:count], low[model : model + count], high[model : model + count])
+        _backward(
+            pixels, residuals[:count], narrow[model : model + count], spare,
+            low[model : model + count, : rows.shape[1]], high[model : model + count, : rows.shape[1]],
+        )  # fmt: skip
         model += count
 
 
@@ -238,7 +168,7 @@ def _update(
             for thread in range(1, len(low)):
                 lower += low[thread, model, j]
                 upper += high[thread, model, j]
-            gradient = (total_of(lower, upper) * 2.0**-52) / (PIXEL_SCALE * samples)
+            gradient = (total_of(lower, upper, _HALF) * 2.0**-52) / (PIXEL_SCALE * samples)
             dw[model, j] = gradient
             w[model, j] = w[model, j] - rates[model] * gradient
             maximum = max(maximum, abs(w[model, j]))
@@ -258,7 +188,7 @@ def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, 
             second += totals[thread, model, 3]
             third += totals[thread, model, 4]
             bad += totals[thread, model, 5]
-        db[model] = (total_of(lower, upper) * 2.0**-52) / samples
+        db[model] = (total_of(lower, upper, 26) * 2.0**-52) / samples
         costs[model] = ((first + second) + third) / samples if bad == 0.0 else math.nan
         b[model] = b[model] - rates[model] * db[model]
 
@@ -281,12 +211,18 @@ def _clear(low: Array, high: Array, totals: Array) -> None:
     totals[:] = 0.0
 
 
+@njit(**OPTIONS)
+def _share(features: int, thread: int, threads: int) -> int:
+    """Where a thread's share of the features begins: with a cache line, so that no two threads write to one."""
+    return min(features, (features + _LINE - 1) // _LINE * thread // threads * _LINE)
+
+
 def _sources() -> str:
     """A digest of everything that is compiled into the kernel."""
     here = Path(__file__).parent
-    files = [here / "arithmetic.py", here / "vector.py", here / "cpu.py"]
+    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "pairs", "quads", "cpu")]
     files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference")]
-    digest = hashlib.sha256(MULTIPLY.encode())
+    digest = hashlib.sha256(loops.MULTIPLY.encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -316,7 +252,10 @@ def _compile(sources: str) -> Any:
         totals: Array,
         sums: Array,
         residuals: Array,
-        losses: Array,
+        narrow: Array,
+        spare: Array,
+        numbers: Array,
+        numbers32: Array,
     ) -> None:
         """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
         assert len(sources) > 0
@@ -326,18 +265,27 @@ def _compile(sources: str) -> Any:
         for iteration in range(len(costs)):
             _exponents_of(largest, exponents)
             for thread in prange(threads):
-                _cut_weights(w, exponents, weights, thread * d // threads, (thread + 1) * d // threads)
+                begin, end = _share(d, thread, threads), _share(d, thread + 1, threads)
+                for model in range(len(w)):
+                    _cut_weights(w[model], math.ldexp(1.0, -exponents[model]), weights[model], begin, end)
             for thread in prange(threads):
                 _clear(low[thread], high[thread], totals[thread])
+                pending = 0
                 for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+                    if pending + block > _FLUSH:
+                        _flush(narrow[thread], low[thread], high[thread], d)
+                        pending = 0
+                    pending += block
                     _propagate(
                         rows, sign, b, exponents, weights, loss_constants, i * block, min((i + 1) * block, m),
-                        low[thread], high[thread], totals[thread], sums[thread], residuals[thread], losses[thread],
+                        low[thread], high[thread], totals[thread], sums[thread], residuals[thread], narrow[thread],
+                        spare[thread], numbers[thread], numbers32[thread, 0], numbers32[thread, 1],
                     )  # fmt: skip
+                _flush(narrow[thread], low[thread], high[thread], d)
             for thread in prange(threads):
                 _update(
-                    w, rates, dw, m, low, high, largest[thread],
-                    thread * d // threads, (thread + 1) * d // threads,
+                    w, rates, dw, m, low, high, largest[thread], _share(d, thread, threads),
+                    _share(d, thread + 1, threads),
                 )  # fmt: skip
             _update_bias(b, rates, db, costs[iteration], m, totals)
 
@@ -405,18 +353,22 @@ class FusedCPU:
         # No more threads than blocks: a thread without work would still be waited for.
         threads = min(numba.get_num_threads(), -(-m // block))
         padded = -(-d // _LINE) * _LINE
+        of_all = {
+            name: _aligned(shape if name == "weights" else (threads, *shape), kind)
+            for name, (shape, kind) in loops.shapes(models, d, block).items()
+        }
         largest = _aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
         _run(
             self.rows, self.sign, self.w, self.b, self.rates, costs, dw, db, block, self._loss_constants,
             _aligned((models,), np.int64),  # the exponents of the weights
             largest,
-            _aligned((models, DIGITS, padded), np.int16),  # the weights' digits
+            of_all["weights"],
             _aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
             _aligned((threads, models, padded), np.int64),  # and high halves
             _aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
-            _aligned((threads, block * MODELS, DIGITS), np.int64),  # the forward sums of a block
-            _aligned((threads, MODELS, DIGITS, _MAX_BLOCK), np.int16),  # the digits of its residuals
+            of_all["sums"], of_all["residuals"], of_all["narrow"], of_all["spare"],
             _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
+            _aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
         )  # fmt: skip
         return costs, dw, db
