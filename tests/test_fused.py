@@ -74,16 +74,33 @@ def test_the_largest_sums() -> None:
         assert_equal(*negative, iterations=2)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_threads(threads: int) -> None:
-    if threads > numba.config.NUMBA_NUM_THREADS:
-        pytest.skip(f"Numba has {numba.config.NUMBA_NUM_THREADS} threads on this machine")
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
-    try:
-        assert_equal(*engines(1003, 517, models=3, scale=0.05))
-    finally:
-        numba.set_num_threads(before)
+THREADS = """
+import numba
+import numpy as np
+from xlogreg.kernels import cpu
+from xlogreg.reference import Reference
+rng = np.random.RandomState(0)
+for m, d, models in ((1003, 517, 3), (1500, 1000, 1), (5, 3, 1)):
+    rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
+    sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
+    start = lambda: (rows, sign, np.full((models, d), 0.01), np.zeros(models), np.full(models, 0.01))
+    reference = Reference(*start())
+    expected = reference.run(3)
+    for threads in (1, 2, 3, 7):
+        numba.set_num_threads(threads)
+        fused = cpu.FusedCPU(*start())
+        fused._block = 16
+        assert np.array_equal(fused.run(3), expected) and np.array_equal(fused.w, reference.w), threads
+print(numba.config.NUMBA_NUM_THREADS)
+"""
+
+
+def test_threads() -> None:
+    # More threads than there are cores, which only a process of its own can have.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_NUM_THREADS": "7"}
+    done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["7"]
 
 
 def test_blocks_change_no_bit() -> None:

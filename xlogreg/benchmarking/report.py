@@ -29,8 +29,8 @@ def markdown(results: dict[str, Any]) -> str:
         "in a process of its own, its answer checked first.",
         "",
         f"Limits of this machine: copy {limits['copy_gb_s']:.1f} GB/s (read and written), read "
-        f"{limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million multiply-adds of pixels and digits a "
-        f"second with {limits['threads']} threads.",
+        f"{limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million "
+        f"multiply-adds of pixels and digits a second with {limits['threads']} threads.",
         "",
     ]
     if len(results["problems"]) > 1:
