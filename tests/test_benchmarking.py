@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 from xlogreg import tutorial
 from xlogreg.benchmarking import limits, rounds
 from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, by_name
-from xlogreg.benchmarking.problems import TUTORIAL, Problem, load
+from xlogreg.benchmarking.problems import RATE, SIZES, TUTORIAL, Problem, load
 from xlogreg.benchmarking.report import write_report
 from xlogreg.benchmarking.rounds import compete
 from xlogreg.descent import history_sha256
@@ -38,8 +38,9 @@ def test_contest_and_report(tmp_path: Path) -> None:
         assert set(measured["contestants"]) == set(names)
         x, y = load(problem)
         costs = optimize(
-            np.zeros((3072, 1)), 0, x.T, y.reshape(1, -1), problem.iterations, results["learning_rate"], record_every=1
-        )[2]
+            np.zeros((3072, 1)), 0, x.T, y.reshape(1, -1), problem.iterations, results["learning_rate"], record_every=1,
+            implementation="reference",
+        )[2]  # fmt: skip
         assert measured["history_sha256"] == history_sha256(costs)
         for name, entry in measured["contestants"].items():
             assert len(entry["seconds"]) == 3
@@ -58,16 +59,51 @@ def test_contest_and_report(tmp_path: Path) -> None:
 def test_wrong_answers_are_found() -> None:
     problem, right = Problem(90, 12, ""), {"cost": 0.5, "digest": "a"}
     ours, float32, lbfgs = by_name(OURS), by_name("NumPy float32"), by_name("scikit-learn lbfgs, to equal cost")
-    assert rounds._wrong(ours, right, 0.5, "a", problem) == ""
-    assert "WRONG" in rounds._wrong(ours, right, 0.5, "b", problem)
-    assert "WRONG" in rounds._wrong(ours, {"cost": 0.5, "digest": "a"}, 0.5, "a", Problem(1900, 2000, ""))
+    assert rounds._wrong(ours, right, right, problem) == ""
+    assert "WRONG" in rounds._wrong(ours, {"cost": 0.5, "digest": "b"}, right, problem)
+    # A problem that is measured has a digest of its own, by the reference: the first answer is no judge of itself.
+    assert "WRONG" in rounds._wrong(ours, right, right, TUTORIAL)
     golden = {"cost": 0.5, "digest": tutorial.GOLDEN_SHA256}
-    assert rounds._wrong(ours, golden, 0.5, tutorial.GOLDEN_SHA256, TUTORIAL) == ""
-    assert rounds._wrong(float32, {"cost": 0.50001, "digest": None}, 0.5, "a", problem) == ""
-    assert "WRONG" in rounds._wrong(float32, {"cost": 0.51, "digest": None}, 0.5, "a", problem)
-    assert "WRONG" in rounds._wrong(float32, {"cost": float("nan"), "digest": None}, 0.5, "a", problem)
-    assert rounds._wrong(lbfgs, {"cost": 0.4, "digest": None}, 0.5, "a", problem) == ""
-    assert "WRONG" in rounds._wrong(lbfgs, {"cost": 0.6, "digest": None}, 0.5, "a", problem)
+    assert rounds._wrong(ours, golden, golden, TUTORIAL) == ""
+    for cost, fine in ((0.50001, True), (0.51, False), (float("nan"), False)):
+        wrong = rounds._wrong(float32, {"cost": cost, "digest": None}, right, problem)
+        assert (wrong == "") == fine
+    assert rounds._wrong(lbfgs, {"cost": 0.4, "digest": None}, right, problem) == ""
+    assert "WRONG" in rounds._wrong(lbfgs, {"cost": 0.6, "digest": None}, right, problem)
+
+
+@pytest.mark.parametrize("problem", [p for p in SIZES if p.pictures in (10_000, 50_000)], ids=lambda p: p.pictures)
+def test_the_digests_of_the_measured_problems(problem: Problem) -> None:
+    # By the fused kernel here; `python -m xlogreg.benchmarking.problems` computes them by the reference.
+    x, y = load(problem)
+    costs = optimize(np.zeros((3072, 1)), 0, x.T, y.reshape(1, -1), problem.iterations, RATE, record_every=1)[2]
+    assert history_sha256(costs) == problem.digest
+
+
+@pytest.mark.usefixtures("quick")
+def test_contestants_that_do_not_fit_together_take_turns_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = 90 * 3072
+    monkeypatch.setattr(rounds, "_free_memory", lambda: pixels * 24.0)
+    ours, *others = (by_name(name) for name in (OURS, "tutorial's loop (NumPy float64)", "JAX jit + scan float64"))
+    skipped: dict[str, str] = {}
+    group, later = rounds._group(Problem(90, 2, ""), ours, others, skipped)
+    assert (group, later, skipped) == ([ours, others[0]], [others[1]], {})
+    names = [OURS, "NumPy float32", "tutorial's loop (NumPy float64)", "xlogreg reference (NumPy)"]
+    (measured,) = compete([Problem(90, 2, "")], names, 1, lambda _: None)["problems"]
+    assert set(measured["contestants"]) == set(names)
+    assert not measured["skipped"]
+
+
+def test_a_process_that_dies_says_why(tmp_path: Path) -> None:
+    worker = rounds._Worker(by_name(OURS))
+    try:
+        missing = {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy"), "rate": 0.1}
+        assert "No such file" in worker.ask({"setup": missing})["error"]
+        worker.process.stdin.write("this is no JSON\n")  # type: ignore[union-attr]
+        assert "its process ended" in (answer := worker.ask({"run": 1})["error"])
+        assert "JSONDecodeError" in answer
+    finally:
+        worker.close()
 
 
 @pytest.mark.usefixtures("quick")

@@ -207,6 +207,10 @@ def xlogreg_together(rates: int, implementation: str) -> Setup:
     return setup
 
 
+# Many times what any of the problems takes.
+_MOST_STEPS = 1024
+
+
 def sklearn_lbfgs(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
     """scikit-learn's own solver, as many of its iterations as reach the cost of gradient descent's last."""
     import warnings
@@ -230,10 +234,15 @@ def sklearn_lbfgs(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
             target = optimize(
                 np.zeros((x.shape[1], 1)), 0.0, x.T, y.reshape(1, -1), iterations, rate, record_every=1
             )[2][-1]  # fmt: skip
-            solver_iterations = 1
-            while fit(solver_iterations) > target:
-                solver_iterations += 1
-            enough[iterations] = solver_iterations
+            low, high = 0, 1
+            while fit(high) > target:
+                low, high = high, 2 * high
+                if high > _MOST_STEPS:
+                    raise RuntimeError(f"the solver did not reach the cost {target} in {low} steps")
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (middle, high) if fit(middle) > target else (low, middle)
+            enough[iterations] = high
         return [fit(enough[iterations])]
 
     return run

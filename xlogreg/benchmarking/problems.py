@@ -4,27 +4,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import tutorial
+
 RATE = 0.005
 FEATURES = 3072
 
 
 @dataclass(frozen=True)
 class Problem:
-    """pictures : how many; iterations : of one round; origin : in words."""
+    """pictures : how many; iterations : of one round; origin : in words; digest : of the reference's cost history, for
+    the problems that are measured (`python -m xlogreg.benchmarking.problems` computes them anew)."""
 
     pictures: int
     iterations: int
     origin: str
+    digest: str = ""
 
 
 # The tutorial's own, and sizes up to what fills the memory of a laptop.
-TUTORIAL = Problem(1900, 2000, "the tutorial's 1,900 pictures")
+TUTORIAL = Problem(1900, tutorial.ITERATIONS, "the tutorial's 1,900 pictures", tutorial.GOLDEN_SHA256)
 SIZES = (
     TUTORIAL,
-    Problem(10_000, 200, "10,000 synthetic pictures"),
-    Problem(50_000, 40, "50,000 synthetic pictures, the size of CIFAR-10"),
-    Problem(200_000, 10, "200,000 synthetic pictures"),
-)
+    Problem(
+        10_000, 200, "10,000 synthetic pictures",
+        "aab0b4d4c2cf80eac1770352e3da34f7d04775684053d08b9a9d5e6b72b30412",
+    ),
+    Problem(
+        50_000, 40, "50,000 synthetic pictures, the size of CIFAR-10",
+        "6ccecbc94c2538adc693643e31f98597164c1eaec4a83a6b2bf959fd11eb281c",
+    ),
+    Problem(
+        200_000, 10, "200,000 synthetic pictures",
+        "095b14cbd29308634a6dbe542839dd068d792153ec0859cf09670e80769d26b7",
+    ),
+)  # fmt: skip
 
 
 def load(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -43,3 +56,21 @@ def load(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
         labels = y[start : start + 10_000]
         x[start : start + len(labels)] = means[labels] + rng.randint(0, 116, (len(labels), FEATURES), dtype=np.uint8)
     return x, y
+
+
+def reference_digest(problem: Problem) -> str:
+    """The digest that every exact implementation must have, by the plain reference."""
+    from ..descent import history_sha256
+    from ..logistic import optimize
+
+    x, y = load(problem)
+    w = np.zeros((FEATURES, 1))
+    costs = optimize(
+        w, 0.0, x.T, y.reshape(1, -1), problem.iterations, RATE, record_every=1, implementation="reference"
+    )[2]  # fmt: skip
+    return history_sha256(costs)
+
+
+if __name__ == "__main__":
+    for problem in SIZES:
+        print(problem.pictures, problem.iterations, reference_digest(problem), flush=True)

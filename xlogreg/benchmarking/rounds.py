@@ -3,9 +3,11 @@
 import contextlib
 import datetime
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -14,15 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__, tutorial
+from .. import __version__
 from ..backend import processor_name
 from ..errors import InputError
 from ..training import machine
 from .contestants import CONTESTANTS, OURS, Contestant
-from .problems import RATE, TUTORIAL, Problem, load
+from .problems import FEATURES, RATE, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.
 _MEMORY_SHARE = 0.85
+# Seconds after which no answer is expected any more: far beyond the slowest contestant's largest problem.
+_PATIENCE = 900.0
 # Seconds between two turns: threads that spin for a while when their work is done must be asleep by then.
 _PAUSE = 0.3
 Progress = Callable[[str], None]
@@ -33,28 +37,47 @@ class _Worker:
 
     def __init__(self, contestant: Contestant) -> None:
         self.contestant = contestant
+        # Libraries read these when they are loaded.
+        names = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+        threads = dict.fromkeys(names, str(contestant.threads)) if contestant.threads else {}
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "xlogreg.benchmarking.worker", contestant.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
+            env={**os.environ, **threads},
         )
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        late = threading.Timer(_PATIENCE, self.process.kill)
+        late.start()
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        return json.loads(line) if line else {"error": "its process ended"}
+        finally:
+            late.cancel()
+        return json.loads(line) if line else {"error": self._last_words()}
+
+    def _last_words(self) -> str:
+        """Why there is no answer, as far as the process said it."""
+        self.process.kill()
+        self.process.wait()
+        self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 4096))
+        words = self.errors.read().decode(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(words) if line.strip()), "")
+        return "its process ended, or answered nothing for too long" + (f" ({last})" if last else "")
 
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 def compete(
@@ -72,7 +95,7 @@ def compete(
     for problem in problems:
         with _saved(problem) as paths:
             results.append(_compete(problem, paths, contestants, rounds, progress))
-        seconds = limits.bounds(problem.pictures, 3072)
+        seconds = limits.bounds(problem.pictures, FEATURES)
         results[-1]["bound_ms"] = {"one read of the pixels": seconds[0] * 1e3, "multiply-adds": seconds[1] * 1e3}
     packages = ("numpy", "numba", "jax", "torch", "scikit-learn")
     return {
@@ -94,38 +117,77 @@ def compete(
 def _compete(
     problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress
 ) -> dict[str, Any]:
-    workers: list[_Worker] = []
-    skipped: dict[str, str] = {}
-    exact_cost, exact_digest = np.nan, ""
+    ours = next(contestant for contestant in contestants if contestant.name == OURS)
+    waiting = [contestant for contestant in contestants if contestant is not ours]
     entries: dict[str, dict[str, Any]] = {}
-    pixels = problem.pictures * 3072
-    free, held = _free_memory(), 0.0
+    skipped: dict[str, str] = {}
+    answer: dict[str, Any] = {}
+    # Those that fit into the memory together take turns with each other; xlogreg's kernel is one of every group.
+    while waiting or not entries:
+        group, waiting = _group(problem, ours, waiting, skipped)
+        there, answer = _take_turns(problem, paths, group, rounds, skipped, progress)
+        entries = {**there, **entries}
+    order = [contestant.name for contestant in contestants]
+    return {
+        "pictures": problem.pictures, "iterations": problem.iterations, "origin": problem.origin,
+        "exact_cost": answer["cost"], "history_sha256": answer["digest"],
+        "contestants": {name: entries[name] for name in order if name in entries}, "skipped": skipped,
+    }  # fmt: skip
+
+
+def _group(
+    problem: Problem, ours: Contestant, waiting: Sequence[Contestant], skipped: dict[str, str]
+) -> tuple[list[Contestant], list[Contestant]]:
+    """Ours and as many of those that wait, in order, as fit into the free memory together; and who waits on."""
+    pixels, free = problem.pictures * FEATURES, _MEMORY_SHARE * _free_memory()
+    group, later = [ours], list[Contestant]()
+    held = pixels * (1 + ours.bytes_per_pixel)
+    for contestant in waiting:
+        # While it converts, a contestant holds its floats twice.
+        most = pixels * (1 + 2 * contestant.bytes_per_pixel)
+        if pixels * (1 + ours.bytes_per_pixel) + most > free:
+            skipped[contestant.name] = "its floats do not fit into the memory"
+        elif held + most > free or later:
+            later.append(contestant)
+        else:
+            group.append(contestant)
+            held += pixels * (1 + contestant.bytes_per_pixel)
+    return group, later
+
+
+def _take_turns(
+    problem: Problem,
+    paths: dict[str, str],
+    contestants: Sequence[Contestant],
+    rounds: int,
+    skipped: dict[str, str],
+    progress: Progress,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """What each contestant of a group reached, and the first one's (ours) exact answer; fills `skipped`."""
+    workers: list[_Worker] = []
+    exact: dict[str, Any] = {}
+    entries: dict[str, dict[str, Any]] = {}
+    failed = "xlogreg's own kernel did not finish on"
     try:
         for contestant in contestants:
-            # While it converts, a contestant holds its floats twice.
-            if held + pixels * (1 + 2 * contestant.bytes_per_pixel) > _MEMORY_SHARE * free:
-                skipped[contestant.name] = "its floats would not fit into the memory beside the others"
-                continue
             progress(f"{problem.pictures:,} pictures: {contestant.name}: answer")
             worker = _Worker(contestant)
+            workers.append(worker)
             # The first run compiles and warms up; its answer is checked and its time is not taken.
             answer = worker.ask({"setup": {**paths, "rate": RATE}})
             if "error" not in answer:
                 answer = worker.ask({"run": problem.iterations})
-            if contestant.name == OURS and "error" not in answer:
-                exact_cost, exact_digest = answer["cost"], answer["digest"]
-            wrong = answer.get("error") or _wrong(contestant, answer, exact_cost, exact_digest, problem)
+            exact = exact or answer
+            wrong = answer.get("error") or _wrong(contestant, answer, exact, problem)
+            if wrong and worker is workers[0]:
+                raise InputError(f"{failed} {problem.pictures:,} pictures: {wrong}.")
             if wrong:
                 skipped[contestant.name] = wrong
-                worker.close()
+                workers.pop().close()
                 continue
-            workers.append(worker)
-            held += pixels * (1 + contestant.bytes_per_pixel)
-            entries[contestant.name] = {"deviation": answer["cost"] - exact_cost, "seconds": []}
+            entries[contestant.name] = {"deviation": answer["cost"] - exact["cost"], "seconds": []}
             if answer["digest"]:
                 entries[contestant.name]["digest"] = answer["digest"]
-        if OURS not in entries:
-            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
         for number in range(rounds):
             progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
             # Another one goes first each time.
@@ -137,34 +199,28 @@ def _compete(
                 else:
                     entries[worker.contestant.name]["seconds"].append(answer["seconds"])
         if OURS in skipped:
-            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
-        entries = {name: entry for name, entry in entries.items() if name not in skipped}
+            raise InputError(f"{failed} {problem.pictures:,} pictures: {skipped[OURS]}.")
     finally:
         for worker in workers:
             worker.close()
+    entries = {name: entry for name, entry in entries.items() if name not in skipped}
     ours = np.array(entries[OURS]["seconds"])
     for entry in entries.values():
         seconds = np.array(entry["seconds"])
         entry["ms_per_iteration"] = float(np.median(seconds)) / problem.iterations * 1e3
         # Neighbours in time share what the machine was doing: the median of the rounds' ratios.
         entry["ratio"] = float(np.median(seconds / ours))
-    return {
-        "pictures": problem.pictures, "iterations": problem.iterations, "origin": problem.origin,
-        "exact_cost": exact_cost, "history_sha256": exact_digest, "contestants": entries, "skipped": skipped,
-    }  # fmt: skip
+    return entries, exact
 
 
-def _wrong(contestant: Contestant, answer: dict[str, Any], cost: float, digest: str, problem: Problem) -> str:
+def _wrong(contestant: Contestant, answer: dict[str, Any], exact: dict[str, Any], problem: Problem) -> str:
     """What is wrong with an answer; empty if it is right."""
     if contestant.exact:
-        golden = tutorial.GOLDEN_SHA256 if (problem.pictures, problem.iterations) == _GOLDEN else digest
-        return "" if answer["digest"] == golden else f"WRONG ANSWER: digest {answer['digest']}"
-    deviation = answer["cost"] - cost
+        right = answer["digest"] == (problem.digest or exact["digest"])
+        return "" if right else f"WRONG ANSWER: digest {answer['digest']}"
+    deviation = answer["cost"] - exact["cost"]
     fine = deviation <= 0 if contestant.own_solver else abs(deviation) <= contestant.tolerance
     return "" if fine else f"WRONG ANSWER: its cost deviates by {deviation:.1e}"
-
-
-_GOLDEN = (TUTORIAL.pictures, tutorial.ITERATIONS)
 
 
 @contextlib.contextmanager

@@ -20,9 +20,6 @@ from .contestants import Run, by_name
 
 def main() -> None:
     contestant = by_name(sys.argv[1])
-    if contestant.threads:
-        for variable in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-            os.environ[variable] = str(contestant.threads)
     # Libraries print to standard output as they please; the answers keep it for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
