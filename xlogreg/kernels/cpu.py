@@ -43,6 +43,8 @@ _BLOCK_BYTES = 196_608
 _MAX_BLOCK = 512
 # Up to so many bytes of pixels are copied if they do not start with a cache line.
 _ALIGN_BYTES = 2**25
+# Weights below 2^500 have squares that float64 holds; with larger ones and a penalty, training has diverged.
+LARGEST_SQUARED = 500
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
 
@@ -53,8 +55,10 @@ def _residuals(
     place: int,
     step: int,
     sign: Array,
+    importance: Array,
     scale: float,
     bias: float,
+    down: float,
     loss_constants: Array,
     residuals: Array,
     totals: Array,
@@ -64,8 +68,7 @@ def _residuals(
 ) -> None:
     """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
 
-    sums : those of sample s at place + s step
-
+    sums : those of sample s at place + s step; importance : of each sample, or empty; down : 2^-e, |residual| <= 2^e
     totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
     """  # fmt: skip
     samples = len(sign)
@@ -77,14 +80,17 @@ def _residuals(
         v = v_[s]
         t = exp_negative(-abs(v))
         inverse = 1.0 / (t + 1.0)
-        p_[s] = inverse if v >= 0.0 else t * inverse
+        p_[s] = sign[s] * (inverse if v >= 0.0 else t * inverse)
         loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
+    for s in range(len(importance)):
+        p_[s] = p_[s] * importance[s]
+        loss_[s] = loss_[s] * importance[s]
     c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
     has_third = loss_constants[3]
     low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
     for s in range(samples):
         bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
-        lower, upper = halves_of(sign[s] * p_[s])
+        lower, upper = halves_of(p_[s] * down)
         lower_[s], upper_[s] = lower, upper
         low_sum += lower
         high_sum += upper
@@ -120,9 +126,11 @@ def _sum(pieces: Array) -> float:
 def _propagate(
     rows: Array,
     sign: Array,
+    importance: Array,
     b: Array,
     exponents: Array,
     weights: Array,
+    ceilings: Array,
     loss_constants: Array,
     first: int,
     last: int,
@@ -145,9 +153,11 @@ def _propagate(
         count = _together(models - model)
         _forward(pixels, weights[model : model + count], sums)
         for k in range(count):
+            i = model + k
+            # A slice of what is empty is empty.
             _residuals(
-                sums, k, count, sign[model + k, first:last], math.ldexp(1.0, exponents[model + k] - 52), b[model + k],
-                loss_constants, residuals[k], totals[model + k], numbers, lower_, upper_,
+                sums, k, count, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, exponents[i] - 52),
+                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals[k], totals[i], numbers, lower_, upper_,
             )  # fmt: skip
         _backward(
             pixels, residuals[:count], narrow[model : model + count], spare,
@@ -157,30 +167,84 @@ def _propagate(
 
 
 @njit(**OPTIONS)
+def _square(w: Array, down: float, first: int, last: int, totals: Array) -> None:
+    """Adds to the totals the two halves of the sum of squares of w[first : last], where w^2 down lies within 0 .. 1."""
+    low_sum, high_sum = np.int64(0), np.int64(0)
+    for j in range(first, last):
+        lower, upper = halves_of((w[j] * w[j]) * down)
+        low_sum += lower
+        high_sum += upper
+    totals[6] += low_sum
+    totals[7] += high_sum
+
+
+@njit(**OPTIONS)
 def _update(
-    w: Array, rates: Array, dw: Array, samples: int, low: Array, high: Array, largest: Array, first: int, last: int
+    w: Array,
+    velocity: Array,
+    rates: Array,
+    rule: Array,
+    ceilings: Array,
+    dw: Array,
+    samples: int,
+    low: Array,
+    high: Array,
+    largest: Array,
+    steepest: Array,
+    first: int,
+    last: int,
 ) -> None:
     """Gradient and new weights of features first .. last - 1, and the largest of these weights, of all models."""
+    l2, momentum, nesterov = rule[0], rule[2], rule[3] != 0.0
     for model in range(len(w)):
         maximum = 0.0
+        scale = math.ldexp(1.0, ceilings[model] - 52)
         for j in range(first, last):
             lower, upper = low[0, model, j], high[0, model, j]
             for thread in range(1, len(low)):
                 lower += low[thread, model, j]
                 upper += high[thread, model, j]
-            gradient = (total_of(lower, upper, _HALF) * 2.0**-52) / (PIXEL_SCALE * samples)
-            dw[model, j] = gradient
-            w[model, j] = w[model, j] - rates[model] * gradient
+            dw[model, j] = (total_of(lower, upper, _HALF) * scale) / (PIXEL_SCALE * samples)
+        if l2 != 0.0:
+            for j in range(first, last):
+                dw[model, j] = dw[model, j] + l2 * w[model, j]
+        if momentum != 0.0:
+            for j in range(first, last):
+                v = momentum * velocity[model, j] + dw[model, j]
+                velocity[model, j] = v
+                step = dw[model, j] + momentum * v if nesterov else v
+                w[model, j] = w[model, j] - rates[model] * step
+        else:
+            for j in range(first, last):
+                w[model, j] = w[model, j] - rates[model] * dw[model, j]
+        slope = 0.0
+        for j in range(first, last):
             maximum = max(maximum, abs(w[model, j]))
+            slope = max(slope, abs(dw[model, j]))
         largest[model] = maximum
+        steepest[model] = slope
 
 
 @njit(**OPTIONS)
-def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, totals: Array) -> None:
-    """Cost, gradient and new bias of all models."""
+def _update_bias(
+    b: Array,
+    velocity: Array,
+    rates: Array,
+    rule: Array,
+    ceilings: Array,
+    exponents: Array,
+    db: Array,
+    costs: Array,
+    slopes: Array,
+    samples: int,
+    totals: Array,
+    steepest: Array,
+) -> None:
+    """Cost, gradient and new bias of all models, and the largest entry of the gradient."""
+    half_l2, momentum, nesterov = rule[1], rule[2], rule[3] != 0.0
     for model in range(len(b)):
-        lower, upper = np.int64(0), np.int64(0)
-        first, second, third, bad = 0.0, 0.0, 0.0, 0.0
+        lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        first, second, third, bad, slope = 0.0, 0.0, 0.0, 0.0, 0.0
         for thread in range(len(totals)):
             lower += np.int64(totals[thread, model, 0])
             upper += np.int64(totals[thread, model, 1])
@@ -188,9 +252,30 @@ def _update_bias(b: Array, rates: Array, db: Array, costs: Array, samples: int, 
             second += totals[thread, model, 3]
             third += totals[thread, model, 4]
             bad += totals[thread, model, 5]
-        db[model] = (total_of(lower, upper, 26) * 2.0**-52) / samples
-        costs[model] = ((first + second) + third) / samples if bad == 0.0 else math.nan
-        b[model] = b[model] - rates[model] * db[model]
+            lower_square += np.int64(totals[thread, model, 6])
+            upper_square += np.int64(totals[thread, model, 7])
+            slope = max(slope, steepest[thread, model])
+        gradient = (total_of(lower, upper, 26) * math.ldexp(1.0, ceilings[model] - 52)) / samples
+        cost = ((first + second) + third) / samples
+        if half_l2 != 0.0:
+            squares = total_of(lower_square, upper_square, 26) * math.ldexp(1.0, _of_square(exponents[model]) - 52)
+            cost = cost + half_l2 * squares
+            if exponents[model] > LARGEST_SQUARED:
+                bad = 1.0
+        db[model] = gradient
+        slopes[model] = max(slope, abs(gradient))
+        costs[model] = cost if bad == 0.0 else math.nan
+        if momentum != 0.0:
+            velocity[model] = momentum * velocity[model] + gradient
+            step = gradient + momentum * velocity[model] if nesterov else velocity[model]
+        else:
+            step = gradient
+        b[model] = b[model] - rates[model] * step
+
+
+@njit(**OPTIONS)
+def _of_square(exponent: int) -> int:
+    return max(2 * exponent, MIN_EXPONENT)
 
 
 @njit(**OPTIONS)
@@ -236,16 +321,23 @@ def _compile(sources: str) -> Any:
     def run(
         rows: Array,
         sign: Array,
+        importance: Array,
         w: Array,
         b: Array,
+        velocity_w: Array,
+        velocity_b: Array,
         rates: Array,
+        rule: Array,
         costs: Array,
+        slopes: Array,
         dw: Array,
         db: Array,
         block: int,
+        ceilings: Array,
         loss_constants: Array,
         exponents: Array,
         largest: Array,
+        steepest: Array,
         weights: Array,
         low: Array,
         high: Array,
@@ -266,10 +358,13 @@ def _compile(sources: str) -> Any:
             _exponents_of(largest, exponents)
             for thread in prange(threads):
                 begin, end = _share(d, thread, threads), _share(d, thread + 1, threads)
+                _clear(low[thread], high[thread], totals[thread])
                 for model in range(len(w)):
                     _cut_weights(w[model], math.ldexp(1.0, -exponents[model]), weights[model], begin, end)
+                    if rule[0] != 0.0 and exponents[model] <= LARGEST_SQUARED:
+                        down = math.ldexp(1.0, -_of_square(exponents[model]))
+                        _square(w[model], down, begin, end, totals[thread, model])
             for thread in prange(threads):
-                _clear(low[thread], high[thread], totals[thread])
                 pending = 0
                 for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
                     if pending + block > _FLUSH:
@@ -277,17 +372,21 @@ def _compile(sources: str) -> Any:
                         pending = 0
                     pending += block
                     _propagate(
-                        rows, sign, b, exponents, weights, loss_constants, i * block, min((i + 1) * block, m),
-                        low[thread], high[thread], totals[thread], sums[thread], residuals[thread], narrow[thread],
-                        spare[thread], numbers[thread], numbers32[thread, 0], numbers32[thread, 1],
+                        rows, sign, importance, b, exponents, weights, ceilings, loss_constants,
+                        i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread], sums[thread],
+                        residuals[thread], narrow[thread], spare[thread], numbers[thread],
+                        numbers32[thread, 0], numbers32[thread, 1],
                     )  # fmt: skip
                 _flush(narrow[thread], low[thread], high[thread], d)
             for thread in prange(threads):
                 _update(
-                    w, rates, dw, m, low, high, largest[thread], _share(d, thread, threads),
-                    _share(d, thread + 1, threads),
+                    w, velocity_w, rates, rule, ceilings, dw, m, low, high, largest[thread], steepest[thread],
+                    _share(d, thread, threads), _share(d, thread + 1, threads),
                 )  # fmt: skip
-            _update_bias(b, rates, db, costs[iteration], m, totals)
+            _update_bias(
+                b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m, totals,
+                steepest,
+            )  # fmt: skip
 
     return run
 
@@ -325,16 +424,36 @@ class FusedCPU:
 
     name = "fused"
 
-    def __init__(self, rows: Array, sign: Array, w: Array, b: Array, rates: Array) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        sign: Array,
+        w: Array,
+        b: Array,
+        rates: Array,
+        importance: Array | None = None,
+        l2: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
         self.rows, self.sign, self.rates = _aligned_copy(rows), sign, rates
         self.w, self.b = w, b
         self.gradient: Gradient | None = None
-        m, d = rows.shape
+        self.slopes: np.ndarray | None = None
+        (m, d), models = rows.shape, len(b)
+        self._importance = np.empty((models, 0)) if importance is None else importance
+        self._rule = np.array([l2, 0.5 * l2, momentum, float(nesterov)])
+        self.velocity = (np.zeros((models, d if momentum else 0)), np.zeros(models))
         self._block = max(2, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
+        largest = np.ones(models) if importance is None else importance.max(axis=1)
+        mantissas, exponents = np.frexp(largest)
+        self._ceilings = np.maximum(exponents - (mantissas == 0.5), 0).astype(np.int64)
         length = bits_per_piece(m, 0)
         kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
-        constants = [1.5 * 2.0 ** (52 + LOSS_EXPONENT - bits) for bits in kept]
-        self._loss_constants = np.array([*constants, float(2 * length < LOSS_BITS)])
+        self._loss_constants = np.array([
+            [*(1.5 * 2.0 ** (52 + LOSS_EXPONENT + int(ceiling) - bits) for bits in kept), float(2 * length < LOSS_BITS)]
+            for ceiling in self._ceilings
+        ])  # fmt: skip
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
@@ -342,12 +461,12 @@ class FusedCPU:
 
     def run(self, iterations: int) -> np.ndarray:
         """Advance by so many iterations; returns their costs (iterations, M)."""
-        costs, dw, db = self._advance(iterations)
+        costs, self.slopes, dw, db = self._advance(iterations)
         self.gradient = Gradient(dw, db, costs[-1])
         return costs
 
-    def _advance(self, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        costs = np.empty((iterations, len(self.b)))
+    def _advance(self, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
         (m, d), models, block = self.rows.shape, len(self.b), self._block
         # No more threads than blocks: a thread without work would still be waited for.
@@ -360,9 +479,11 @@ class FusedCPU:
         largest = _aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
         _run(
-            self.rows, self.sign, self.w, self.b, self.rates, costs, dw, db, block, self._loss_constants,
+            self.rows, self.sign, self._importance, self.w, self.b, *self.velocity, self.rates, self._rule,
+            costs, slopes, dw, db, block, self._ceilings, self._loss_constants,
             _aligned((models,), np.int64),  # the exponents of the weights
             largest,
+            _aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
             of_all["weights"],
             _aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
             _aligned((threads, models, padded), np.int64),  # and high halves
@@ -371,4 +492,4 @@ class FusedCPU:
             _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
             _aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
         )  # fmt: skip
-        return costs, dw, db
+        return costs, slopes, dw, db
