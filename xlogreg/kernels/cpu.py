@@ -12,7 +12,7 @@ One iteration, by all threads:
 3. add the threads' sums, update the weights, find their new exponents
 
 Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order
-(`xlogreg.kernels.arithmetic`).
+(`steps`, `arithmetic`).
 """
 
 import hashlib
@@ -24,102 +24,33 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT, bits_per_piece
-from ..reference import LARGEST_Z, PIXEL_SCALE, Gradient
-from . import pairs, quads
-from .arithmetic import CAN_CACHE, OPTIONS, exp_negative, halves_of, log1p_unit, total_of
+from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece
+from ..reference import Gradient
+from .arithmetic import CAN_CACHE, OPTIONS
+from .steps import (
+    LARGEST_SQUARED,
+    add_squares,
+    exponents_of,
+    loops,
+    of_square,
+    residuals_of,
+    update_bias,
+    update_weights,
+)
 
 Array = Any
 
-# The inner loops: with digits of 8 bits where the processor multiplies bytes, else of 13.
-loops: Any = quads if quads.MULTIPLY else pairs
-_HALF, _FLUSH = loops.HALF, loops.FLUSH
-_together, _halves, _flush = loops.together, loops.halves, loops.flush
-_forward, _backward = loops.forward, loops.backward
-_cut_weights, _cut_residuals = loops.cut_weights, loops.cut_residuals
+_FLUSH = loops.FLUSH
+_together, _forward, _backward, _flush = loops.together, loops.forward, loops.backward, loops.flush
+_cut_weights = loops.cut_weights
 
 # Bytes of pixels that a block of samples may have: it is read from memory once and from the cache once more.
 _BLOCK_BYTES = 196_608
 _MAX_BLOCK = 512
 # Up to so many bytes of pixels are copied if they do not start with a cache line.
 _ALIGN_BYTES = 2**25
-# Weights below 2^500 have squares that float64 holds; with larger ones and a penalty, training has diverged.
-LARGEST_SQUARED = 500
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
-
-
-@njit(**OPTIONS)
-def _residuals(
-    sums: Array,
-    place: int,
-    step: int,
-    sign: Array,
-    importance: Array,
-    scale: float,
-    bias: float,
-    down: float,
-    loss_constants: Array,
-    residuals: Array,
-    totals: Array,
-    numbers: Array,
-    lower_: Array,
-    upper_: Array,
-) -> None:
-    """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
-
-    sums : those of sample s at place + s step; importance : of each sample, or empty; down : 2^-e, |residual| <= 2^e
-    totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
-    """  # fmt: skip
-    samples = len(sign)
-    v_, p_, loss_ = numbers[0], numbers[1], numbers[2]
-    for s in range(samples):
-        low, high = _halves(sums, place + s * step)
-        v_[s] = sign[s] * ((total_of(low, high, _HALF) * scale) / PIXEL_SCALE + bias)
-    for s in range(samples):
-        v = v_[s]
-        t = exp_negative(-abs(v))
-        inverse = 1.0 / (t + 1.0)
-        p_[s] = sign[s] * (inverse if v >= 0.0 else t * inverse)
-        loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
-    for s in range(len(importance)):
-        p_[s] = p_[s] * importance[s]
-        loss_[s] = loss_[s] * importance[s]
-    c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
-    has_third = loss_constants[3]
-    low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
-    for s in range(samples):
-        bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
-        lower, upper = halves_of(p_[s] * down)
-        lower_[s], upper_[s] = lower, upper
-        low_sum += lower
-        high_sum += upper
-    _cut_residuals(lower_, upper_, samples, residuals)
-    for s in range(samples):
-        # v is no longer needed, nor is p: their places take the pieces.
-        loss = loss_[s]
-        first = (loss + c1) - c1
-        rest = loss - first
-        second = (rest + c2) - c2
-        rest = rest - second
-        v_[s] = first
-        p_[s] = second
-        loss_[s] = ((rest + c3) - c3) * has_third
-    totals[0] += low_sum
-    totals[1] += high_sum
-    totals[2] += _sum(v_[:samples])
-    totals[3] += _sum(p_[:samples])
-    totals[4] += _sum(loss_[:samples])
-    totals[5] += bad
-
-
-@njit(fastmath={"reassoc"}, **OPTIONS)
-def _sum(pieces: Array) -> float:
-    """The sum of pieces, which is exact in any order; nothing else may be compiled with this option."""
-    total = 0.0
-    for s in range(len(pieces)):
-        total += pieces[s]
-    return total
 
 
 @njit(**OPTIONS)
@@ -155,137 +86,16 @@ def _propagate(
         for k in range(count):
             i = model + k
             # A slice of what is empty is empty.
-            _residuals(
+            residuals_of(
                 sums, k, count, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, exponents[i] - 52),
-                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals[k], totals[i], numbers, lower_, upper_,
+                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals[k], totals[i], numbers,
+                lower_, upper_,
             )  # fmt: skip
         _backward(
             pixels, residuals[:count], narrow[model : model + count], spare,
             low[model : model + count, : rows.shape[1]], high[model : model + count, : rows.shape[1]],
         )  # fmt: skip
         model += count
-
-
-@njit(**OPTIONS)
-def _square(w: Array, down: float, first: int, last: int, totals: Array) -> None:
-    """Adds to the totals the two halves of the sum of squares of w[first : last], where w^2 down lies within 0 .. 1."""
-    low_sum, high_sum = np.int64(0), np.int64(0)
-    for j in range(first, last):
-        lower, upper = halves_of((w[j] * w[j]) * down)
-        low_sum += lower
-        high_sum += upper
-    totals[6] += low_sum
-    totals[7] += high_sum
-
-
-@njit(**OPTIONS)
-def _update(
-    w: Array,
-    velocity: Array,
-    rates: Array,
-    rule: Array,
-    ceilings: Array,
-    dw: Array,
-    samples: int,
-    low: Array,
-    high: Array,
-    largest: Array,
-    steepest: Array,
-    first: int,
-    last: int,
-) -> None:
-    """Gradient and new weights of features first .. last - 1, and the largest of these weights, of all models."""
-    l2, momentum, nesterov = rule[0], rule[2], rule[3] != 0.0
-    for model in range(len(w)):
-        maximum = 0.0
-        scale = math.ldexp(1.0, ceilings[model] - 52)
-        for j in range(first, last):
-            lower, upper = low[0, model, j], high[0, model, j]
-            for thread in range(1, len(low)):
-                lower += low[thread, model, j]
-                upper += high[thread, model, j]
-            dw[model, j] = (total_of(lower, upper, _HALF) * scale) / (PIXEL_SCALE * samples)
-        if l2 != 0.0:
-            for j in range(first, last):
-                dw[model, j] = dw[model, j] + l2 * w[model, j]
-        if momentum != 0.0:
-            for j in range(first, last):
-                v = momentum * velocity[model, j] + dw[model, j]
-                velocity[model, j] = v
-                step = dw[model, j] + momentum * v if nesterov else v
-                w[model, j] = w[model, j] - rates[model] * step
-        else:
-            for j in range(first, last):
-                w[model, j] = w[model, j] - rates[model] * dw[model, j]
-        slope = 0.0
-        for j in range(first, last):
-            maximum = max(maximum, abs(w[model, j]))
-            slope = max(slope, abs(dw[model, j]))
-        largest[model] = maximum
-        steepest[model] = slope
-
-
-@njit(**OPTIONS)
-def _update_bias(
-    b: Array,
-    velocity: Array,
-    rates: Array,
-    rule: Array,
-    ceilings: Array,
-    exponents: Array,
-    db: Array,
-    costs: Array,
-    slopes: Array,
-    samples: int,
-    totals: Array,
-    steepest: Array,
-) -> None:
-    """Cost, gradient and new bias of all models, and the largest entry of the gradient."""
-    half_l2, momentum, nesterov = rule[1], rule[2], rule[3] != 0.0
-    for model in range(len(b)):
-        lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        first, second, third, bad, slope = 0.0, 0.0, 0.0, 0.0, 0.0
-        for thread in range(len(totals)):
-            lower += np.int64(totals[thread, model, 0])
-            upper += np.int64(totals[thread, model, 1])
-            first += totals[thread, model, 2]
-            second += totals[thread, model, 3]
-            third += totals[thread, model, 4]
-            bad += totals[thread, model, 5]
-            lower_square += np.int64(totals[thread, model, 6])
-            upper_square += np.int64(totals[thread, model, 7])
-            slope = max(slope, steepest[thread, model])
-        gradient = (total_of(lower, upper, 26) * math.ldexp(1.0, ceilings[model] - 52)) / samples
-        cost = ((first + second) + third) / samples
-        if half_l2 != 0.0:
-            squares = total_of(lower_square, upper_square, 26) * math.ldexp(1.0, _of_square(exponents[model]) - 52)
-            cost = cost + half_l2 * squares
-            if exponents[model] > LARGEST_SQUARED:
-                bad = 1.0
-        db[model] = gradient
-        slopes[model] = max(slope, abs(gradient))
-        costs[model] = cost if bad == 0.0 else math.nan
-        if momentum != 0.0:
-            velocity[model] = momentum * velocity[model] + gradient
-            step = gradient + momentum * velocity[model] if nesterov else velocity[model]
-        else:
-            step = gradient
-        b[model] = b[model] - rates[model] * step
-
-
-@njit(**OPTIONS)
-def _of_square(exponent: int) -> int:
-    return max(2 * exponent, MIN_EXPONENT)
-
-
-@njit(**OPTIONS)
-def _exponents_of(largest: Array, exponents: Array) -> None:
-    """The exponents of the weights, from the largest that each thread saw."""
-    for model in range(len(exponents)):
-        maximum = 0.0
-        for thread in range(len(largest)):
-            maximum = max(maximum, largest[thread, model])
-        exponents[model] = max(math.frexp(maximum)[1], MIN_EXPONENT)
 
 
 @njit(**OPTIONS)
@@ -305,7 +115,7 @@ def _share(features: int, thread: int, threads: int) -> int:
 def _sources() -> str:
     """A digest of everything that is compiled into the kernel."""
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "pairs", "quads", "cpu")]
+    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "pairs", "quads", "steps", "cpu")]
     files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference")]
     digest = hashlib.sha256(loops.MULTIPLY.encode())
     for file in files:
@@ -355,15 +165,15 @@ def _compile(sources: str) -> Any:
         blocks = (m + block - 1) // block
         threads = len(low)
         for iteration in range(len(costs)):
-            _exponents_of(largest, exponents)
+            exponents_of(largest, exponents)
             for thread in prange(threads):
                 begin, end = _share(d, thread, threads), _share(d, thread + 1, threads)
                 _clear(low[thread], high[thread], totals[thread])
                 for model in range(len(w)):
                     _cut_weights(w[model], math.ldexp(1.0, -exponents[model]), weights[model], begin, end)
                     if rule[0] != 0.0 and exponents[model] <= LARGEST_SQUARED:
-                        down = math.ldexp(1.0, -_of_square(exponents[model]))
-                        _square(w[model], down, begin, end, totals[thread, model])
+                        down = math.ldexp(1.0, -of_square(exponents[model]))
+                        add_squares(w[model], down, begin, end, totals[thread, model])
             for thread in prange(threads):
                 pending = 0
                 for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
@@ -379,11 +189,11 @@ def _compile(sources: str) -> Any:
                     )  # fmt: skip
                 _flush(narrow[thread], low[thread], high[thread], d)
             for thread in prange(threads):
-                _update(
+                update_weights(
                     w, velocity_w, rates, rule, ceilings, dw, m, low, high, largest[thread], steepest[thread],
                     _share(d, thread, threads), _share(d, thread + 1, threads),
                 )  # fmt: skip
-            _update_bias(
+            update_bias(
                 b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m, totals,
                 steepest,
             )  # fmt: skip

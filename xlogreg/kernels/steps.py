@@ -1,0 +1,220 @@
+"""What an iteration of the fused CPU kernel does besides the sums over pixels: elementwise steps, and the update.
+
+The same operations in the same order as in `reference`.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from ..exact import MIN_EXPONENT
+from ..reference import LARGEST_Z, PIXEL_SCALE
+from . import pairs, quads
+from .arithmetic import OPTIONS, exp_negative, halves_of, log1p_unit, total_of
+
+Array = Any
+
+# The inner loops: with digits of 8 bits where the processor multiplies bytes, else of 13.
+loops: Any = quads if quads.MULTIPLY else pairs
+HALF = loops.HALF
+halves, cut_residuals = loops.halves, loops.cut_residuals
+
+# Weights below 2^500 have squares that float64 holds; with larger ones and a penalty, training has diverged.
+LARGEST_SQUARED = 500
+
+
+@njit(**OPTIONS)
+def residuals_of(
+    sums: Array,
+    place: int,
+    step: int,
+    sign: Array,
+    importance: Array,
+    scale: float,
+    bias: float,
+    down: float,
+    loss_constants: Array,
+    residuals: Array,
+    totals: Array,
+    numbers: Array,
+    lower_: Array,
+    upper_: Array,
+) -> None:
+    """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
+
+    sums : those of sample s at place + s step; importance : of each sample, or empty; down : 2^-e, |residual| <= 2^e
+    totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
+    """  # fmt: skip
+    samples = len(sign)
+    v_, p_, loss_ = numbers[0], numbers[1], numbers[2]
+    for s in range(samples):
+        low, high = halves(sums, place + s * step)
+        v_[s] = sign[s] * ((total_of(low, high, HALF) * scale) / PIXEL_SCALE + bias)
+    for s in range(samples):
+        v = v_[s]
+        t = exp_negative(-abs(v))
+        inverse = 1.0 / (t + 1.0)
+        p_[s] = sign[s] * (inverse if v >= 0.0 else t * inverse)
+        loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
+    for s in range(len(importance)):
+        p_[s] = p_[s] * importance[s]
+        loss_[s] = loss_[s] * importance[s]
+    c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
+    has_third = loss_constants[3]
+    low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
+    for s in range(samples):
+        bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
+        lower, upper = halves_of(p_[s] * down)
+        lower_[s], upper_[s] = lower, upper
+        low_sum += lower
+        high_sum += upper
+    cut_residuals(lower_, upper_, samples, residuals)
+    for s in range(samples):
+        # v is no longer needed, nor is p: their places take the pieces.
+        loss = loss_[s]
+        first = (loss + c1) - c1
+        rest = loss - first
+        second = (rest + c2) - c2
+        rest = rest - second
+        v_[s] = first
+        p_[s] = second
+        loss_[s] = ((rest + c3) - c3) * has_third
+    totals[0] += low_sum
+    totals[1] += high_sum
+    totals[2] += _sum(v_[:samples])
+    totals[3] += _sum(p_[:samples])
+    totals[4] += _sum(loss_[:samples])
+    totals[5] += bad
+
+
+@njit(fastmath={"reassoc"}, **OPTIONS)
+def _sum(pieces: Array) -> float:
+    """The sum of pieces, which is exact in any order; nothing else may be compiled with this option."""
+    total = 0.0
+    for s in range(len(pieces)):
+        total += pieces[s]
+    return total
+
+
+@njit(**OPTIONS)
+def add_squares(w: Array, down: float, first: int, last: int, totals: Array) -> None:
+    """Adds to the totals the two halves of the sum of squares of w[first : last], where w^2 down lies within 0 .. 1."""
+    low_sum, high_sum = np.int64(0), np.int64(0)
+    for j in range(first, last):
+        lower, upper = halves_of((w[j] * w[j]) * down)
+        low_sum += lower
+        high_sum += upper
+    totals[6] += low_sum
+    totals[7] += high_sum
+
+
+@njit(**OPTIONS)
+def update_weights(
+    w: Array,
+    velocity: Array,
+    rates: Array,
+    rule: Array,
+    ceilings: Array,
+    dw: Array,
+    samples: int,
+    low: Array,
+    high: Array,
+    largest: Array,
+    steepest: Array,
+    first: int,
+    last: int,
+) -> None:
+    """Gradient and new weights of features first .. last - 1, and the largest of these weights, of all models."""
+    l2, momentum, nesterov = rule[0], rule[2], rule[3] != 0.0
+    for model in range(len(w)):
+        maximum = 0.0
+        scale = math.ldexp(1.0, ceilings[model] - 52)
+        for j in range(first, last):
+            lower, upper = low[0, model, j], high[0, model, j]
+            for thread in range(1, len(low)):
+                lower += low[thread, model, j]
+                upper += high[thread, model, j]
+            dw[model, j] = (total_of(lower, upper, HALF) * scale) / (PIXEL_SCALE * samples)
+        if l2 != 0.0:
+            for j in range(first, last):
+                dw[model, j] = dw[model, j] + l2 * w[model, j]
+        if momentum != 0.0:
+            for j in range(first, last):
+                v = momentum * velocity[model, j] + dw[model, j]
+                velocity[model, j] = v
+                step = dw[model, j] + momentum * v if nesterov else v
+                w[model, j] = w[model, j] - rates[model] * step
+        else:
+            for j in range(first, last):
+                w[model, j] = w[model, j] - rates[model] * dw[model, j]
+        slope = 0.0
+        for j in range(first, last):
+            maximum = max(maximum, abs(w[model, j]))
+            slope = max(slope, abs(dw[model, j]))
+        largest[model] = maximum
+        steepest[model] = slope
+
+
+@njit(**OPTIONS)
+def update_bias(
+    b: Array,
+    velocity: Array,
+    rates: Array,
+    rule: Array,
+    ceilings: Array,
+    exponents: Array,
+    db: Array,
+    costs: Array,
+    slopes: Array,
+    samples: int,
+    totals: Array,
+    steepest: Array,
+) -> None:
+    """Cost, gradient and new bias of all models, and the largest entry of the gradient."""
+    half_l2, momentum, nesterov = rule[1], rule[2], rule[3] != 0.0
+    for model in range(len(b)):
+        lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+        first, second, third, bad, slope = 0.0, 0.0, 0.0, 0.0, 0.0
+        for thread in range(len(totals)):
+            lower += np.int64(totals[thread, model, 0])
+            upper += np.int64(totals[thread, model, 1])
+            first += totals[thread, model, 2]
+            second += totals[thread, model, 3]
+            third += totals[thread, model, 4]
+            bad += totals[thread, model, 5]
+            lower_square += np.int64(totals[thread, model, 6])
+            upper_square += np.int64(totals[thread, model, 7])
+            slope = max(slope, steepest[thread, model])
+        gradient = (total_of(lower, upper, 26) * math.ldexp(1.0, ceilings[model] - 52)) / samples
+        cost = ((first + second) + third) / samples
+        if half_l2 != 0.0:
+            squares = total_of(lower_square, upper_square, 26) * math.ldexp(1.0, of_square(exponents[model]) - 52)
+            cost = cost + half_l2 * squares
+            if exponents[model] > LARGEST_SQUARED:
+                bad = 1.0
+        db[model] = gradient
+        slopes[model] = max(slope, abs(gradient))
+        costs[model] = cost if bad == 0.0 else math.nan
+        if momentum != 0.0:
+            velocity[model] = momentum * velocity[model] + gradient
+            step = gradient + momentum * velocity[model] if nesterov else velocity[model]
+        else:
+            step = gradient
+        b[model] = b[model] - rates[model] * step
+
+
+@njit(**OPTIONS)
+def of_square(exponent: int) -> int:
+    return max(2 * exponent, MIN_EXPONENT)
+
+
+@njit(**OPTIONS)
+def exponents_of(largest: Array, exponents: Array) -> None:
+    """The exponents of the weights, from the largest that each thread saw."""
+    for model in range(len(exponents)):
+        maximum = 0.0
+        for thread in range(len(largest)):
+            maximum = max(maximum, largest[thread, model])
+        exponents[model] = max(math.frexp(maximum)[1], MIN_EXPONENT)
