@@ -267,8 +267,8 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(run: Callable[..., Result],
         assert result.err.count("\n") == 1, (arguments, result.err)
         assert result.out == ""
     assert not (tmp_path / "ran").exists()
-    # Nothing half-made is left behind.
-    assert not any((tmp_path / "runs").glob("*/*")) if (tmp_path / "runs").exists() else True
+    # Nothing half-made is left behind, not even an empty folder of a run.
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def _has_gpu() -> bool:
@@ -313,4 +313,11 @@ def test_closed_and_full_standard_output(trained: Path) -> None:
     command = f"{sys.executable} -m xlogreg predict {trained} {trained}/examples.png {trained}/examples.png"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(f"{command} | true", shell=True, env=environment, capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+    done = subprocess.run(
+        f"{command} > /dev/full", shell=True, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: ")
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
