@@ -18,6 +18,7 @@ from xlogreg.reference import Reference
 
 numba = pytest.importorskip("numba")
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
+team = pytest.importorskip("xlogreg.kernels.threads")
 
 
 def engines(m: int, d: int, models: int = 1, seed: int = 0, scale: float = 0.0, rate: float = 0.05) -> tuple:
@@ -101,6 +102,38 @@ def test_threads() -> None:
     done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["7"]
+
+
+def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(team.time, "perf_counter", lambda: clock[0])
+
+    def train(chooser: team.Team, cost: dict[int, float], iterations: int) -> float:
+        """Seconds that so many iterations take, by blocks of 100, where one takes cost[threads]."""
+        start = clock[0]
+        for _ in range(iterations // 100):
+            left = 100
+            while left:
+                threads, count = chooser.plan(left)
+                clock[0] += cost[threads] * count
+                chooser.note(threads, count, cost[threads] * count)
+                left -= count
+        return clock[0] - start
+
+    chooser = team.Team(8)
+    quiet, busy = {1: 0.8e-3, 2: 0.45e-3, 4: 0.3e-3, 8: 0.2e-3}, {1: 1e-3, 2: 9e-3, 4: 15e-3, 8: 30e-3}
+    # Trials cost little, trouble is left quickly, and quiet is noticed again.
+    assert train(chooser, quiet, 20_000) < 1.05 * 20_000 * quiet[8]
+    assert chooser.threads == 8
+    train(chooser, busy, 400)
+    assert train(chooser, busy, 20_000) < 1.3 * 20_000 * busy[1]
+    assert chooser.threads == 1
+    train(chooser, quiet, 20_000)
+    assert chooser.threads == 8
+    alone = team.Team(1)
+    assert alone.plan(5) == (1, 5)
+    alone.note(1, 5, 1.0)
+    assert alone.plan(5) == (1, 5)
 
 
 def test_blocks_change_no_bit() -> None:

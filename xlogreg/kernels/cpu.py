@@ -17,6 +17,7 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 
 import hashlib
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from .steps import (
     update_bias,
     update_weights,
 )
+from .threads import Team
 
 Array = Any
 
@@ -255,6 +257,8 @@ class FusedCPU:
         self._rule = np.array([l2, 0.5 * l2, momentum, float(nesterov)])
         self.velocity = (np.zeros((models, d if momentum else 0)), np.zeros(models))
         self._block = max(2, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
+        # No more threads than blocks: a thread without work would still be waited for.
+        self._team = Team(min(numba.get_num_threads(), -(-m // self._block)))
         largest = np.ones(models) if importance is None else importance.max(axis=1)
         mantissas, exponents = np.frexp(largest)
         self._ceilings = np.maximum(exponents - (mantissas == 0.5), 0).astype(np.int64)
@@ -267,20 +271,26 @@ class FusedCPU:
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
-        self._advance(0)
+        self._advance(0, 1)
 
     def run(self, iterations: int) -> np.ndarray:
         """Advance by so many iterations; returns their costs (iterations, M)."""
-        costs, self.slopes, dw, db = self._advance(iterations)
-        self.gradient = Gradient(dw, db, costs[-1])
+        costs, slopes = np.empty((2, iterations, len(self.b)))
+        done = 0
+        while done < iterations:
+            threads, count = self._team.plan(iterations - done)
+            start = time.perf_counter()
+            part = slice(done, done + count)
+            costs[part], slopes[part], dw, db = self._advance(count, threads)
+            self._team.note(threads, count, time.perf_counter() - start)
+            done += count
+        self.slopes, self.gradient = slopes, Gradient(dw, db, costs[-1])
         return costs
 
-    def _advance(self, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _advance(self, iterations: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
-        (m, d), models, block = self.rows.shape, len(self.b), self._block
-        # No more threads than blocks: a thread without work would still be waited for.
-        threads = min(numba.get_num_threads(), -(-m // block))
+        d, models, block = self.rows.shape[1], len(self.b), self._block
         padded = -(-d // _LINE) * _LINE
         of_all = {
             name: _aligned(shape if name == "weights" else (threads, *shape), kind)
@@ -288,6 +298,8 @@ class FusedCPU:
         }
         largest = _aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
+        allowed = numba.get_num_threads()
+        numba.set_num_threads(threads)
         _run(
             self.rows, self.sign, self._importance, self.w, self.b, *self.velocity, self.rates, self._rule,
             costs, slopes, dw, db, block, self._ceilings, self._loss_constants,
@@ -302,4 +314,5 @@ class FusedCPU:
             _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
             _aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
         )  # fmt: skip
+        numba.set_num_threads(allowed)
         return costs, slopes, dw, db
