@@ -155,11 +155,13 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
 
 def show_evaluation(parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
     """All measures and the confusion matrix of each part, and why a measure has no value."""
+    # What a measure means is left out where it would break into many lines.
+    wide = out.width >= 120
     table = _table("measure", *(f"{part}, {evaluation.pictures}" for part, evaluation in parts.items()), "")
     for measure in MEASURES:
         values = [getattr(evaluation, measure.key) for evaluation in parts.values()]
         texts = ["-" if v is None else f"{v:.2f} %" if measure.unit else f"{v:.4f}" for v in values]
-        table.add_row(measure.name, *texts, f"[dim]{measure.meaning}[/]")
+        table.add_row(measure.name, *texts, f"[dim]{measure.meaning}[/]" if wide else "")
     out.print(table)
     for part, evaluation in parts.items():
         for key, why in evaluation.undefined.items():

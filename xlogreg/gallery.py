@@ -19,7 +19,7 @@ from .evaluation import Judgement
 from .files import reason, write_whole
 
 PICTURES, LIST, PREDICTIONS = "pictures.png", "pictures.json", "predictions.csv"
-EXAMPLES, WRONG, CERTAIN = 10, 12, 6
+EXAMPLES, WRONG, CERTAIN = 12, 12, 6
 GROUPS = ("example", "wrong", "certain_1", "certain_0", "own")
 _SIDE = 96  # the longest side that is kept
 _PER_ROW = 8

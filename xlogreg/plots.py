@@ -170,7 +170,7 @@ def plot_weights(path: Path, classifier: "Classifier") -> None:
     for i, view in enumerate(views):
         _picture(figure.add_subplot(rows, columns, i + 1), view.picture, _cut(view.caption, 30))
     figure.suptitle("What the neuron looks for", color=_INK)
-    figure.supxlabel(sentence.replace(": light", ":\nlight", 1), fontsize=8, color=_SOFT, parse_math=False)
+    figure.supxlabel(sentence, fontsize=8, color=_SOFT, parse_math=False)
     _save(figure, path)
 
 

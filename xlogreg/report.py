@@ -7,6 +7,7 @@ inline SVG in the page's colours. Every number carries its exact value, as `resu
 import base64
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,8 @@ def render_run(run: Run) -> str:
     about_weights = "The model is not kept in this folder, so its weights are not shown."
     if run.classifier is not None:
         views, about_weights = weight_views(run.classifier)
+    # The tutorial compares its learning rates; a reproduction keeps the others' runs in its folder.
+    rates = [other for other in (run, *run.others) if other.history is not None] if run.others else []
     metrics = {part: results["metrics"][part] for part in ("train", "test") if part in results.get("metrics", {})}
     return _render(
         "run.html",
@@ -164,11 +167,9 @@ def render_run(run: Run) -> str:
         | {"certain": [tile for tile in run.tiles if tile.group.startswith("certain")]},
         facts=_facts(run),
         published=_published(run),
-        others=run.others,
-        others_lines=[
-            (i, f"{o.results['learning_rate']:g}") for i, o in enumerate(run.others) if o.history is not None
-        ],
-        others_chart=_cost_chart(run.others) if any(o.history is not None for o in run.others) else None,
+        rates=rates,
+        rates_lines=[(i, f"{other.results['learning_rate']:g}") for i, other in enumerate(rates)],
+        rates_chart=_cost_chart(rates) if rates else None,
     )
 
 
@@ -178,7 +179,8 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     keys = list(dict.fromkeys(key for given in options for key in given))
     differing = [key for key in keys if len({given.get(key) for given in options}) > 1]
     accuracies = [a for run in runs for a in (run.results["train_accuracy"], run.results["test_accuracy"])]
-    low = max(0.0, 10 * (min(accuracies) // 10) - 10) if min(accuracies) < 100 else 0.0
+    low, high = 10 * math.floor(min(accuracies) / 10), 10 * math.ceil(max(accuracies) / 10)
+    low = low if low < high else high - 10
     best = max(runs, key=lambda run: run.results["test_accuracy"])
     labels = [
         ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given) or run.name
@@ -192,22 +194,28 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         best=labels[list(runs).index(best)],
         best_accuracy=best.results["test_accuracy"],
         low=low,
+        high=high,
         dumbbells=[
             dumbbell(
                 r.results["train_accuracy"],
                 r.results["test_accuracy"],
                 low,
+                high,
                 f"train {r.results['train_accuracy']:.2f} %, test {r.results['test_accuracy']:.2f} %",
             )
             for r in runs
         ],
-        pictures=[summary_picture(run.classifier) if run.classifier is not None else None for run in runs],
+        pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
         shared={key: options[0][key] for key in keys if key not in differing},
         machine=_flat(runs[0].results.get("machine", {})),
         command=command,
     )
+
+
+def _summary(run: Run) -> np.ndarray | None:
+    return None if run.classifier is None else summary_picture(run.classifier)
 
 
 def _render(template: str, **context: Any) -> str:
@@ -278,7 +286,8 @@ def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None) -> str
     text = f"Cost against iteration: {len(lines)} lines."
     if len(lines) == 1 and len(first.y):
         text = f"The cost falls from {first.y[0]:.4f} to {first.y[-1]:.4f} in {len(first.y)} iterations."
-    return chart(lines, "iteration", "cost", text)
+    # The axis ends at the number of iterations, one past the last cost.
+    return chart(lines, "iteration", "cost", text, x_range=(0.0, float(max(2, *(len(line.y) for line in lines), 2))))
 
 
 def _cost_rows(run: Run) -> list[tuple[int, float]]:
@@ -329,7 +338,7 @@ def _options(run: Run) -> dict[str, str]:
 def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:
     """Headed lists of names and values: everything in results.json that has no other place on the page."""
     r = run.results
-    keys = ("learning_rate", "iterations", "device", "implementation", "models_trained_together")
+    keys = ("model", "learning_rate", "iterations", "device", "implementation", "models_trained_together")
     groups = [
         ("Data", _flat(r.get("data", {}))),
         ("Task", _flat(r["task"])),
@@ -392,8 +401,8 @@ def _number(value: Any, key: str, unit: str = "", digits: int | None = None) -> 
         raise TypeError(f"{key} is no number")
     if unit == "s":
         text = f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 1000 else f"{value:,.0f} s"
-    elif isinstance(value, int):
-        text = f"{value:,}"
+    elif isinstance(value, int) or unit == "g":
+        text = f"{value:g}" if unit == "g" else f"{value:,}"
     else:
         text = f"{value:.{(2 if unit == '%' else 4) if digits is None else digits}f}"
         text += "\N{NO-BREAK SPACE}%" if unit == "%" else ""

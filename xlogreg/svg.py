@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WIDTH, HEIGHT = 420, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 14, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 12, 46
 # More points than this are not seen on a line 350 units wide.
 _POINTS = 240
 STYLES = 6  # classes s0 .. s5: a colour and a dash each
@@ -56,7 +56,7 @@ def chart(
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{py(value)}" y2="{py(value)}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{py(value)}" dy="0.33em" text-anchor="end">{_tick(value)}</text>')
     for value in ticks(x0, x1):
-        parts.append(f'<text x="{px(value)}" y="{bottom + 17}" text-anchor="middle">{_tick(value)}</text>')
+        parts.append(f'<text x="{px(value)}" y="{bottom + 18}" text-anchor="middle">{_tick(value)}</text>')
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     if diagonal:
         parts.append(f'<line class="diagonal" x1="{px(x0)}" y1="{py(y0)}" x2="{px(x1)}" y2="{py(y1)}"/>')
@@ -73,16 +73,16 @@ def chart(
         parts.append("</g>")
     middle = (_LEFT + right) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
-    turned = f"translate(12 {(_TOP + bottom) / 2}) rotate(-90)"
+    turned = f"translate(13 {(_TOP + bottom) / 2}) rotate(-90)"
     parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
     return "".join(parts) + "</svg>"
 
 
-def dumbbell(train: float, test: float, low: float, description: str) -> str:
-    """Two percentages on a line from `low` to 100: a ring for training, a dot for test."""
+def dumbbell(train: float, test: float, low: float, high: float, description: str) -> str:
+    """Two percentages on a line from `low` to `high`: a ring for training, a dot for test."""
     from markupsafe import escape
 
-    a, b = (8 + (min(max(value, low), 100) - low) / (100 - low) * 104 for value in (train, test))
+    a, b = (8 + (min(max(value, low), high) - low) / (high - low) * 104 for value in (train, test))
     return (
         f'<svg class="dumbbell" viewBox="0 0 120 20" role="img" aria-label="{escape(description)}">'
         '<line class="grid" x1="8" x2="112" y1="10" y2="10"/>'
@@ -104,10 +104,10 @@ def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers within [low, high]: multiples of 1, 2 or 5 times a power of ten."""
+    """Round numbers within [low, high]: multiples of 1, 2, 2.5 or 5 times a power of ten, about so many."""
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    step = min((factor * power for factor in (1, 2, 2.5, 5, 10)), key=lambda step: abs(math.log(step / rough)))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
 
