@@ -101,7 +101,8 @@ def look(browser: Browser, page: Path, width: int, scheme: str) -> dict[str, Any
     browser.wait_for("Page.loadEventFired")
     script = """({
         width: document.documentElement.scrollWidth,
-        over: [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1).length,
+        over: [...document.querySelectorAll("body *")]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1).length,
         background: getComputedStyle(document.body).backgroundColor,
         ink: getComputedStyle(document.body).color,
         pictures: [...document.images].map(i => i.naturalWidth),

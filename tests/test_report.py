@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import struct
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from xlogreg.classifier import Classifier
 from xlogreg.data.task import Task
 from xlogreg.errors import FileError, InputError
 from xlogreg.evaluation import MEASURES, judge
-from xlogreg.gallery import Tile, read_predictions, read_tiles, shown, tiles, write_tiles
+from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_tiles
 from xlogreg.report import load_runs, write_comparison, write_report
 from xlogreg.training import Training, train, write_evaluation, write_json, write_run
 from xlogreg.weights import AGAINST, FOR, ZERO, diverging, weight_views
@@ -282,7 +281,6 @@ def test_large_grey_and_featureless_pictures(tmp_path: Path) -> None:
     write_tiles(tmp_path, chosen)
     assert len(read_tiles(tmp_path)) == len(chosen)
     assert shown(Task(*(np.zeros((3, 5), np.uint8),) * 4, "a", "b", {}), "test") is None
-    write_tiles(tmp_path / "..", [Tile("own", 0, None, 1, 0.5, np.zeros((2, 2, 3), np.uint8))])
 
 
 def test_weights_as_pictures() -> None:
@@ -378,5 +376,3 @@ def test_pictures_are_pictures(folder: Path) -> None:
     for name in ("evaluation", "most_wrong", "most_certain", "weights", "examples", "cost_history", "test_picture"):
         with Image.open(folder / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5, name
-    content = (folder / "model.safetensors").read_bytes()
-    assert struct.unpack("<Q", content[:8])[0] < len(content)
