@@ -147,15 +147,26 @@ def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Seque
     """Pictures in rows with their true and predicted class and the probability of the class predicted."""
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
-    figure = _figure(max(1.75 * columns, 4.0), 2.25 * rows + 0.5)
+    # One axes for all, in units of a picture's side: a dozen of them would take seconds to lay out.
+    step_x, step_y = 1.12, 1.42
+    width, height = columns * step_x + 0.1, rows * step_y + 0.35
+    figure = _figure(max(1.6 * width, 4.0), 1.6 * height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), aspect="equal", frame_on=False)
+    axes.set_axis_off()
+    axes.text(width / 2, 0.2, title, ha="center", va="center", color=_INK, fontsize=12, parse_math=False)
     for i, tile in enumerate(shown):
-        axes = figure.add_subplot(rows, columns, i + 1)
+        x, y = 0.11 + i % columns * step_x, 0.4 + i // columns * step_y
         probability = tile.probability or 0.0
         guess = int(probability >= 0.5)
         sure = probability if guess else 1 - probability
         text = f"{_cut(class_names[guess])} {sure:.0%}\ntrue: {_cut(class_names[tile.true or 0])}"
-        _picture(axes, tile.pixels, text, 8, _COLOURS[1] if guess != tile.true else _INK)
-    figure.suptitle(title, color=_INK)
+        colour = _COLOURS[1] if guess != tile.true else _INK
+        tall, wide = np.array(tile.pixels.shape[:2]) / max(tile.pixels.shape[:2])
+        left, top = x + (1 - wide) / 2, y + (1 - tall) / 2
+        axes.imshow(tile.pixels, extent=(left, left + wide, top + tall, top), interpolation="nearest")
+        axes.text(x + 0.5, y + 1.05, text, ha="center", va="top", color=colour, fontsize=8, parse_math=False)
+    axes.set(xlim=(0, width), ylim=(height, 0))
     _save(figure, path)
 
 
