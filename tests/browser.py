@@ -1,7 +1,6 @@
 """A headless Chromium by its debugging pipe: opens a page, and tells what it said, asked for and looks like."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -12,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# The pipe is handed over as POSIX systems do it.
+CHROMIUM = (
+    None
+    if os.name != "posix"
+    else next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+)
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
@@ -57,6 +61,8 @@ class Browser:
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Start a browser with a profile of its own and end it afterwards."""
+    import fcntl
+
     assert CHROMIUM is not None
     there, to_it = os.pipe()
     from_it, here = os.pipe()

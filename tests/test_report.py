@@ -245,13 +245,23 @@ def test_comparison(tmp_path: Path) -> None:
         write_run(tmp_path / f"rate-{rate}", a_training(task, rate, 30))
     write_json(tmp_path / "sweep.json", {"runs": [], "command": "xlogreg sweep 'a b'"})
     page = Page(write_report(tmp_path))
-    assert "learning rate 0.05" in page.text
+    assert "Most test pictures right: learning rate 0.0" in page.text
     assert "xlogreg sweep 'a b'" in page.text
     for i, run in enumerate(load_runs(tmp_path)):
         for key in ("test_accuracy", "train_accuracy", "final_cost"):
             assert page.data[f"runs.{i}.{key}"][0][0] == run.results[key]
         assert page.data[f"runs.{i}.metrics.test.roc_auc"][0][0] == run.results["metrics"]["test"]["roc_auc"]
         assert run.results["history_sha256"] in page.text
+
+
+def test_runs_of_other_classes_have_no_best_one(folder: Path, tmp_path: Path) -> None:
+    write_run(tmp_path, a_training(a_task("square"), iterations=5))
+    path = write_comparison(load_runs(folder) + load_runs(tmp_path), tmp_path / "c.html", "two")
+    page = Page(path)
+    assert "Most test pictures right" not in page.text
+    assert "say little beside each other" in page.text
+    assert not any(attributes.get("class") == "best" for _, attributes in page.tags)
+    assert "positive round" in page.text
 
 
 def test_tiles_are_the_most_wrong_and_the_most_certain(folder: Path) -> None:

@@ -38,6 +38,10 @@ _PLACED = frozenset((
 ))  # fmt: skip
 
 
+# These follow from the class and the data; a run is not called by them.
+_COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """What a run folder holds; only `results` is always there."""
@@ -148,7 +152,7 @@ def render_run(run: Run) -> str:
         views, about_weights = weight_views(run.classifier)
     # The tutorial compares its learning rates; a reproduction keeps the others' runs in its folder.
     rates = [other for other in (run, *run.others) if other.history is not None] if run.others else []
-    metrics = {part: results["metrics"][part] for part in ("train", "test") if part in results.get("metrics", {})}
+    metrics = {part: values for part, values in results.get("metrics", {}).items() if "confusion" in values}
     return _render(
         "run.html",
         run=run,
@@ -181,9 +185,11 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     accuracies = [a for run in runs for a in (run.results["train_accuracy"], run.results["test_accuracy"])]
     low, high = 10 * math.floor(min(accuracies) / 10), 10 * math.ceil(max(accuracies) / 10)
     low = low if low < high else high - 10
-    best = max(runs, key=lambda run: run.results["test_accuracy"])
+    # An accuracy on other classes or other pictures is no better or worse.
+    alike = not any(key in differing for key in ("positive", "source", *_COUNTS))
+    best = max(range(len(runs)), key=lambda i: runs[i].results["test_accuracy"]) if alike else None
     labels = [
-        ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given) or run.name
+        ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given and key not in _COUNTS) or run.name
         for run, given in zip(runs, options, strict=True)
     ]
     return _render(
@@ -191,8 +197,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         title=title,
         runs=runs,
         labels=labels,
-        best=labels[list(runs).index(best)],
-        best_accuracy=best.results["test_accuracy"],
+        best=best,
         low=low,
         high=high,
         dumbbells=[
