@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 # The pipe is handed over as POSIX systems do it.
-CHROMIUM = (
-    None
-    if os.name != "posix"
-    else next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-)
+_NAMES = ("chromium", "chromium-browser", "google-chrome") if os.name == "posix" else ()
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
