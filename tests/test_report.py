@@ -18,7 +18,8 @@ from xlogreg.data.task import Task
 from xlogreg.errors import FileError, InputError
 from xlogreg.evaluation import MEASURES, judge
 from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_tiles
-from xlogreg.report import load_runs, write_comparison, write_report
+from xlogreg.report import write_comparison, write_report
+from xlogreg.runs import load_runs
 from xlogreg.training import Training, train, write_evaluation, write_json, write_run
 from xlogreg.weights import AGAINST, FOR, ZERO, diverging, weight_views
 
@@ -188,6 +189,10 @@ def test_a_folder_with_the_results_alone_still_has_a_page(copied: Path) -> None:
         ("results.json", "[]", "not as xlogreg writes them"),
         ("results.json", '{"task": {}}', "not as xlogreg writes them"),
         ("results.json", '{"task": 3, "data": 4}', "not as xlogreg writes them"),
+        ("results.json", '{"task": ' + '{"a": ' * 900 + "1" + "}" * 901, "not as xlogreg writes them"),
+        ("sweep.json", '{"runs": 3}', "not as xlogreg writes them"),
+        ("sweep.json", "[]", "not as xlogreg writes them"),
+        ("sweep.json", '{"runs": [{"history_sha256": []}, 3]}', "not as xlogreg writes them"),
         ("history.csv", "iteration,cost\n0,x\n", "is damaged"),
         ("predictions.csv", "part,index,label,probability\ntest,1\n", "is damaged"),
         ("pictures.json", '[{"group": "wrong", "box": [0, 0, 9999, 9]}]', "does not fit"),

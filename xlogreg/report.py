@@ -9,26 +9,21 @@ import hashlib
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import __version__
-from .classifier import MODEL_FILE, Classifier
-from .errors import FileError, InputError, XlogregError
+from .errors import InputError, XlogregError
 from .evaluation import MEASURES, roc_curve
 from .files import write_whole
-from .gallery import Tile, read_json, read_predictions, read_text, read_tiles
+from .gallery import read_json
+from .runs import SWEEP, Run, folder_name, load_run, no_results, sweep_runs
 from .svg import Line, chart, dumbbell
 from .weights import WeightView, summary_picture, weight_views
 
-RESULTS, SWEEP, EVALUATION, COMPARISON, HISTORY = (
-    "results.json", "sweep.json", "evaluation.json", "comparison.json", "history.csv",
-)  # fmt: skip
 PAGE = "report.html"
-_MAX_RUNS = 200
 _COST_ROWS = 21
 # What has a place of its own on the page; anything else in results.json is shown as it is.
 _PLACED = frozenset((
@@ -36,29 +31,10 @@ _PLACED = frozenset((
     "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
     "seconds_per_iteration", "machine", "command", "folder", "model",
 ))  # fmt: skip
-
-
 # These follow from the class and the data; a run is not called by them.
 _COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
-
-
-@dataclass(frozen=True, eq=False)
-class Run:
-    """What a run folder holds; only `results` is always there."""
-
-    name: str
-    results: dict[str, Any]
-    history: np.ndarray | None = None
-    predictions: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    tiles: list[Tile] = field(default_factory=list)
-    classifier: Classifier | None = None
-    comparison: dict[str, Any] | None = None
-    others: list["Run"] = field(default_factory=list)
-
-    @property
-    def class_names(self) -> tuple[str, str]:
-        names = self.results.get("task", {}).get("class_names") or ("class 0", "class 1")
-        return str(names[0]), str(names[1])
+# What odd results raise on their way to a page.
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
 def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path | None = None) -> Path:
@@ -74,12 +50,12 @@ def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path
     path = path or folder / PAGE
     sweep = read_json(folder / SWEEP) if results is None else None
     if sweep is not None:
-        return write_comparison(_sweep_runs(folder, sweep), path, _name(folder), str(sweep.get("command", "")))
+        return write_comparison(sweep_runs(folder, sweep), path, folder_name(folder), str(sweep.get("command", "")))
     run = load_run(folder, results)
     try:
         page = render_run(run)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise _no_results(folder) from error
+    except _ODD as error:
+        raise no_results(folder) from error
     write_whole(path, page)
     return path
 
@@ -94,53 +70,13 @@ def write_comparison(runs: Sequence[Run], path: Path, title: str, command: str =
     """
     try:
         page = render_comparison(runs, title, command)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+    except _ODD as error:
         raise InputError(
             f"The runs {', '.join(run.name for run in runs)} cannot be compared: the results of one are not as xlogreg "
             "writes them; leave it out."
         ) from error
     write_whole(path, page)
     return path
-
-
-def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool = False) -> Run:
-    """Read a run folder; `brief` leaves out what only the run's own page shows.
-
-    Raises
-    ------
-    FileError, InputError
-        It is no run folder, or a file in it is damaged.
-    """
-    for name in (RESULTS, EVALUATION):
-        results = results if results is not None else read_json(folder / name)
-    if results is None:
-        if folder.is_dir():
-            raise FileError(f"The folder {folder} holds no {RESULTS}; name the folder of a finished training.")
-        raise FileError(f"There is no run folder {folder}; check its name.")
-    if not isinstance(results, dict) or "task" not in results:
-        raise _no_results(folder)
-    model = folder / MODEL_FILE
-    classifier = Classifier.load(model) if model.exists() else None
-    history = _history(folder)
-    if brief:
-        return Run(_name(folder), results, history, classifier=classifier)
-    comparison = read_json(folder / COMPARISON)
-    return Run(
-        name=_name(folder),
-        results=results,
-        history=history,
-        predictions=read_predictions(folder),
-        tiles=read_tiles(folder),
-        classifier=classifier,
-        comparison=comparison if isinstance(comparison, dict) else None,
-        others=_runs_in(folder) if comparison else [],
-    )
-
-
-def load_runs(folder: Path) -> list[Run]:
-    """The run of a folder, or all runs of a sweep's folder, as `write_comparison` takes them."""
-    sweep = read_json(folder / SWEEP)
-    return [load_run(folder, brief=True)] if sweep is None else _sweep_runs(folder, sweep)
 
 
 def render_run(run: Run) -> str:
@@ -241,37 +177,6 @@ def _render(template: str, **context: Any) -> str:
         )
     except UndefinedError as error:
         raise KeyError(str(error)) from error
-
-
-def _no_results(folder: Path) -> InputError:
-    return InputError(f"The results in {folder} are not as xlogreg writes them; train again, or name another run.")
-
-
-def _name(folder: Path) -> str:
-    return folder.resolve().name or str(folder)
-
-
-def _sweep_runs(folder: Path, sweep: Any) -> list[Run]:
-    """The runs of a sweep, in the order in which they were asked for."""
-    runs = _runs_in(folder)
-    if not isinstance(sweep, dict) or not runs:
-        raise _no_results(folder)
-    order = {item.get("history_sha256"): i for i, item in enumerate(sweep.get("runs", [])) if isinstance(item, dict)}
-    return sorted(runs, key=lambda run: order.get(run.results.get("history_sha256"), len(order)))
-
-
-def _runs_in(folder: Path) -> list[Run]:
-    return [load_run(path.parent, brief=True) for path in sorted(folder.glob(f"*/{RESULTS}"))[:_MAX_RUNS]]
-
-
-def _history(folder: Path) -> np.ndarray | None:
-    text = read_text(folder / HISTORY)
-    if text is None:
-        return None
-    try:
-        return np.array([float(line.partition(",")[2]) for line in text.splitlines()[1:]])
-    except ValueError as error:
-        raise InputError(f"{folder / HISTORY} is damaged; delete it, and the report leaves its curve out.") from error
 
 
 def _digest_holds(run: Run) -> bool | None:

@@ -17,7 +17,8 @@ def report(
     The page is one file that needs nothing else: it can be mailed, printed and opened without network access.
     """
     from .. import console
-    from ..report import load_runs, write_comparison, write_report
+    from ..report import write_comparison, write_report
+    from ..runs import load_runs
 
     if len(runs) == 1:
         path = write_report(runs[0], path=out)
