@@ -259,6 +259,12 @@ def test_comparison(tmp_path: Path) -> None:
         assert run.results["history_sha256"] in page.text
 
 
+def test_runs_that_tie_are_all_named(folder: Path, tmp_path: Path) -> None:
+    page = Page(write_comparison(load_runs(folder) * 2, tmp_path / "c.html", "twice"))
+    assert "Most test pictures right: run and run, with" in page.text
+    assert sum(attributes.get("class") == "best" for _, attributes in page.tags) == 2
+
+
 def test_runs_of_other_classes_have_no_best_one(folder: Path, tmp_path: Path) -> None:
     write_run(tmp_path, a_training(a_task("square"), iterations=5))
     path = write_comparison(load_runs(folder) + load_runs(tmp_path), tmp_path / "c.html", "two")

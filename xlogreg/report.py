@@ -123,7 +123,8 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     low = low if low < high else high - 10
     # An accuracy on other classes or other pictures is no better or worse.
     alike = not any(key in differing for key in ("positive", "source", *_COUNTS))
-    best = max(range(len(runs)), key=lambda i: runs[i].results["test_accuracy"]) if alike else None
+    highest = max(run.results["test_accuracy"] for run in runs)
+    best = [i for i, run in enumerate(runs) if alike and run.results["test_accuracy"] == highest]
     labels = [
         ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given and key not in _COUNTS) or run.name
         for run, given in zip(runs, options, strict=True)
