@@ -64,6 +64,8 @@ def test_run_folder(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
     assert names == {
         "results.json", "history.csv", "model.safetensors", "examples.png", "cost_history.png", "test_picture.png",
+        "evaluation.png", "most_wrong.png", "most_certain.png", "weights.png", "report.html", "predictions.csv",
+        "pictures.png", "pictures.json",
     }  # fmt: skip
     results = json.loads((trained / "results.json").read_text())
     for key in ("data", "task", "device", "implementation", "learning_rate", "iterations", "cost_history",
@@ -96,6 +98,11 @@ def test_reproduce(run: Callable[..., Result]) -> None:
     for name in ("examples", "cost_history", "learning_rates", "test_picture", "own_picture"):
         assert (folder / f"{name}.png").stat().st_size > 5000
     assert json.loads((folder / "comparison.json").read_text())["reproduced"] is True
+    page = (folder / "report.html").read_text()
+    assert "Reproduced." in page
+    assert "as the neuron sees it" in page
+    assert all(page.count(repr(value)) >= 2 for both in tutorial.ACCURACIES.values() for value in both)
+    assert all((folder / f"rate-{rate:g}" / "report.html").is_file() for rate in (0.01, 0.001, 0.0001))
 
 
 def test_reproduce_with_the_authors_eagle(run: Callable[..., Result], real_data: Path) -> None:
@@ -142,6 +149,7 @@ def test_sweep(run: Callable[..., Result]) -> None:
     assert tutorial.GOLDEN_SHA256_100[:16] in result.out
     assert {path.name for path in Path("here").iterdir()} == {
         "learning_rates.png",
+        "report.html",
         "sweep.json",
         "rate-0.005",
         "rate-0.01",
@@ -191,7 +199,26 @@ def test_evaluate(run: Callable[..., Result], trained: Path) -> None:
     for part in ("train", "test"):
         assert report[part]["accuracy"] == pytest.approx(results[f"{part}_accuracy"], abs=1e-10)
         assert sum(map(sum, report[part]["confusion"])) == report[part]["pictures"]
-    assert "predicted bird" in run("evaluate", trained).out
+        assert report[part]["roc_auc"] == results["metrics"][part]["roc_auc"]
+    shown = run("evaluate", trained, "--out", "judged").out
+    assert "predicted bird" in shown
+    assert "area under the ROC curve" in shown
+    assert (Path("judged") / "report.html").is_file()
+    assert json.loads(Path("judged/evaluation.json").read_text())["metrics"] == results["metrics"]
+    assert run("evaluate", trained, "--out", "judged").code == 2
+
+
+def test_report(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
+    before = (trained / "report.html").read_text()
+    result = run("report", trained, "--out", "page.html")
+    assert (result.code, result.out) == (0, "page.html\n")
+    assert Path("page.html").read_text() == before
+    result = run("report", trained, trained)
+    assert (result.code, result.out) == (0, "comparison.html\n")
+    assert "2 runs compared" in Path("comparison.html").read_text()
+    for arguments in (("nowhere",), (tmp_path,), (trained, "nowhere")):
+        result = run("report", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1)
 
 
 def test_doctor(run: Callable[..., Result]) -> None:
@@ -214,7 +241,7 @@ def test_doctor_finds_a_difference(run: Callable[..., Result], monkeypatch: pyte
 def test_help_and_version(run: Callable[..., Result]) -> None:
     assert run("--version").out.startswith("xlogreg 0.")
     help_text = run("--help").out
-    for command in ("reproduce", "train", "predict", "evaluate", "sweep", "fetch", "doctor"):
+    for command in ("reproduce", "train", "predict", "evaluate", "sweep", "report", "fetch", "doctor"):
         assert command in help_text
         assert run(command, "--help").code == 0
 

@@ -28,7 +28,19 @@ def python(code: str, path: Path = ROOT, **options: object) -> str:
 
 
 def test_import_is_light() -> None:
-    heavy = ("cupy", "numba", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "safetensors", "typer", "rich")
+    heavy = (
+        "cupy",
+        "numba",
+        "matplotlib",
+        "sklearn",
+        "skimage",
+        "scipy",
+        "PIL",
+        "safetensors",
+        "typer",
+        "rich",
+        "jinja2",
+    )
     code = f"import sys, json, xlogreg; print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
     assert json.loads(python(code)) == []
 
@@ -77,7 +89,17 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert {"xlogreg/py.typed", "xlogreg/data/builtin/birds.png", "xlogreg/data/builtin/birds.csv"} <= names
+    assert {f"xlogreg/templates/{name}" for name in ("run.html", "comparison.html", "base.html", "style.css")} <= names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
+    # The page's templates are found where the wheel is installed.
+    (tmp_path / "results.json").write_text(
+        '{"task": {"class_names": ["a", "b"]}, "data": {"source": "s", "train_pictures": 1, "test_pictures": 1}, '
+        '"train_accuracy": 1.0, "test_accuracy": 1.0, "history_sha256": ""}'
+    )
+    code = (
+        "from pathlib import Path; from xlogreg.report import write_report; print(write_report(Path()).stat().st_size)"
+    )
+    assert int(python(code, tmp_path / "installed", cwd=tmp_path)) > 5000
     code = "import xlogreg; print(xlogreg.__file__, len(xlogreg.load_birds()))"
     where, count = python(code, tmp_path / "installed", cwd=tmp_path).split()
     assert where.startswith(str(tmp_path))

@@ -1,4 +1,4 @@
-"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | benchmark | fetch | doctor`."""
+"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | report | benchmark | fetch | doctor`."""
 
 import os
 import sys
@@ -12,6 +12,7 @@ from .commands.doctor import doctor
 from .commands.evaluate import evaluate
 from .commands.fetch import fetch
 from .commands.predict import predict
+from .commands.report import report
 from .commands.reproduce import reproduce
 from .commands.sweep import sweep
 from .commands.train import train
@@ -44,7 +45,7 @@ def _root(
     pass
 
 
-for command in (reproduce, train, sweep, predict, evaluate, fetch, benchmark, doctor):
+for command in (reproduce, train, sweep, predict, evaluate, report, fetch, benchmark, doctor):
     app.command()(command)
 
 

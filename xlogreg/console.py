@@ -15,7 +15,7 @@ from rich.table import Table
 from . import kernels, tutorial
 from .descent import Observer
 from .doctor import Examination
-from .evaluation import Evaluation
+from .evaluation import MEASURES, Evaluation
 from .training import Training
 
 out = Console(highlight=False, soft_wrap=True)
@@ -94,6 +94,7 @@ def show_training(training: Training, folder: Path) -> None:
         ("time", timing(training)),
         ("digest", training.history_sha256),
         ("kept in", str(folder)),
+        ("report", str(folder / "report.html")),
     )
 
 
@@ -153,7 +154,19 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
 
 
 def show_evaluation(parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
-    """Accuracy and confusion matrix of each part."""
+    """All measures and the confusion matrix of each part, and why a measure has no value."""
+    # What a measure means is left out where it would break into many lines.
+    wide = out.width >= 120
+    table = _table("measure", *(f"{part}, {evaluation.pictures}" for part, evaluation in parts.items()), "")
+    for measure in MEASURES:
+        values = [getattr(evaluation, measure.key) for evaluation in parts.values()]
+        texts = ["-" if v is None else f"{v:.2f} %" if measure.unit else f"{v:.4f}" for v in values]
+        table.add_row(measure.name, *texts, f"[dim]{measure.meaning}[/]" if wide else "")
+    out.print(table)
+    for part, evaluation in parts.items():
+        for key, why in evaluation.undefined.items():
+            out.print(f"{part}: {key.replace('_', ' ')} is undefined: {why}", markup=False)
+    out.print()
     table = _table("pictures", "accuracy", "true class", *(f"predicted {_plain(name)}" for name in class_names))
     for part, evaluation in parts.items():
         for true, counts in enumerate(evaluation.confusion):

@@ -1,4 +1,4 @@
-"""The tutorial's pictures: example images, cost histories, a test picture with its prediction, an own picture.
+"""Plots as PNG files: the tutorial's (examples, cost histories, a test picture, an own one), evaluation, weights.
 
 Every function writes one PNG file, whole or not at all. Matplotlib is loaded when the first picture is made, without a
 window and without its global state.
@@ -10,28 +10,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .evaluation import Evaluation, Judgement, roc_curve
 from .files import whole_file
+from .gallery import Tile, tiles
+from .weights import weight_views
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from .classifier import Classifier
     from .training import Training
 
 _INK = "#22313f"
-_COLOURS = ("#1f77b4", "#d1495b", "#2a9d8f", "#e9a03b", "#7b5ea7", "#5c6b73")
+_SOFT = "#5b6875"
+_GRID = "#dfe4e8"
+# After Okabe and Ito: told apart with any colour vision.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#4b4b4b")
 _STYLES = ("-", "--", ":", "-.")
 _DPI = 130
 
 
 def plot_run(folder: Path, training: "Training") -> None:
-    """The pictures of one training: examples.png, cost_history.png and test_picture.png."""
+    """The pictures of one training: the tutorial's three, and those of `plot_judgement`."""
     task = training.task
     plot_examples(folder / "examples.png", task.x_train, task.y_train, task.class_names)
     plot_cost_histories(folder / "cost_history.png", [training], "Cost while training")
     # The tutorial shows test picture 10.
     index = min(10, len(task.y_test) - 1)
     plot_test_picture(folder / "test_picture.png", training, index)
+    plot_judgement(folder, training.judgement)
+
+
+def plot_judgement(folder: Path, judgement: Judgement) -> None:
+    """evaluation.png, and most_wrong.png, most_certain.png and weights.png where there is something to show."""
+    names = judgement.task.class_names
+    plot_evaluation(folder / "evaluation.png", judgement, judgement.parts())
+    shown = [tile for tile in tiles(judgement) if tile.pixels.size]
+    for file, title, groups in (
+        ("most_wrong.png", "Most wrong test pictures", ("wrong",)),
+        ("most_certain.png", "Most certain test pictures", ("certain_1", "certain_0")),
+    ):
+        chosen = [tile for tile in shown if tile.group in groups]
+        if chosen:
+            plot_sheet(folder / file, chosen, title, names)
+    plot_weights(folder / "weights.png", judgement.classifier)
 
 
 def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], count: int = 5) -> None:
@@ -59,7 +82,7 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
     axes.set(xlabel="iteration", ylabel="cost")
     axes.set_title(title, color=_INK)
     axes.set_xlim(0, max(len(training.history) for training in trainings))
-    axes.grid(color="#dfe4e8", linewidth=0.7)
+    axes.grid(color=_GRID, linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
     _save(figure, path)
@@ -88,17 +111,112 @@ def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, capt
     _save(figure, path)
 
 
+def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluation]) -> None:
+    """ROC curve, calibration and the confusion matrix of the test pictures, side by side."""
+    task = judgement.task
+    figure = _figure(11.4, 3.9)
+    roc, reliability, matrix = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
+    given = (("train", task.y_train, judgement.probability_train), ("test", task.y_test, judgement.probability_test))
+    for (part, y, p), colour, style in zip(given, _COLOURS[1::-1], ("--", "-"), strict=True):
+        evaluation = parts[part]
+        if evaluation.roc_auc is not None:
+            false, true, _ = roc_curve(y, p)
+            roc.plot(false, true, style, color=colour, linewidth=1.8, label=f"{part}, area {evaluation.roc_auc:.3f}")
+        points = [(bin.mean_probability, bin.share_positive) for bin in evaluation.calibration if bin.pictures]
+        label = f"{part}, error {evaluation.calibration_error:.3f}"
+        reliability.plot(
+            *np.array(points, dtype=np.float64).T, style,
+            marker="o", markersize=4, color=colour, linewidth=1.8, label=label,
+        )  # fmt: skip
+    for axes, title, x, y_label in (
+        (roc, "ROC curve", "false positive rate", "true positive rate"),
+        (reliability, "Calibration", "predicted probability", "share that is positive"),
+    ):
+        axes.plot([0, 1], [0, 1], ":", color=_SOFT, linewidth=1)
+        axes.set(xlabel=x, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_title(title, color=_INK, fontsize=11)
+        axes.grid(color=_GRID, linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is roc else "upper left")
+    _confusion(matrix, parts["test"], task.class_names)
+    _save(figure, path)
+
+
+def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Sequence[str], columns: int = 6) -> None:
+    """Pictures in rows with their true and predicted class and the probability of the class predicted."""
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    # One axes for all, in units of a picture's side: a dozen of them would take seconds to lay out.
+    step_x, step_y = 1.12, 1.42
+    width, height = columns * step_x + 0.1, rows * step_y + 0.35
+    figure = _figure(max(1.6 * width, 4.0), 1.6 * height)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), aspect="equal", frame_on=False)
+    axes.set_axis_off()
+    axes.text(width / 2, 0.2, title, ha="center", va="center", color=_INK, fontsize=12, parse_math=False)
+    for i, tile in enumerate(shown):
+        x, y = 0.11 + i % columns * step_x, 0.4 + i // columns * step_y
+        probability = tile.probability or 0.0
+        guess = int(probability >= 0.5)
+        sure = probability if guess else 1 - probability
+        text = f"{_cut(class_names[guess])} {sure:.0%}\ntrue: {_cut(class_names[tile.true or 0])}"
+        colour = _COLOURS[1] if guess != tile.true else _INK
+        tall, wide = np.array(tile.pixels.shape[:2]) / max(tile.pixels.shape[:2])
+        left, top = x + (1 - wide) / 2, y + (1 - tall) / 2
+        axes.imshow(tile.pixels, extent=(left, left + wide, top + tall, top), interpolation="nearest")
+        axes.text(x + 0.5, y + 1.05, text, ha="center", va="top", color=colour, fontsize=8, parse_math=False)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    _save(figure, path)
+
+
+def plot_weights(path: Path, classifier: "Classifier") -> None:
+    """What the neuron looks for; no file where the weights have no picture."""
+    views, sentence = weight_views(classifier)
+    if not views:
+        return
+    rows = -(-len(views) // 3)
+    columns = min(3, len(views))
+    figure = _figure(max(2.6 * columns, 4.0), 2.9 * rows + 0.7)
+    for i, view in enumerate(views):
+        _picture(figure.add_subplot(rows, columns, i + 1), view.picture, _cut(view.caption, 30))
+    figure.suptitle("What the neuron looks for", color=_INK)
+    figure.supxlabel(sentence, fontsize=8, color=_SOFT, parse_math=False)
+    _save(figure, path)
+
+
+def _confusion(axes: "Axes", evaluation: Evaluation, class_names: Sequence[str]) -> None:
+    counts = np.array(evaluation.confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1.25)
+    for true, guess in np.ndindex(2, 2):
+        ink = "white" if share[true, guess] > 0.7 else _INK
+        text = f"{counts[true, guess]}\n{share[true, guess]:.0%}"
+        axes.text(guess, true, text, ha="center", va="center", color=ink, fontsize=11)
+    names = [_cut(name, 16) for name in class_names]
+    axes.set_xticks((0, 1), names, parse_math=False)
+    axes.set_yticks((0, 1), names, rotation=90, va="center", parse_math=False)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{evaluation.pictures} test pictures", color=_INK, fontsize=11)
+
+
+def _cut(text: str, length: int = 14) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def _picture(axes: "Axes", picture: np.ndarray, title: str) -> None:
+def _picture(axes: "Axes", picture: np.ndarray, title: str, size: float = 9.5, colour: str = _INK) -> None:
     grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.shape[-1] == 1 else {}
     axes.imshow(picture.squeeze(-1) if grey else picture, interpolation="nearest", **grey)
     # A class name is text, never a formula: dollar signs in it are not for matplotlib to read.
-    axes.set_title(title, fontsize=9.5, color=_INK, parse_math=False)
+    axes.set_title(title, fontsize=size, color=colour, parse_math=False)
     axes.set_axis_off()
 
 

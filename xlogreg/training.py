@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +19,12 @@ from .classifier import Classifier
 from .data.task import Task, as_columns
 from .descent import Observer, history_sha256
 from .errors import FileError, InputError
+from .evaluation import Judgement
 from .files import make_folder, reason, write_whole
-from .logistic import accuracy, descend_many, predict
+from .logistic import accuracy, descend_many, forward
+
+if TYPE_CHECKING:
+    from .gallery import Tile
 
 # The tutorial records the cost of every hundredth iteration.
 RECORD_EVERY = 100
@@ -31,15 +35,15 @@ class Training:
     """One trained model and how it came about.
 
     history : (iterations,) float64, the cost of every iteration; history_sha256 is its digest
-    prediction_train, prediction_test : (m,) int64; train_accuracy, test_accuracy : percent
+    probability_train, probability_test : (m,) float64, of class 1; train_accuracy, test_accuracy : percent
     seconds : wall time of the iterations of all `models` that were trained together
     """
 
     classifier: Classifier
     task: Task
     history: np.ndarray
-    prediction_train: np.ndarray
-    prediction_test: np.ndarray
+    probability_train: np.ndarray
+    probability_test: np.ndarray
     train_accuracy: float
     test_accuracy: float
     seconds: float
@@ -51,6 +55,21 @@ class Training:
     def history_sha256(self) -> str:
         """SHA-256 over the little-endian float64 costs of all iterations: equal on every machine."""
         return self.classifier.history_sha256
+
+    @property
+    def prediction_train(self) -> np.ndarray:
+        """1 where the probability is at least 0.5, else 0: (m,) int64."""
+        return (self.probability_train >= 0.5).astype(np.int64)
+
+    @property
+    def prediction_test(self) -> np.ndarray:
+        """1 where the probability is at least 0.5, else 0: (m,) int64."""
+        return (self.probability_test >= 0.5).astype(np.int64)
+
+    @property
+    def judgement(self) -> Judgement:
+        """The probabilities with their classifier and task: what measures and pictures are made from."""
+        return Judgement(self.classifier, self.task, self.probability_train, self.probability_test)
 
     @property
     def cost_history(self) -> list[float]:
@@ -116,8 +135,8 @@ def train_together(
         trainings = []
         for model, (task, rate) in enumerate(models):
             w, b = result.w[model : model + 1].T, float(biases[model])
-            on_train = to_host(predict(w, b, x_device))[0]
-            on_test = to_host(predict(w, b, x_test_device))[0]
+            on_train = to_host(forward(w, b, x_device))[0]
+            on_test = to_host(forward(w, b, x_test_device))[0]
             history = np.ascontiguousarray(result.history[:, model])
             classifier = Classifier(
                 w=np.ascontiguousarray(weights[model : model + 1].T),
@@ -134,10 +153,10 @@ def train_together(
                 classifier=classifier,
                 task=task,
                 history=history,
-                prediction_train=on_train,
-                prediction_test=on_test,
-                train_accuracy=accuracy(on_train, task.y_train),
-                test_accuracy=accuracy(on_test, task.y_test),
+                probability_train=on_train,
+                probability_test=on_test,
+                train_accuracy=accuracy(on_train >= 0.5, task.y_train),
+                test_accuracy=accuracy(on_test >= 0.5, task.y_test),
                 seconds=result.seconds,
                 models=len(models),
                 device=str(device),
@@ -152,6 +171,26 @@ def results(training: Training) -> dict[str, Any]:
     task, iterations = training.task, len(training.history)
     return {
         "xlogreg": __version__,
+        **_about(task),
+        "learning_rate": training.classifier.learning_rate,
+        "iterations": iterations,
+        "cost_history": training.cost_history,
+        "final_cost": float(training.history[-1]),
+        "history_sha256": training.history_sha256,
+        "train_accuracy": training.train_accuracy,
+        "test_accuracy": training.test_accuracy,
+        "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
+        "device": training.device,
+        "implementation": training.implementation,
+        "models_trained_together": training.models,
+        "seconds": training.seconds,
+        "seconds_per_iteration": training.seconds / iterations,
+        "machine": machine(),
+    }
+
+
+def _about(task: Task) -> dict[str, Any]:
+    return {
         "data": {
             "source": task.source,
             "train_pictures": len(task.y_train),
@@ -161,19 +200,6 @@ def results(training: Training) -> dict[str, Any]:
             "size": list(task.size),
         },
         "task": {**task.options, "class_names": list(task.class_names)},
-        "learning_rate": training.classifier.learning_rate,
-        "iterations": iterations,
-        "cost_history": training.cost_history,
-        "final_cost": float(training.history[-1]),
-        "history_sha256": training.history_sha256,
-        "train_accuracy": training.train_accuracy,
-        "test_accuracy": training.test_accuracy,
-        "device": training.device,
-        "implementation": training.implementation,
-        "models_trained_together": training.models,
-        "seconds": training.seconds,
-        "seconds_per_iteration": training.seconds / iterations,
-        "machine": machine(),
     }
 
 
@@ -249,17 +275,57 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-def write_run(folder: Path, training: Training, plots: Callable[[Path, Training], None] | None = None) -> None:
-    """Write `model.safetensors`, `history.csv` and `results.json` into `folder`, each whole or not at all.
+def write_run(
+    folder: Path,
+    training: Training,
+    plots: Callable[[Path, Training], None] | None = None,
+    extra: "Sequence[Tile]" = (),
+) -> None:
+    """Write model, history, predictions, pictures, report and results into `folder`, each file whole or not at all.
 
-    `results.json` comes last: a folder that has it is complete.
+    `extra` pictures are kept and shown beside the task's. `results.json` comes last: a folder that has it is complete.
     """
+    from .gallery import write_gallery
+    from .report import write_report
+
     training.classifier.save(folder / "model.safetensors")
     lines = [f"{iteration},{cost:.17g}\n" for iteration, cost in enumerate(training.history.tolist())]
     write_whole(folder / "history.csv", "iteration,cost\n" + "".join(lines))
     if plots is not None:
         plots(folder, training)
-    write_json(folder / "results.json", {**results(training), "command": command_line()})
+    write_gallery(folder, training.judgement, extra)
+    content = {**results(training), "command": command_line()}
+    write_report(folder, content)
+    write_json(folder / "results.json", content)
+
+
+def write_evaluation(
+    folder: Path, judgement: Judgement, model: str, plots: Callable[[Path, Judgement], None] | None = None
+) -> None:
+    """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
+    from .gallery import write_gallery
+    from .report import write_report
+
+    classifier, parts = judgement.classifier, judgement.parts()
+    classifier.save(folder / "model.safetensors")
+    if plots is not None:
+        plots(folder, judgement)
+    write_gallery(folder, judgement)
+    content = {
+        "xlogreg": __version__,
+        "model": model,
+        **_about(judgement.task),
+        "learning_rate": classifier.learning_rate,
+        "iterations": classifier.number_of_iterations,
+        "history_sha256": classifier.history_sha256,
+        "train_accuracy": parts["train"].accuracy,
+        "test_accuracy": parts["test"].accuracy,
+        "metrics": {name: part.as_dict() for name, part in parts.items()},
+        "machine": machine(),
+        "command": command_line(),
+    }
+    write_report(folder, content)
+    write_json(folder / "evaluation.json", content)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

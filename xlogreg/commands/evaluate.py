@@ -1,6 +1,6 @@
 """`xlogreg evaluate`: how good a trained model is."""
 
-from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,12 +27,16 @@ def evaluate(
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
     data: DataOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the page, new or empty.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy and confusion matrix of a trained model on the training and test pictures of a task."""
+    """Measure a trained model on the training and test pictures of a task: accuracy, recall, ROC, calibration and more.
+
+    With --out, also the most wrong and most certain pictures, the weights and a page of it all.
+    """
     from .. import console
     from ..classifier import Classifier
-    from ..evaluation import evaluate as evaluate_on
+    from ..evaluation import judge
 
     classifier = Classifier.load(model)
     task = one_task(source, data, positive or classifier.class_names[1], balance, seed, test_size)
@@ -41,11 +45,24 @@ def evaluate(
             f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "
             f"{' x '.join(map(str, task.size))}; evaluate on data of the same size."
         )
-    parts = {
-        "train": evaluate_on(classifier, task.x_train, task.y_train),
-        "test": evaluate_on(classifier, task.x_test, task.y_test),
-    }
+    judgement = judge(classifier, task)
+    parts = judgement.parts()
+    folder = None
+    if out is not None:
+        from .. import plots
+        from ..training import new_run_folder, write_evaluation
+
+        folder = new_run_folder("evaluation", out=out)
+        write_evaluation(folder, judgement, str(model), plots.plot_judgement)
     if as_json:
-        print_json({"model": str(model), "data": task.source, **{name: asdict(part) for name, part in parts.items()}})
+        found = {name: part.as_dict() for name, part in parts.items()}
+        print_json({"model": str(model), "data": task.source, **found} | ({"folder": str(folder)} if folder else {}))
     else:
         console.show_evaluation(parts, classifier.class_names)
+        if folder is not None:
+            console.show_files(folder, {
+                "report.html": "everything on one page", "evaluation.png": "ROC curve, calibration, confusion matrix",
+                "most_wrong.png": "the test pictures that are most wrong", "most_certain.png": "the most certain ones",
+                "weights.png": "what the neuron looks for", "evaluation.json": "all measures",
+                "predictions.csv": "the probability of every picture",
+            })  # fmt: skip

@@ -28,6 +28,7 @@ def reproduce(
     from ..data.birds import load_birds
     from ..data.task import make_task
     from ..files import make_folder
+    from ..gallery import own_tiles
     from ..images import read_picture, resize
     from ..training import new_run_folder, train, write_json, write_run
 
@@ -57,7 +58,7 @@ def reproduce(
     plots.plot_cost_histories(folder / "learning_rates.png", others, "Cost at three learning rates")
     plots.plot_own_picture(folder / "own_picture.png", own, resized, sentence)
     write_json(folder / "comparison.json", {**asdict(comparison), "reproduced": comparison.reproduced})
-    write_run(folder, main_run, plots.plot_run)
+    write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability))
 
     if as_json:
         print_json({
@@ -76,6 +77,7 @@ def reproduce(
         console.show_reproduction(trainings, comparison)
         console.out.print(f"own picture {sentence}", markup=False)
         console.show_files(folder, {
+            "report.html": "everything on one page",
             "examples.png": "five training pictures with their labels",
             "cost_history.png": "the cost while training",
             "learning_rates.png": "the cost at three learning rates",

@@ -47,7 +47,8 @@ def sweep(
     from .. import console, plots
     from ..data.sources import run_name
     from ..files import make_folder
-    from ..training import new_run_folder, results, train_together, write_json, write_run
+    from ..report import write_report
+    from ..training import command_line, new_run_folder, results, train_together, write_json, write_run
 
     rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or ["bird"]
     check_options(rates, iterations)
@@ -71,11 +72,13 @@ def sweep(
         write_run(sub, training, plots.plot_run)
     plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
     summary = {"runs": [results(training) for training in trainings], "folder": str(folder)}
-    write_json(folder / "sweep.json", summary)
+    write_json(folder / "sweep.json", {**summary, "command": command_line()})
+    write_report(folder)
     if as_json:
         print_json(summary)
     else:
         console.show_sweep(trainings)
         console.show_files(folder, {
-            "learning_rates.png": "the cost histories in one picture", "sweep.json": "all results", **names,
+            "report.html": "the runs compared, on one page", "learning_rates.png": "the cost histories in one picture",
+            "sweep.json": "all results", **names,
         })  # fmt: skip

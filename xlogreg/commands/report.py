@@ -1,0 +1,28 @@
+"""`xlogreg report`: the page of a run folder, or one page that compares several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, of train, sweep or reproduce.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page's file. [default: RUN/report.html; of several runs comparison.html]")
+    ] = None,
+) -> None:
+    """Make the report page of a run again from the files in its folder, or one page that compares several runs.
+
+    The page is one file that needs nothing else: it can be mailed, printed and opened without network access.
+    """
+    from .. import console
+    from ..report import write_comparison, write_report
+    from ..runs import load_runs
+
+    if len(runs) == 1:
+        path = write_report(runs[0], path=out)
+    else:
+        path = out or Path("comparison.html")
+        write_comparison([run for folder in runs for run in load_runs(folder)], path, path.stem)
+    console.out.print(str(path), markup=False)
