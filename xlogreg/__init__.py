@@ -28,6 +28,7 @@ _HOMES = {
         "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize",
         "predict", "propagate", "sigmoid",
     ),
+    "engine": ("DescentOptions",),
     "errors": ("DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "XlogregError"),
     "backend": ("Device", "choose_device"),
     "data.birds": ("load_birds",),
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from .data.task import as_columns as as_columns
     from .data.task import make_task as make_task
     from .data.task import make_tasks as make_tasks
+    from .engine import DescentOptions as DescentOptions
     from .errors import DeviceError as DeviceError
     from .errors import DivergenceError as DivergenceError
     from .errors import DownloadError as DownloadError
