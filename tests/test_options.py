@@ -36,32 +36,58 @@ class Case:
 
 
 CASES = {
-    "l2": Case(DescentOptions(l2=0.02),
+    "l2": Case(
+        DescentOptions(l2=0.02),
         "586621c4cf605e7eeb9d5066a53cf1378378d0e86103c4d2c12878591060950f",
-        "f755426f9b58731a32473339fa44c05c2fff0033bd6621b00e143757e346d419"),
-    "momentum": Case(DescentOptions(momentum=0.9), "a90def0435659e72b39664b4a36928a00eda0d95495c10c05e39b23a792087c0",
-        "6995a7e24357cc308dad65af0c1d0a14a9fc1d651689d73bf002be0cb5f5e125"),
-    "nesterov": Case(DescentOptions(momentum=0.9, nesterov=True), "f0cb90a922b2325421403c626eaaec8874f52a243a5ecadc70470ba078f0ba1b",
-        "ae3d3f4930700ae5b0cf84cd1c022132f65a849c997f4ea3af62fe20b2ccd7c2"),
-    "class weights": Case(DescentOptions(class_weight=(1.0, 2.5)), "ce845eac01db06bdf442465371f3e703d7a161834da03203fe1ff1d98d074e8a",
-        "212135ef8e34e096091b7495bc331e4fb863fac18fe19a690fe03f5d0720c9c3"),
-    "balanced": Case(DescentOptions(class_weight="balanced"), "912fe560e6274be813435c9351206ea7a4358b37c9eaef9a703f1596383ff364",
-        "a08a0f857abd55843d98ff9144c37c1ac0d61de5d6bd2deffe247489abe777e2"),
-    "sample weights": Case(DescentOptions(), "8cda7af09b6f9b8bbf43dd974e1168d08c6a2e6f4d62f7cadb559407d7ac1d99",
-        "67267b4db8aad024382c44a4b49e95487bf85d3dc00bce2c222966dee995ef1a", weighted=True),
-    "gradient": Case(DescentOptions(gradient_tolerance=0.03), "b6c935afe1e1ec0ecb257aa5467a562a8571a04013a661259eecd11288ec9ec1",
+        "f755426f9b58731a32473339fa44c05c2fff0033bd6621b00e143757e346d419",
+    ),
+    "momentum": Case(
+        DescentOptions(momentum=0.9),
+        "a90def0435659e72b39664b4a36928a00eda0d95495c10c05e39b23a792087c0",
+        "6995a7e24357cc308dad65af0c1d0a14a9fc1d651689d73bf002be0cb5f5e125",
+    ),
+    "nesterov": Case(
+        DescentOptions(momentum=0.9, nesterov=True),
+        "f0cb90a922b2325421403c626eaaec8874f52a243a5ecadc70470ba078f0ba1b",
+        "ae3d3f4930700ae5b0cf84cd1c022132f65a849c997f4ea3af62fe20b2ccd7c2",
+    ),
+    "class weights": Case(
+        DescentOptions(class_weight=(1.0, 2.5)),
+        "ce845eac01db06bdf442465371f3e703d7a161834da03203fe1ff1d98d074e8a",
+        "212135ef8e34e096091b7495bc331e4fb863fac18fe19a690fe03f5d0720c9c3",
+    ),
+    "balanced": Case(
+        DescentOptions(class_weight="balanced"),
+        "912fe560e6274be813435c9351206ea7a4358b37c9eaef9a703f1596383ff364",
+        "a08a0f857abd55843d98ff9144c37c1ac0d61de5d6bd2deffe247489abe777e2",
+    ),
+    "sample weights": Case(
+        DescentOptions(),
+        "8cda7af09b6f9b8bbf43dd974e1168d08c6a2e6f4d62f7cadb559407d7ac1d99",
+        "67267b4db8aad024382c44a4b49e95487bf85d3dc00bce2c222966dee995ef1a",
+        weighted=True,
+    ),
+    "gradient": Case(
+        DescentOptions(gradient_tolerance=0.03),
+        "b6c935afe1e1ec0ecb257aa5467a562a8571a04013a661259eecd11288ec9ec1",
         "41a212febd54591c32080edf3993525806c793b8412e27330832a537e97ffc50",
-        birds_options=DescentOptions(gradient_tolerance=0.014)),
-    "cost": Case(DescentOptions(cost_tolerance=3e-4), "90dda45b23516058b01e1d91a8326e8509d0a215bf11c942a9759802afeba651",
-        "10b285fa443f563a64023df1888b17895d0e8d6ca7940a3a0c0cf3dcf59fbc09"),
+        birds_options=DescentOptions(gradient_tolerance=0.014),
+    ),
+    "cost": Case(
+        DescentOptions(cost_tolerance=3e-4),
+        "90dda45b23516058b01e1d91a8326e8509d0a215bf11c942a9759802afeba651",
+        "10b285fa443f563a64023df1888b17895d0e8d6ca7940a3a0c0cf3dcf59fbc09",
+    ),
     "everything": Case(
         DescentOptions(
             l2=0.001, momentum=0.5, nesterov=True, gradient_tolerance=1e-9, cost_tolerance=1e-9, class_weight=(0.7, 1.3)
         ),
         "d48649dd7e17ad48af072d7178cace16fdf2699b118b8e37ad5db8e68d99fb13",
-        "77868b613754f444f23d4d89382a60654a4015bdd82a4ff064bfabf57a377871", weighted=True, birds_iterations=300,
+        "77868b613754f444f23d4d89382a60654a4015bdd82a4ff064bfabf57a377871",
+        weighted=True,
+        birds_iterations=300,
     ),
-}  # fmt: skip
+}
 EACH = pytest.mark.parametrize("name", CASES)
 # Each option with each implementation that supports it.
 EACH_WAY = pytest.mark.parametrize(

@@ -34,7 +34,7 @@ _HOMES = {
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
     "data.pictures": ("Pictures",),
-    "data.task": ("Task", "as_columns", "make_task", "make_tasks"),
+    "data.task": ("Task", "as_columns", "hold_out", "make_task", "make_tasks"),
     "training": ("Training", "train", "train_together"),
     "classifier": ("Classifier",),
     "images": ("read_picture", "resize"),
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .data.pictures import Pictures as Pictures
     from .data.task import Task as Task
     from .data.task import as_columns as as_columns
+    from .data.task import hold_out as hold_out
     from .data.task import make_task as make_task
     from .data.task import make_tasks as make_tasks
     from .engine import DescentOptions as DescentOptions

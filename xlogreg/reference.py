@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from .backend import namespace, to_host
-from .elementary import sigmoid_and_softplus
+from .elementary import sigmoid, sigmoid_and_softplus
 from .engine import FEATURES, DescentOptions, Gradient, Models
 from .exact import (
     BLOCK_TERMS,
@@ -108,6 +108,20 @@ def propagate_rows(
     # max passes a NaN on, and the comparison turns it down.
     in_range = xp.max(xp.abs(z), axis=-1) <= LARGEST_Z
     return Gradient(dw, db, xp.where(in_range, cost, xp.nan))
+
+
+def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> tuple[Array, Array]:
+    """The cost (M,) without weights and penalty, and the number of wrong predictions (M,); arguments as above.
+
+    A cost is not finite, or NaN, where that of `propagate_rows` is.
+    """
+    xp = namespace(rows, sign, w, b)
+    z = forward_rows(rows, w, b, chunk)
+    _, loss = sigmoid_and_softplus(sign * z)
+    cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / len(rows)
+    # The prediction is 1 where sigmoid(z) >= 0.5, which rounding lets begin a little below z = 0.
+    wrong = (sigmoid(z) >= 0.5) != (sign < 0.0)
+    return xp.where(xp.max(xp.abs(z), axis=-1) <= LARGEST_Z, cost, xp.nan), wrong.sum(axis=-1)
 
 
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
