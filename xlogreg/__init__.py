@@ -28,12 +28,13 @@ _HOMES = {
         "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize",
         "predict", "propagate", "sigmoid",
     ),
+    "engine": ("DescentOptions",),
     "errors": ("DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "XlogregError"),
     "backend": ("Device", "choose_device"),
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
     "data.pictures": ("Pictures",),
-    "data.task": ("Task", "as_columns", "make_task", "make_tasks"),
+    "data.task": ("Task", "as_columns", "hold_out", "make_task", "make_tasks"),
     "training": ("Training", "train", "train_together"),
     "classifier": ("Classifier",),
     "images": ("read_picture", "resize"),
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from .data.pictures import Pictures as Pictures
     from .data.task import Task as Task
     from .data.task import as_columns as as_columns
+    from .data.task import hold_out as hold_out
     from .data.task import make_task as make_task
     from .data.task import make_tasks as make_tasks
+    from .engine import DescentOptions as DescentOptions
     from .errors import DeviceError as DeviceError
     from .errors import DivergenceError as DivergenceError
     from .errors import DownloadError as DownloadError

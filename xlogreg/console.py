@@ -87,15 +87,52 @@ def show_training(training: Training, folder: Path) -> None:
     _pairs(
         ("data", task.source),
         ("task", f"{task.class_names[1]} against the rest: {len(task.y_train)} to train, {len(task.y_test)} to test"),
-        ("learning rate", f"{rate:g}, {len(training.history)} iterations"),
+        ("learning rate", f"{rate:g}, {len(training.history)} iterations{_stop(training)}"),
+        *([("options", described)] if (described := describe(training)) else []),
         ("cost", f"{training.history[0]:.6f} -> {training.history[-1]:.6f}"),
         ("train accuracy", f"{training.train_accuracy:.2f} %"),
+        *([("validation", _validation(training))] if training.validation else []),
         ("test accuracy", f"{training.test_accuracy:.2f} %"),
         ("time", timing(training)),
         ("digest", training.history_sha256),
         ("kept in", str(folder)),
         ("report", str(folder / "report.html")),
     )
+
+
+def describe(training: Training) -> str:
+    """What of the training goes beyond the tutorial's, in words; nothing if nothing does."""
+    options, start, parts = training.options, training.start, []
+    if options.l2:
+        parts.append(f"L2 {options.l2:g}")
+    if options.momentum:
+        parts.append(f"{'Nesterov ' if options.nesterov else ''}momentum {options.momentum:g}")
+    if options.class_weight == "balanced":
+        parts.append("balanced classes")
+    elif options.class_weight is not None:
+        rest, wanted = options.class_weight
+        parts.append(f"class weights {rest:g} and {wanted:g}")
+    if options.gradient_tolerance is not None:
+        parts.append(f"stop at gradient {options.gradient_tolerance:g}")
+    if options.cost_tolerance is not None:
+        parts.append(f"stop at cost change {options.cost_tolerance:g}")
+    if start is not None:
+        parts.append(f"start from a model of {start['class_names'][1]}, {start['iterations']} iterations")
+    return ", ".join(parts)
+
+
+def _stop(training: Training) -> str:
+    why = {"gradient": "the gradient was small enough", "cost": "the cost hardly changed any more"}
+    if training.stopped_by not in why:
+        return ""
+    return f" of {training.max_iterations}: {why[training.stopped_by]}"
+
+
+def _validation(training: Training) -> str:
+    last, best = training.validation[-1], min(training.validation, key=lambda record: record.cost)
+    pictures = 0 if training.task.y_validation is None else len(training.task.y_validation)
+    lowest = "" if best is last else f"; lowest cost {best.cost:.6f} after {best.iteration} iterations"
+    return f"{last.accuracy:.2f} %, cost {last.cost:.6f} on {pictures} pictures held out{lowest}"
 
 
 def timing(training: Training) -> str:
@@ -108,11 +145,18 @@ def timing(training: Training) -> str:
 
 def show_sweep(trainings: list[Training]) -> None:
     """One line a class and learning rate."""
-    table = _table("class", "rate", "final cost", "train %", "test %", "digest")
+    # Columns that are only there where they say something; the digest makes room for them.
+    stopped = any(training.stopped_by in ("gradient", "cost") for training in trainings)
+    validated = any(training.validation for training in trainings)
+    extra = [*(["steps"] if stopped else []), *(["valid. %"] if validated else [])]
+    table = _table("class", "rate", "final cost", "train %", "test %", *extra, "digest")
     for training in trainings:
+        more = [str(len(training.history))] if stopped else []
+        more += [f"{training.validation[-1].accuracy:.2f}"] if validated else []
         table.add_row(
             _plain(training.task.positive), f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
-            f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", training.history_sha256[:16],
+            f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", *more,
+            training.history_sha256[: 8 if extra else 16],
         )  # fmt: skip
     out.print(table)
     out.print(timing(trainings[0]), markup=False)

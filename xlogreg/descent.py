@@ -1,101 +1,237 @@
-"""Gradient descent from start to end: which implementation, in which blocks, who is told, what is returned."""
+"""Gradient descent from start to end: in which blocks, who is told, when each model ends, what is returned."""
 
 import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from .backend import namespace, to_host
+from .engine import DescentOptions, Engine, Gradient, State
 from .errors import DivergenceError
-from .reference import Gradient
 
 Array = Any
 
-# Called after each block with the number of iterations done so far and the block's costs, (iterations, models).
+# Called after each block with the number of iterations done so far and the block's costs, (iterations, models still
+# in training).
 Observer = Callable[[int, np.ndarray], None]
+
+# Called with the numbers of some models and a state whose rows are theirs: see `descend`.
+Visitor = Callable[[list[int], State], None]
 
 # Observers hear, and Ctrl-C works, about this often (seconds).
 _BLOCK_SECONDS = 0.1
 
-
-class Engine(Protocol):
-    """The state of M models and how it advances; the reference and every fused kernel look like this."""
-
-    name: str
-    w: Array
-    b: Array
-    rates: Array
-    gradient: Gradient | None
-
-    def prepare(self) -> None:
-        """Do what is not training before it starts: compile."""
-        ...
-
-    def run(self, iterations: int) -> np.ndarray:
-        """Advance the state; returns the costs (iterations, M) on the host, NaN from divergence on."""
-        ...
+# Why a model's training ended, the words of `Descent.reasons`.
+ITERATIONS, GRADIENT, COST, DIVERGED = "iterations", "gradient", "cost", "diverged"
 
 
 @dataclass(frozen=True, eq=False)
 class Descent:
     """What gradient descent gives for M models.
 
-    history : (iterations, M) float64, on the host, the cost of every iteration
-    w, b : (M, d) and (M,) on the training device
-    gradient : the last iteration's
+    histories : for each model the cost of each of its iterations, (iterations,) float64, on the host
+    reasons : for each model why it ended: "iterations" (all that were asked for), "gradient" or "cost" (small enough),
+        "diverged"
+    errors : for each model the DivergenceError that says where, or None
+    w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
+    gradient : each model's last iteration's; NaN where it diverged
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the engine that did the work
     """
 
-    history: np.ndarray
+    histories: list[np.ndarray]
+    reasons: list[str]
+    errors: list[DivergenceError | None]
     w: Array
     b: Array
     gradient: Gradient
     seconds: float
     implementation: str
 
+    @property
+    def history(self) -> np.ndarray:
+        """The histories side by side, (iterations, M); NaN after the end of a model that ended before another."""
+        if len(self.histories) == 1:
+            return self.histories[0][:, None]
+        table = np.full((max(map(len, self.histories)), len(self.histories)), np.nan)
+        for model, history in enumerate(self.histories):
+            table[: len(history), model] = history
+        return table
 
-def descend(engine: Engine, iterations: int, observer: Observer | None = None) -> Descent:
-    """Run `iterations` steps of the engine, in blocks short enough for progress and Ctrl-C. Blocks change no bit.
+
+def descend(
+    engine: Engine,
+    iterations: int,
+    observer: Observer | None = None,
+    *,
+    options: DescentOptions | None = None,
+    visitor: Visitor | None = None,
+    visit_every: int = 100,
+) -> Descent:
+    """Run up to `iterations` steps of the engine, in blocks short enough for progress and Ctrl-C. Blocks change no bit.
+
+    A model ends by itself: when it meets a tolerance of the options, or diverges. The others go on. Where that happens
+    inside a block, the block is taken back and run to that very iteration, so that each model has the parameters and
+    the bits of its own training that was given so many iterations.
+
+    Parameters
+    ----------
+    engine, iterations, observer : what to run, how often, whom to tell the costs
+    options : of which the tolerances are read here
+    visitor : called with (models, state) before the first iteration, after every `visit_every` iterations and when
+        models end (not those that diverge): `models` are their numbers, the rows of `state` are theirs
 
     Raises
     ------
     DivergenceError
-        A cost is not finite, or some |z| exceeded 1e6; names the iteration and the rate.
+        The only model there is diverged: a cost is not finite, or some |z| exceeded 1e6; names the iteration and the
+        rate. Of several models, those that diverge are dropped and noted in the result.
     """
+    options = options or DescentOptions()
     engine.prepare()
-    history = np.empty((iterations, len(engine.b)), dtype=np.float64)
+    rates = to_host(engine.rates)
+    models = list(range(len(rates)))
+    costs_of = np.empty((len(models), iterations), dtype=np.float64)
+    parts: dict[int, _Part] = {}
+    if visitor is not None:
+        visitor(models, engine.state())
     done, block, seconds = 0, 1, 0.0
-    while done < iterations:
+    while models:
         block = min(block, iterations - done)
+        if visitor is not None:
+            block = min(block, visit_every - done % visit_every)
+        before = engine.state() if options.stops or len(models) > 1 else None
         start = time.perf_counter()
         costs = engine.run(block)
         elapsed = time.perf_counter() - start
         seconds += elapsed
-        _check_finite(costs, done, engine.rates)
-        history[done : done + block] = costs
-        done += block
-        if observer is not None:
+        last = costs_of[models, done - 1] if done else None
+        ends = _ends(costs, last, engine.slopes, options)
+        for j, (steps, reason) in ends.items():
+            if reason == DIVERGED and len(rates) == 1:
+                raise _divergence(done + steps, float(rates[models[j]]))
+        steps = min((steps for steps, _ in ends.values()), default=block)
+        if steps < block:
+            # Some model ended inside the block: all go back and come to that iteration.
+            assert before is not None
+            engine.restore(before)
+            start = time.perf_counter()
+            costs = engine.run(steps) if steps else costs[:0]
+            seconds += time.perf_counter() - start
+        costs_of[models, done : done + steps] = costs.T
+        done += steps
+        ended = {j: reason for j, (at, reason) in ends.items() if at == steps}
+        if done == iterations:
+            ended = {j: ended.get(j, ITERATIONS) for j in range(len(models))}
+        if observer is not None and steps:
             observer(done, costs)
+        if visitor is not None:
+            _visit(visitor, engine, models, ended, done % visit_every == 0 and steps > 0)
+        for j, reason in ended.items():
+            parts[models[j]] = _part(engine, j, done, reason)
+        if ended:
+            staying = [j for j in range(len(models)) if j not in ended]
+            models = [models[j] for j in staying]
+            if models:
+                engine.keep(staying)
         # Grow by doubling towards the wanted time a block, so that no single slow measurement makes a long block.
         block = max(1, min(2 * block, int(block * _BLOCK_SECONDS / max(elapsed, 1e-9))))
-    assert engine.gradient is not None
-    return Descent(history, engine.w, engine.b, engine.gradient, seconds, engine.name)
+    ordered = [parts[model] for model in range(len(rates))]
+    return Descent(
+        histories=[costs_of[model, : part.iterations] for model, part in enumerate(ordered)],
+        reasons=[part.reason for part in ordered],
+        errors=[
+            _divergence(part.iterations, float(rates[model])) if part.reason == DIVERGED else None
+            for model, part in enumerate(ordered)
+        ],
+        w=_stacked([part.w for part in ordered]),
+        b=_stacked([part.b for part in ordered]),
+        gradient=Gradient(*(
+            _stacked([getattr(part.gradient, name) for part in ordered]) for name in ("dw", "db", "cost")
+        )),
+        seconds=seconds,
+        implementation=engine.name,
+    )  # fmt: skip
 
 
-def _check_finite(costs: np.ndarray, done: int, rates: Array) -> None:
-    bad = np.argwhere(~np.isfinite(costs))
-    if len(bad):
-        iteration, model = done + int(bad[0][0]), int(bad[0][1])
-        rate = float(rates[model])
-        raise DivergenceError(
-            f"Training diverged at iteration {iteration}: with learning rate {rate:g} the cost is no longer finite; "
-            f"choose a smaller learning rate, {rate / 10:g} say.",
-            iteration,
-            rate,
-        )
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """What one model gave: its parameters (1, d) and (1,), its last gradient, its number of iterations, and why."""
+
+    w: Array
+    b: Array
+    gradient: Gradient
+    iterations: int
+    reason: str
+
+
+def _part(engine: Engine, j: int, done: int, reason: str) -> _Part:
+    rows = slice(j, j + 1)
+    w, b = engine.w[rows], engine.b[rows]
+    if reason == DIVERGED:
+        xp = namespace(w)
+        nothing = xp.full(b.shape, xp.nan, dtype=xp.float64)
+        gradient = Gradient(xp.full(w.shape, xp.nan, dtype=xp.float64), nothing, nothing)
+    else:
+        found = engine.gradient
+        assert found is not None
+        gradient = Gradient(found.dw[rows], found.db[rows], found.cost[rows])
+    return _Part(w, b, gradient, done, reason)
+
+
+def _stacked(rows: list[Array]) -> Array:
+    return namespace(rows[0]).concatenate(rows)
+
+
+def _ends(
+    costs: np.ndarray, last: np.ndarray | None, slopes: np.ndarray | None, options: DescentOptions
+) -> dict[int, tuple[int, str]]:
+    """For each column of a block's costs that ends in it: how many iterations of the block it takes part in, and why.
+
+    `last` are the costs before the block. A stop is after its iteration, a divergence before it.
+    """
+    with np.errstate(all="ignore"):
+        found = {DIVERGED: ~np.isfinite(costs)}
+        if options.gradient_tolerance is not None:
+            assert slopes is not None
+            found[GRADIENT] = slopes <= options.gradient_tolerance
+        if options.cost_tolerance is not None:
+            # The first iteration of all has none before it: NaN is not small.
+            earlier = np.concatenate([np.full((1, costs.shape[1]), np.nan) if last is None else last[None], costs[:-1]])
+            scale = np.maximum(np.maximum(np.abs(earlier), np.abs(costs)), 1.0)
+            found[COST] = np.abs(earlier - costs) <= options.cost_tolerance * scale
+    ends: dict[int, tuple[int, str]] = {}
+    for j in range(costs.shape[1]):
+        firsts = {reason: int(at[:, j].argmax()) for reason, at in found.items() if at[:, j].any()}
+        if firsts:
+            # In this order where several come at once: min keeps the first of equals.
+            reason = min(firsts, key=firsts.__getitem__)
+            ends[j] = (firsts[reason] + (reason != DIVERGED), reason)
+    return ends
+
+
+def _visit(visitor: Visitor, engine: Engine, models: list[int], ended: dict[int, str], regular: bool) -> None:
+    """Tell the visitor about all models at a regular visit, else about those that end; never those that diverged."""
+    rows = [j for j in range(len(models)) if (regular or j in ended) and ended.get(j) != DIVERGED]
+    if not rows:
+        return
+    state = engine.state()
+    if len(rows) < len(models):
+        arrays = (state.w, state.b, state.velocity, state.bias_velocity)
+        state = State(state.iterations, *(None if array is None else array[rows] for array in arrays))
+    visitor([models[j] for j in rows], state)
+
+
+def _divergence(iteration: int, rate: float) -> DivergenceError:
+    return DivergenceError(
+        f"Training diverged at iteration {iteration}: with learning rate {rate:g} the cost is no longer finite; "
+        f"choose a smaller learning rate, {rate / 10:g} say.",
+        iteration,
+        rate,
+    )
 
 
 def history_sha256(history: np.ndarray | list[float]) -> str:

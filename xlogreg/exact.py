@@ -42,6 +42,8 @@ BLOCK_TERMS = 2**18
 MAX_TERMS = 2**26
 # Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
 MIN_EXPONENT = -900
+# Squares of larger values would bring the grids near the end of float64; no training that converges comes near.
+MAX_SQUARE_EXPONENT = 450
 
 
 def bits_per_piece(n: int, q: int) -> int:
@@ -97,6 +99,25 @@ def exponent_of(v: Array) -> Array:
     return xp.maximum(xp.frexp(largest)[1], MIN_EXPONENT).astype(xp.int32)
 
 
+def exponent_above(v: Array) -> Array:
+    """The smallest e >= 0 with max v <= 2^e along the last axis (kept, int32), for v >= 0: max(0, ceil(log2 max v))."""
+    xp = namespace(v)
+    mantissa, exponent = xp.frexp(xp.max(v, axis=-1, keepdims=True))
+    # frexp's mantissa is in [1/2, 1): a power of two is its own bound.
+    return xp.maximum(xp.where(mantissa == 0.5, exponent - 1, exponent), 0).astype(xp.int32)
+
+
+def sum_of_squares(v: Array) -> Array:
+    """Sum of v_j v_j along the last axis, with the same bits in any order; NaN where max|v| >= 2^450.
+
+    Each square is rounded once. The exact sum of the squares has the exponent max(2 e, -900), e = `exponent_of`(v).
+    """
+    xp = namespace(v)
+    exponent = exponent_of(v)
+    total = exact_sum(v * v, xp.maximum(2 * exponent, MIN_EXPONENT))
+    return xp.where(exponent[:, 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
+
+
 def split_for_products(v: Array, exponent: Array | int, n: int) -> Array:
     """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
 
@@ -136,8 +157,8 @@ def add_products(blocks: list[Array], exponent: Array | int) -> Array:
     return total * (power_of_two(xp, exponent) * 2.0**-52)
 
 
-def exact_sum(v: Array, exponent: int, bits: int = PRODUCT_BITS) -> Array:
-    """Sum along the last axis, |v| <= 2^exponent, with the same bits in any order of the terms."""
+def exact_sum(v: Array, exponent: Array | int, bits: int = PRODUCT_BITS) -> Array:
+    """Sum along the last axis, |v| <= 2^exponent (a number, or one a row), with the same bits in any order."""
     total = None
     for piece in split(v, exponent, v.shape[-1], 0, bits):
         part = piece.sum(axis=-1)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from .backend import namespace, to_host
-from .descent import Descent, Observer, descend, history_sha256
+from .descent import Descent, Observer, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
+from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .errors import InputError
 from .exact import MAX_TERMS
 from .kernels import engine_for
@@ -98,6 +99,8 @@ def optimize(
     observer: Observer | None = None,
     implementation: str = "auto",
     chunk: int | None = None,
+    options: DescentOptions | None = None,
+    sample_weight: Array | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], list[float]]:
     """Gradient descent: ``w = w - learning_rate dw``, ``b = b - learning_rate db``, so many times.
 
@@ -110,12 +113,15 @@ def optimize(
     observer : called a few times a second with (iterations done, costs (k, 1) since the last call)
     implementation : auto, reference or fused; all give the same bits
     chunk : samples the reference works on at a time
+    options : L2, momentum, when to stop, class weights; by default the tutorial's, none of them
+    sample_weight : (1, m) or (m,), at least 0: what each sample counts, 1 by default, beside its class's weight. A
+        weight of 2 counts a sample twice, but m, by which the sums are divided, stays the number of samples
 
     Returns
     -------
     params : {'w': (d, 1) float64, 'b': float}
     grad : {'dw', 'db'} of the last iteration
-    cost_history : list of float
+    cost_history : list of float; shorter where a tolerance of the options ends the training
 
     Raises
     ------
@@ -138,11 +144,11 @@ def optimize(
     _check_parameters(w, b, x)
     result = descend_many(
         x, y, [learning_rate], number_of_iterations, w=_as_row(w), b=[float(b)],
-        observer=tell, implementation=implementation, chunk=chunk,
+        observer=tell, implementation=implementation, chunk=chunk, options=options, sample_weight=sample_weight,
     )  # fmt: skip
     params = {"w": result.w.T, "b": float(to_host(result.b)[0])}
     grad = {"dw": result.gradient.dw.T, "db": result.gradient.db[0]}
-    return params, grad, result.history[::record_every, 0].tolist()
+    return params, grad, result.histories[0][::record_every].tolist()
 
 
 def descend_many(
@@ -156,8 +162,14 @@ def descend_many(
     observer: Observer | None = None,
     implementation: str = "auto",
     chunk: int | None = None,
+    options: DescentOptions | None = None,
+    sample_weight: Array | None = None,
+    visitor: Visitor | None = None,
 ) -> Descent:
     """Train one model a learning rate on the same samples; each has the bits of its own separate training.
+
+    Each also ends by itself, by the options' tolerances or by divergence, as `Descent.reasons` says. Only where a
+    single model is trained does divergence raise.
 
     Parameters
     ----------
@@ -165,6 +177,9 @@ def descend_many(
     learning_rates : M numbers
     w, b : (M, d) and M numbers to start from; zeros by default
     observer, implementation, chunk : as in `optimize`
+    options : for all models; class weights follow each model's labels
+    sample_weight : (1, m) or (m,) in common, or (M, m)
+    visitor : sees the state at every 100th iteration and at the end, as in `xlogreg.descent.descend`
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
@@ -175,13 +190,17 @@ def descend_many(
     iterations = check_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
+    options = _check_options(options)
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
+    sample_weights = _sample_weights(sign, options, sample_weight)
     _check_start(w, b, models, x)
     # The engines own their state: a copy, so that the caller's w stays as it was.
     weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
     bias = xp.asarray([0.0] * models if b is None else b, dtype=xp.float64)
-    engine = engine_for(implementation, rows, sign, weights, bias, rates, _check_chunk(chunk))
-    return descend(engine, iterations, observer)
+    engine = engine_for(
+        implementation, rows, sign, weights, bias, rates, _check_chunk(chunk), weights=sample_weights, options=options
+    )
+    return descend(engine, iterations, observer, options=options, visitor=visitor)
 
 
 def predict(w: Array, b: float, x: Array) -> Array:
@@ -247,6 +266,55 @@ def check_iterations(iterations: int) -> int:
     if iterations > MAX_ITERATIONS:
         raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {iterations:,}.")
     return int(iterations)
+
+
+def _check_options(options: DescentOptions | None) -> DescentOptions:
+    if options is not None and not isinstance(options, DescentOptions):
+        raise InputError(f"options must be xlogreg.DescentOptions, not {type(options).__name__}.")
+    return options or DescentOptions()
+
+
+def _sample_weights(sign: Array, options: DescentOptions, sample_weight: Array | None) -> Array | None:
+    """c (M, m): the class's weight times the sample's own; None where all are 1."""
+    xp = namespace(sign)
+    models, m = sign.shape
+    weights = None
+    if sample_weight is not None:
+        xp = namespace(sign, sample_weight)
+        given = sample_weight.reshape(1, -1) if sample_weight.ndim == 1 else sample_weight
+        if given.ndim != 2 or given.shape[0] not in (1, models) or given.shape[1] != m:
+            raise InputError(
+                f"sample_weight has the shape {sample_weight.shape}, but {m} samples need ({m},) or (1, {m}), or "
+                f"({models}, {m}) for a row a model."
+            )
+        given = given.astype(xp.float64)
+        # NaN fails the comparisons too.
+        if not bool(((given >= 0.0) & (given <= LARGEST_SAMPLE_WEIGHT)).all()):
+            raise InputError(f"The numbers in sample_weight must be from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}; check them.")
+        weights = xp.ascontiguousarray(xp.broadcast_to(given, (models, m)))
+    if options.class_weight is not None:
+        of_classes = _class_weights(sign, options.class_weight)
+        weights = of_classes if weights is None else of_classes * weights
+    if weights is not None and not bool((xp.max(weights, axis=-1) > 0.0).all()):
+        raise InputError("All samples of a model have the weight 0, which leaves nothing to train on; raise some.")
+    return weights
+
+
+def _class_weights(sign: Array, class_weight: str | tuple[float, float]) -> Array:
+    """(M, m): the weight of each sample's class."""
+    xp = namespace(sign)
+    models, m = sign.shape
+    if not isinstance(class_weight, str):
+        rest, wanted = ([weight] * models for weight in class_weight)
+    else:
+        positives = [int(count) for count in to_host((sign < 0.0).sum(axis=-1))]
+        if any(count in (0, m) for count in positives):
+            raise InputError(
+                "The class weights cannot be balanced: all samples of a model have one label; give both classes."
+            )
+        rest, wanted = [m / (2 * (m - count)) for count in positives], [m / (2 * count) for count in positives]
+    columns = (xp.asarray(weights, dtype=xp.float64)[:, None] for weights in (wanted, rest))
+    return xp.where(sign < 0.0, *columns)
 
 
 def _check_chunk(chunk: int | None) -> int | None:

@@ -45,3 +45,60 @@ ImplementationArgument = Annotated[ImplementationOption, typer.Option(help="How 
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty. [default: runs/NAME-N]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(help="A run folder, or its model.safetensors.")]
+
+# Training beyond the tutorial's: train and sweep.
+_PANEL = "Beyond the tutorial (all keep the same bits on every machine)"
+L2Option = Annotated[
+    float,
+    typer.Option(
+        "--l2", rich_help_panel=_PANEL,
+        help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
+    ),
+]  # fmt: skip
+MomentumOption = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=_PANEL,
+        help="From 0 to below 1: keep this share of the last step's direction, to arrive sooner. Try 0.9.",
+    ),
+]
+NesterovOption = Annotated[
+    bool, typer.Option("--nesterov", rich_help_panel=_PANEL, help="Nesterov's form of the momentum, often steadier.")
+]
+StopGradientOption = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=_PANEL, show_default=False,
+        help="Stop early once no part of the gradient is larger than this, 0.001 say. [default: never]",
+    ),
+]  # fmt: skip
+StopCostOption = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=_PANEL, show_default=False,
+        help="Stop early once an iteration changes the cost by no more than this, 1e-6 say. [default: never]",
+    ),
+]  # fmt: skip
+ClassWeightOption = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=_PANEL, metavar="none|balanced|A,B",
+        help="What a picture counts: all alike; both classes alike, however many pictures they have; or A for one of "
+        "the rest and B for one of the wanted class.",
+    ),
+]  # fmt: skip
+ValidationOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE", rich_help_panel=_PANEL, show_default=False,
+        help="Hold out this share of the training pictures, 0.2 say, and report cost and accuracy on them every 100 "
+        "iterations. [default: none]",
+    ),
+]  # fmt: skip
+StartOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="MODEL", rich_help_panel=_PANEL, show_default=False,
+        help="Go on from this run folder or model file (its weights; momentum starts afresh). [default: zeros]",
+    ),
+]  # fmt: skip

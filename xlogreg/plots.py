@@ -79,6 +79,11 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
         rate = training.classifier.learning_rate
         label = f"{training.task.positive}, {rate:g}" if several else f"{rate:g}"
         axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
+        if len(trainings) == 1 and training.validation:
+            at, costs = zip(*((record.iteration, record.cost) for record in training.validation), strict=True)
+            # The training cost may hold a penalty and weights, which the cost on validation pictures never does.
+            plain = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
+            axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{plain}")
     axes.set(xlabel="iteration", ylabel="cost")
     axes.set_title(title, color=_INK)
     axes.set_xlim(0, max(len(training.history) for training in trainings))

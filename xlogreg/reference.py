@@ -13,19 +13,42 @@ Loss         v = sign z;  p = sigmoid(v) is the probability given to the wrong c
 Backward     r = sign p;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = (sum of loss) / m,  exact sums over m
 Update       w = w - rate dw;  b = b - rate db,  the product and the difference rounded separately
 
+The options of `xlogreg.engine.DescentOptions` change it so; every product, sum and quotient is rounded separately, in
+the order of the brackets. Options that are not given leave the lines above as they are.
+
+Weights      c (M, m) >= 0, a sample's class weight times its sample weight;  ec = max(0, ceil(log2 max c)) a model
+             r = (sign p) c;  loss = softplus(v) c;  exact sums of r below 2^ec and of the loss below 2^(20 + ec);
+             the divisions stay those by m. c = 1 gives the bits of no weights.
+L2           g = dw + (lambda w);  cost = ((sum of loss) / m) + ((0.5 lambda) S),  S = sum of w_j w_j, each square
+             rounded, then summed exactly below 2^max(2 e, -900), e the exponent of w;  the cost is NaN where e > 450.
+             w is the one before the update. Without L2 g = dw. The bias has no penalty: gb = db.
+Momentum     v = (mu v) + g, vb = (mu vb) + gb, from zeros;  step = v, or with Nesterov step = g + (mu v), the new v
+Update       w = w - rate step;  b = b - rate step of b
+Slope        max(max|g_j|, |gb|), which is compared with the gradient tolerance
+
 The samples are worked through in chunks, converted to float64 one chunk at a time; the sums are exact, so the size of
 the chunks changes no bit. Float features use the same lines with unsplit products: identical to rounding only.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .backend import namespace, to_host
-from .elementary import sigmoid_and_softplus
-from .exact import BLOCK_TERMS, LOSS_BITS, LOSS_EXPONENT, add_products, exact_sum, exponent_of, split_for_products
+from .elementary import sigmoid, sigmoid_and_softplus
+from .engine import FEATURES, DescentOptions, Gradient, Models
+from .exact import (
+    BLOCK_TERMS,
+    LOSS_BITS,
+    LOSS_EXPONENT,
+    add_products,
+    exact_sum,
+    exponent_above,
+    exponent_of,
+    split_for_products,
+    sum_of_squares,
+)
 
 Array = Any
 
@@ -38,16 +61,16 @@ _CHUNK_ELEMENTS = {"numpy": 32 * 3072}
 _CHUNK_ELEMENTS_GPU = 2**26
 
 
-@dataclass
-class Gradient:
-    """What `propagate_rows` gives, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64."""
-
-    dw: Array
-    db: Array
-    cost: Array
-
-
-def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> Gradient:
+def propagate_rows(
+    rows: Array,
+    sign: Array,
+    w: Array,
+    b: Array,
+    chunk: int | None = None,
+    *,
+    weights: Array | None = None,
+    l2: float = 0.0,
+) -> Gradient:
     """Forward and backward propagation of all models over all samples.
 
     Parameters
@@ -56,10 +79,12 @@ def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | No
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
     w, b : (M, d) and (M,) float64
     chunk : samples converted at a time; changes the speed and no bit
+    weights : (M, m) float64 >= 0, what each sample counts; None is 1
+    l2 : lambda of the penalty, 0 is none
 
     Returns
     -------
-    Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6.
+    Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6 (or, with a penalty, some |w| reaches 2^450).
     """
     xp = namespace(rows, sign, w, b)
     m = len(rows)
@@ -68,13 +93,35 @@ def propagate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | No
     # Loss
     p, loss = sigmoid_and_softplus(sign * z)
     r = sign * p
+    exponent: Any = 0
+    if weights is not None:
+        exponent = exponent_above(weights)
+        r = r * weights
+        loss = loss * weights
     # Backward
-    dw = backward_rows(rows, r, chunk)
-    db = exact_sum(r, 0) / m
-    cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / m
+    dw = backward_rows(rows, r, chunk, exponent)
+    db = exact_sum(r, exponent) / m
+    cost = exact_sum(loss, LOSS_EXPONENT + exponent, LOSS_BITS) / m
+    if l2:
+        dw = dw + l2 * w
+        cost = cost + (0.5 * l2) * sum_of_squares(w)
     # max passes a NaN on, and the comparison turns it down.
     in_range = xp.max(xp.abs(z), axis=-1) <= LARGEST_Z
     return Gradient(dw, db, xp.where(in_range, cost, xp.nan))
+
+
+def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> tuple[Array, Array]:
+    """The cost (M,) without weights and penalty, and the number of wrong predictions (M,); arguments as above.
+
+    A cost is not finite, or NaN, where that of `propagate_rows` is.
+    """
+    xp = namespace(rows, sign, w, b)
+    z = forward_rows(rows, w, b, chunk)
+    _, loss = sigmoid_and_softplus(sign * z)
+    cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / len(rows)
+    # The prediction is 1 where sigmoid(z) >= 0.5, which rounding lets begin a little below z = 0.
+    wrong = (sigmoid(z) >= 0.5) != (sign < 0.0)
+    return xp.where(xp.max(xp.abs(z), axis=-1) <= LARGEST_Z, cost, xp.nan), wrong.sum(axis=-1)
 
 
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
@@ -96,8 +143,8 @@ def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> A
     return add_products(blocks, exponent) / PIXEL_SCALE + b[:, None]
 
 
-def backward_rows(rows: Array, r: Array, chunk: int | None = None) -> Array:
-    """dw = (r . P) / (255 m), (M, d) float64, summed over all samples; without the 255 for float features."""
+def backward_rows(rows: Array, r: Array, chunk: int | None = None, exponent: Array | int = 0) -> Array:
+    """dw = (r . P) / (255 m), (M, d) float64, |r| <= 2^exponent, over all samples; no 255 for float features."""
     xp = namespace(rows, r)
     m, d = rows.shape
     if rows.dtype != xp.uint8:
@@ -105,14 +152,14 @@ def backward_rows(rows: Array, r: Array, chunk: int | None = None) -> Array:
         for start, samples in _float_chunks(rows, chunk):
             dw += r[:, start : start + len(samples)] @ samples
         return dw / m
-    pieces = split_for_products(r, 0, m)
+    pieces = split_for_products(r, exponent, m)
     blocks = []
     for first in range(0, m, BLOCK_TERMS):
         sums = xp.zeros((len(pieces), d), dtype=xp.float64)
         for start, samples in _float_chunks(rows[first : first + BLOCK_TERMS], chunk):
             sums += pieces[:, first + start : first + start + len(samples)] @ samples
         blocks.append(sums)
-    return add_products(blocks, 0) / (PIXEL_SCALE * m)
+    return add_products(blocks, exponent) / (PIXEL_SCALE * m)
 
 
 def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:
@@ -132,15 +179,39 @@ def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]
         yield start, buffer[: len(samples)]
 
 
-class Reference:
-    """Gradient descent by `propagate_rows`: the state of M models and how it advances."""
+class Reference(Models):
+    """Gradient descent by `propagate_rows`: the state of M models and how it advances.
+
+    Parameters
+    ----------
+    rows, sign, w, b, chunk, weights : as in `propagate_rows`
+    rates : (M,) float64, the learning rates
+    options : of which the penalty, the momentum and the wish for slopes are read here
+    """
 
     name = "reference"
+    supports = frozenset(FEATURES)
 
-    def __init__(self, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        sign: Array,
+        w: Array,
+        b: Array,
+        rates: Array,
+        chunk: int | None = None,
+        *,
+        weights: Array | None = None,
+        options: DescentOptions | None = None,
+    ) -> None:
         self.rows, self.sign, self.rates, self.chunk = rows, sign, rates, chunk
-        self.w, self.b = w, b
+        self.w, self.b, self.weights = w, b, weights
+        self.options = options or DescentOptions()
         self.gradient: Gradient | None = None
+        if self.options.momentum:
+            xp = namespace(rows)
+            self.velocity = xp.zeros(w.shape, dtype=xp.float64)
+            self.bias_velocity = xp.zeros(b.shape, dtype=xp.float64)
 
     def prepare(self) -> None:
         """Nothing to compile."""
@@ -149,12 +220,32 @@ class Reference:
         """Advance by so many iterations; returns their costs (iterations, M), copied from the device once."""
         xp = namespace(self.rows)
         costs = xp.empty((iterations, len(self.b)), dtype=xp.float64)
+        with_slopes = self.options.gradient_tolerance is not None
+        slopes = xp.empty((iterations, len(self.b)), dtype=xp.float64) if with_slopes else None
         # A diverged model works on with infinities until the caller looks at the costs; that is no news by then.
         with np.errstate(all="ignore"):
             for i in range(iterations):
-                gradient = propagate_rows(self.rows, self.sign, self.w, self.b, self.chunk)
+                gradient = propagate_rows(
+                    self.rows, self.sign, self.w, self.b, self.chunk, weights=self.weights, l2=self.options.l2
+                )
                 costs[i] = gradient.cost
-                self.w = self.w - self.rates[:, None] * gradient.dw
-                self.b = self.b - self.rates * gradient.db
+                if slopes is not None:
+                    slopes[i] = xp.maximum(xp.max(xp.abs(gradient.dw), axis=-1), xp.abs(gradient.db))
+                step, bias_step = self._step(gradient)
+                self.w = self.w - self.rates[:, None] * step
+                self.b = self.b - self.rates * bias_step
                 self.gradient = gradient
+        self.iterations += iterations
+        self.slopes = None if slopes is None else to_host(slopes)
         return to_host(costs)
+
+    def _step(self, gradient: Gradient) -> tuple[Array, Array]:
+        momentum = self.options.momentum
+        if not momentum:
+            return gradient.dw, gradient.db
+        velocity: Array = momentum * self.velocity + gradient.dw
+        bias_velocity: Array = momentum * self.bias_velocity + gradient.db
+        self.velocity, self.bias_velocity = velocity, bias_velocity
+        if not self.options.nesterov:
+            return velocity, bias_velocity
+        return gradient.dw + momentum * velocity, gradient.db + momentum * bias_velocity

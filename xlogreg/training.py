@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,13 @@ from . import __version__
 from .backend import Device, choose_device, to_host
 from .classifier import Classifier
 from .data.task import Task, as_columns
-from .descent import Observer, history_sha256
-from .errors import FileError, InputError
+from .descent import ITERATIONS, Observer, Visitor, history_sha256
+from .engine import DescentOptions, State
+from .errors import DivergenceError, FileError, InputError
 from .evaluation import Judgement
 from .files import make_folder, reason, write_whole
 from .logistic import accuracy, descend_many, forward
+from .reference import evaluate_rows
 
 if TYPE_CHECKING:
     from .gallery import Tile
@@ -30,13 +32,27 @@ if TYPE_CHECKING:
 RECORD_EVERY = 100
 
 
+@dataclass(frozen=True)
+class Validation:
+    """How a model did on pictures held out of its training, after so many iterations: its cost (without weights and
+    penalty) and the percentage of right predictions."""
+
+    iteration: int
+    cost: float
+    accuracy: float
+
+
 @dataclass(frozen=True, eq=False)
 class Training:
     """One trained model and how it came about.
 
-    history : (iterations,) float64, the cost of every iteration; history_sha256 is its digest
+    history : (iterations,) float64, the cost of every iteration done; history_sha256 is its digest
     probability_train, probability_test : (m,) float64, of class 1; train_accuracy, test_accuracy : percent
     seconds : wall time of the iterations of all `models` that were trained together
+    options : of the descent; max_iterations : how many iterations it was given
+    stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
+    validation : after every 100th iteration and the last, where the task has pictures held out
+    start : what it went on from, for the record; None is zeros
     """
 
     classifier: Classifier
@@ -50,6 +66,11 @@ class Training:
     models: int
     device: str
     implementation: str
+    options: DescentOptions = field(default_factory=DescentOptions)
+    max_iterations: int = 0
+    stopped_by: str = ITERATIONS
+    validation: tuple[Validation, ...] = ()
+    start: dict[str, Any] | None = None
 
     @property
     def history_sha256(self) -> str:
@@ -85,10 +106,19 @@ def train(
     device: Device | None = None,
     implementation: str = "auto",
     observer: Observer | None = None,
+    options: DescentOptions | None = None,
+    start: Classifier | None = None,
+    diverged: list[tuple[Task, DivergenceError]] | None = None,
 ) -> list[Training]:
-    """Train one model a learning rate, together, from zeros; each has the bits of its own separate training.
+    """Train one model a learning rate, together; each has the bits of its own separate training.
 
     The pixels go to the device once and the results come back once.
+
+    Parameters
+    ----------
+    options : L2, momentum, when to stop, class weights; by default none of them
+    start : a trained model to go on from; by default zeros
+    diverged : takes those models that diverge, which are then missing in what is returned; without it they raise
 
     Raises
     ------
@@ -102,6 +132,9 @@ def train(
         device=device,
         implementation=implementation,
         observer=observer,
+        options=options,
+        start=start,
+        diverged=diverged,
     )
 
 
@@ -113,6 +146,9 @@ def train_together(
     device: Device | None = None,
     implementation: str = "auto",
     observer: Observer | None = None,
+    options: DescentOptions | None = None,
+    start: Classifier | None = None,
+    diverged: list[tuple[Task, DivergenceError]] | None = None,
 ) -> list[Training]:
     """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
 
@@ -125,26 +161,36 @@ def train_together(
     x, _ = as_columns(tasks[0].x_train, tasks[0].y_train)
     x_test, _ = as_columns(tasks[0].x_test, tasks[0].y_test)
     labels = np.stack([task.y_train for task, _ in models])
+    options = options or DescentOptions()
     with device.current():
         x_device, x_test_device = device.to_device(x), device.to_device(x_test)
+        validations: list[list[Validation]] = [[] for _ in models]
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
-            observer=observer, implementation=implementation,
+            observer=observer, implementation=implementation, options=options,
+            visitor=_validator(device, [task for task, _ in models], validations),
+            **_start(device, start, tasks[0], len(models)),
         )  # fmt: skip
         weights, biases = to_host(result.w), to_host(result.b)
         trainings = []
         for model, (task, rate) in enumerate(models):
+            error = result.errors[model]
+            if error is not None:
+                if diverged is None:
+                    raise error
+                diverged.append((task, error))
+                continue
             w, b = result.w[model : model + 1].T, float(biases[model])
             on_train = to_host(forward(w, b, x_device))[0]
             on_test = to_host(forward(w, b, x_test_device))[0]
-            history = np.ascontiguousarray(result.history[:, model])
+            history = result.histories[model]
             classifier = Classifier(
                 w=np.ascontiguousarray(weights[model : model + 1].T),
                 b=b,
                 class_names=task.class_names,
                 size=task.size,
                 learning_rate=rate,
-                number_of_iterations=int(number_of_iterations),
+                number_of_iterations=len(history),
                 history_sha256=history_sha256(history),
                 trained_on=task.source,
                 xlogreg_version=__version__,
@@ -161,9 +207,59 @@ def train_together(
                 models=len(models),
                 device=str(device),
                 implementation=result.implementation,
+                options=options,
+                max_iterations=int(number_of_iterations),
+                stopped_by=result.reasons[model],
+                validation=tuple(validations[model]),
+                start=None if start is None else _origin(start),
             )
             trainings.append(training)
     return trainings
+
+
+def _start(device: Device, start: Classifier | None, task: Task, models: int) -> dict[str, Any]:
+    """The keywords of `descend_many` that let all models go on from a trained one."""
+    if start is None:
+        return {}
+    if start.size != task.size:
+        raise InputError(
+            f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {task.source} has "
+            f"{' x '.join(map(str, task.size))}; start from one that was trained on pictures of the same size."
+        )
+    return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
+
+
+def _origin(start: Classifier) -> dict[str, Any]:
+    return {
+        "class_names": list(start.class_names),
+        "trained_on": start.trained_on,
+        "learning_rate": start.learning_rate,
+        "iterations": start.number_of_iterations,
+        "history_sha256": start.history_sha256,
+    }
+
+
+def _validator(device: Device, tasks: Sequence[Task], found: list[list[Validation]]) -> Visitor | None:
+    """Notes how each model does on the pictures held out, in `found`; None where there are none.
+
+    The pictures must be the same for all.
+    """
+    x, held = tasks[0].x_validation, [task.y_validation for task in tasks]
+    if x is None:
+        return None
+    if any(task.x_validation is not x for task in tasks) or any(y is None for y in held):
+        raise InputError("Tasks that are trained together must share their validation pictures; use hold_out on all.")
+    rows = device.to_device(np.ascontiguousarray(x.reshape(len(x), -1)))
+    signs = [1.0 - 2.0 * y for y in held if y is not None]
+
+    def visit(models: list[int], state: State) -> None:
+        sign = device.to_device(np.stack([signs[model] for model in models]))
+        with np.errstate(all="ignore"):
+            costs, wrong = map(to_host, evaluate_rows(rows, sign, state.w, state.b))
+        for model, cost, mistakes in zip(models, costs.tolist(), wrong.tolist(), strict=True):
+            found[model].append(Validation(state.iterations, cost, 100 - mistakes / len(x) * 100))
+
+    return visit
 
 
 def results(training: Training) -> dict[str, Any]:
@@ -173,12 +269,17 @@ def results(training: Training) -> dict[str, Any]:
         "xlogreg": __version__,
         **_about(task),
         "learning_rate": training.classifier.learning_rate,
+        "options": training.options.as_dict(),
+        "start": training.start,
+        "max_iterations": training.max_iterations,
         "iterations": iterations,
+        "stopped_by": training.stopped_by,
         "cost_history": training.cost_history,
         "final_cost": float(training.history[-1]),
         "history_sha256": training.history_sha256,
         "train_accuracy": training.train_accuracy,
         "test_accuracy": training.test_accuracy,
+        "validation": _validation_results(training),
         "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
         "device": training.device,
         "implementation": training.implementation,
@@ -200,6 +301,22 @@ def _about(task: Task) -> dict[str, Any]:
             "size": list(task.size),
         },
         "task": {**task.options, "class_names": list(task.class_names)},
+    }
+
+
+def _validation_results(training: Training) -> dict[str, Any] | None:
+    labels = training.task.y_validation
+    if not training.validation or labels is None:
+        return None
+    best, last = min(training.validation, key=lambda record: record.cost), training.validation[-1]
+    return {
+        "pictures": len(labels),
+        "positives": int(labels.sum()),
+        "cost": last.cost,
+        "accuracy": last.accuracy,
+        "lowest_cost": best.cost,
+        "lowest_cost_iteration": best.iteration,
+        "history": [asdict(record) for record in training.validation],
     }
 
 

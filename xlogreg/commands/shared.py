@@ -31,6 +31,41 @@ def check_options(rates: list[float], iterations: int) -> None:
     check_iterations(iterations)
 
 
+def descent_options(
+    l2: float,
+    momentum: float,
+    nesterov: bool,
+    stop_gradient: float | None,
+    stop_cost: float | None,
+    class_weight: str,
+) -> Any:
+    """The options of the descent, as they were typed."""
+    from ..engine import DescentOptions
+
+    return DescentOptions(
+        l2=l2,
+        momentum=momentum,
+        nesterov=nesterov,
+        gradient_tolerance=stop_gradient,
+        cost_tolerance=stop_cost,
+        class_weight=class_weights(class_weight),
+    )
+
+
+def class_weights(text: str) -> Any:
+    """none, balanced or two numbers A,B as `DescentOptions` takes them."""
+    if text in ("none", "balanced"):
+        return None if text == "none" else text
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"The class weights must be none, balanced or two numbers like 1,3 (the rest, the wanted class), not "
+            f"{text!r}."
+        ) from None
+    return first, second
+
+
 def one_task(
     source: str, data: Path | None, positive: str, balance: BalanceOption, seed: int, test_size: float | None
 ) -> Any:

@@ -1,24 +1,32 @@
 """`xlogreg sweep`: several learning rates and classes in one pass."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..errors import InputError
 from ..options import (
     BalanceOption,
+    ClassWeightOption,
     DataOption,
     DeviceOption,
     ImplementationArgument,
     ImplementationOption,
     IterationsOption,
     JsonOption,
+    L2Option,
+    MomentumOption,
+    NesterovOption,
     OutOption,
     SeedOption,
     SourceArgument,
+    StartOption,
+    StopCostOption,
+    StopGradientOption,
     TestSizeOption,
+    ValidationOption,
 )
-from .shared import check_options, chosen_device, print_json, tasks_of, training_folder
+from .shared import check_options, chosen_device, descent_options, print_json, tasks_of, training_folder
 
 
 def sweep(
@@ -34,6 +42,14 @@ def sweep(
     balance: Annotated[BalanceOption | None, typer.Option(help="As in train, for one class. [default: first]")] = None,
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
+    l2: L2Option = 0.0,
+    momentum: MomentumOption = 0.0,
+    nesterov: NesterovOption = False,
+    stop_gradient: StopGradientOption = None,
+    stop_cost: StopCostOption = None,
+    class_weight: ClassWeightOption = "none",
+    validation: ValidationOption = None,
+    start: StartOption = None,
     data: DataOption = None,
     device: DeviceOption = "auto",
     implementation: ImplementationArgument = ImplementationOption.auto,
@@ -42,10 +58,13 @@ def sweep(
 ) -> None:
     """Train several learning rates, and several classes, in one pass over the pictures and compare them.
 
-    Each model has the same bits as if it were trained alone (several classes: `train --balance none`).
+    Each model has the same bits as if it were trained alone (several classes: `train --balance none`). Where a learning
+    rate is too large, that model is left out, the others are kept and the exit code is 2.
     """
     from .. import console, plots
+    from ..classifier import Classifier
     from ..data.sources import run_name
+    from ..data.task import hold_out
     from ..files import make_folder
     from ..report import write_report
     from ..training import command_line, new_run_folder, results, train_together, write_json, write_run
@@ -55,14 +74,24 @@ def sweep(
     for given, kind in ((rates, "learning rate"), (positives, "class")):
         if len(set(given)) < len(given):
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
+    options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
     chosen = chosen_device(device)
+    first = None if start is None else Classifier.load(start)
     tasks = tasks_of(source, data, positives, balance, seed, test_size)
+    if validation is not None:
+        tasks = hold_out(tasks, validation)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
     with training_folder(folder), console.training_progress(iterations, what) as observer:
+        diverged: list[Any] = []
         trainings = train_together(
-            tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer
-        )
+            tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,
+            options=options, start=first, diverged=diverged,
+        )  # fmt: skip
+        if not trainings:
+            # Nothing is kept, and the folder goes.
+            _complain(diverged, len(tasks) > 1)
+            raise typer.Exit(2)
     names = {}
     for training in trainings:
         rate = training.classifier.learning_rate
@@ -71,7 +100,14 @@ def sweep(
         names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
         write_run(sub, training, plots.plot_run)
     plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
-    summary = {"runs": [results(training) for training in trainings], "folder": str(folder)}
+    summary = {
+        "runs": [results(training) for training in trainings],
+        "diverged": [
+            {"positive": task.positive, "learning_rate": error.learning_rate, "iteration": error.iteration}
+            for task, error in diverged
+        ],
+        "folder": str(folder),
+    }
     write_json(folder / "sweep.json", {**summary, "command": command_line()})
     write_report(folder)
     if as_json:
@@ -82,3 +118,13 @@ def sweep(
             "report.html": "the runs compared, on one page", "learning_rates.png": "the cost histories in one picture",
             "sweep.json": "all results", **names,
         })  # fmt: skip
+    if diverged:
+        _complain(diverged, len(tasks) > 1)
+        raise typer.Exit(2)
+
+
+def _complain(diverged: list[Any], several: bool) -> None:
+    from .. import console
+
+    for task, error in diverged:
+        console.complain(f"{task.positive}: {error}" if several else str(error))

@@ -27,6 +27,7 @@ class Task:
     positive : name of the wanted class
     source : where the pictures came from
     options : how they were chosen, for the record
+    x_validation, y_validation : pictures held out of the training ones, where there are any (`hold_out`)
     """
 
     x_train: np.ndarray
@@ -36,6 +37,8 @@ class Task:
     positive: str
     source: str
     options: dict[str, object]
+    x_validation: np.ndarray | None = None
+    y_validation: np.ndarray | None = None
 
     @property
     def class_names(self) -> tuple[str, str]:
@@ -127,6 +130,48 @@ def make_tasks(
         task = make_task(pictures, positive, test=test, balance="none", seed=seed, test_size=test_size)
         tasks.append(replace(task, x_train=tasks[0].x_train, x_test=tasks[0].x_test) if tasks else task)
     return tasks
+
+
+def hold_out(tasks: Sequence[Task], share: float) -> list[Task]:
+    """The same tasks with the last `share` of their training pictures held out for validation.
+
+    The pictures were shuffled before, so the last ones are as good as any. Tasks that share their pictures go on
+    sharing them. Arrays are views.
+
+    Raises
+    ------
+    InputError
+        The share is not between 0 and 1, or leaves too little to train on or to validate with.
+    """
+    count = len(tasks[0].y_train)
+    held = round(count * share) if 0 < share < 1 else 0  # NaN is neither
+    if not 1 <= held < count:
+        raise InputError(
+            f"A validation share of {share} leaves nothing to train or to validate on: there are {count} training "
+            "pictures; give a share between 0 and 1, 0.2 say."
+        )
+    cut = count - held
+    x, x_validation = tasks[0].x_train[:cut], tasks[0].x_train[cut:]
+    made = []
+    for task in tasks:
+        shared = task.x_train is tasks[0].x_train
+        y = task.y_train[:cut]
+        if len(np.unique(y)) < 2:
+            raise InputError(
+                f"With {held} pictures held out for validation all {cut} training pictures have one label; hold out "
+                "fewer."
+            )
+        made.append(
+            replace(
+                task,
+                x_train=x if shared else task.x_train[:cut],
+                y_train=y,
+                x_validation=x_validation if shared else task.x_train[cut:],
+                y_validation=task.y_train[cut:],
+                options={**task.options, "validation": held},
+            )
+        )
+    return made
 
 
 def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..backend import namespace
-from ..descent import Engine
+from ..engine import FEATURES, DescentOptions, Engine, Models
 from ..errors import InputError
 from ..reference import Reference
 
@@ -15,13 +15,27 @@ Array = Any
 IMPLEMENTATIONS = ("auto", "reference", "fused")
 
 
+# What the fused CPU kernel can do beyond the tutorial's training: names of `FEATURES`. For what it lacks `auto` takes
+# the reference. It is given the keywords of `Reference` (weights, options) for a training that needs any of them.
+FUSED_SUPPORTS: frozenset[str] = frozenset()
+
+
 def engine_for(
-    implementation: str, rows: Array, sign: Array, w: Array, b: Array, rates: Array, chunk: int | None = None
+    implementation: str,
+    rows: Array,
+    sign: Array,
+    w: Array,
+    b: Array,
+    rates: Array,
+    chunk: int | None = None,
+    *,
+    weights: Array | None = None,
+    options: DescentOptions | None = None,
 ) -> Engine:
     """The engine of that name, ready to run; `auto` takes the fastest that can do the work.
 
-    `auto` falls back to the reference where the fused kernel cannot run (float features, another array module, Numba
-    missing or broken); only for the last it warns, once.
+    `auto` falls back to the reference where the fused kernel cannot run (float features, another array module, an
+    option that it lacks, Numba missing or broken); only for the last it warns, once. Arguments as those of `Reference`.
 
     Raises
     ------
@@ -31,42 +45,65 @@ def engine_for(
     if implementation not in IMPLEMENTATIONS:
         raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
+    options = options or DescentOptions()
+    needs = options.needs(weights is not None)
+    lacks = needs - FUSED_SUPPORTS
     unable = ""
     if rows.dtype != xp.uint8:
         unable = f"it takes uint8 pixels, not {rows.dtype} features"
     elif xp.__name__ != "numpy":
         unable = f"it takes NumPy arrays, not {xp.__name__} arrays"
+    elif lacks:
+        unable = f"it has no {' and no '.join(words for name, words in FEATURES.items() if name in lacks)} yet"
     elif implementation != "reference":
         unable = why_no_fused()
         if unable and implementation == "auto":
             _warn_once(unable)
     if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
-        return Reference(rows, sign, w, b, rates, chunk)
+        return Reference(rows, sign, w, b, rates, chunk, weights=weights, options=options)
     if unable:
         raise InputError(
             f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
         )
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
-    from .cpu import FusedCPU
-
-    engine = FusedCPU(rows, sign, w, b, rates)
+    extras = {"weights": weights, "options": options} if needs else {}
+    engine: Engine = _fused()(rows, sign, w, b, rates, **extras)
     try:
         engine.prepare()
     except Exception as error:  # whatever Numba, LLVM or a full cache folder raise when the kernel is compiled
         unable = f"it does not compile here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
         if implementation == "auto":
             _warn_once(unable)
-            return Reference(rows, sign, w, b, rates)
+            return Reference(rows, sign, w, b, rates, weights=weights, options=options)
         raise InputError(
             f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
         ) from error
     return engine
 
 
-def available(kind: str) -> list[str]:
-    """The implementations that work on this machine for a device of this kind (cpu or gpu)."""
-    return ["reference", "fused"] if kind == "cpu" and not why_no_fused() else ["reference"]
+@functools.cache
+def _fused() -> Any:
+    """The fused CPU kernel as an `Engine`, with the state that it shares with the reference."""
+    from .cpu import FusedCPU
+
+    class Fused(Models, FusedCPU):
+        supports = FUSED_SUPPORTS
+
+        def run(self, iterations: int) -> Any:
+            costs = super().run(iterations)
+            self.iterations += iterations
+            return costs
+
+    return Fused
+
+
+def available(kind: str, needs: frozenset[str] = frozenset()) -> list[str]:
+    """The implementations that work on this machine for a device of this kind (cpu or gpu) and can do what is needed.
+
+    `needs` are names of `xlogreg.engine.FEATURES`, as `DescentOptions.needs` gives them.
+    """
+    return ["reference", "fused"] if kind == "cpu" and needs <= FUSED_SUPPORTS and not why_no_fused() else ["reference"]
 
 
 def notes() -> list[str]:

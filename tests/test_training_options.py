@@ -1,0 +1,269 @@
+"""Options of a whole training: validation, warm start, early ends, diverging models; in Python and as commands."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xlogreg import cli, tutorial
+from xlogreg.classifier import Classifier
+from xlogreg.data.birds import load_birds
+from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
+from xlogreg.engine import DescentOptions
+from xlogreg.errors import DivergenceError, InputError
+from xlogreg.evaluation import evaluate
+from xlogreg.logistic import descend_many, history_sha256, propagate
+from xlogreg.training import results, train, train_together
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    """One colour of every eighth line and column of some birds: quick to train on."""
+    whole = make_task(load_birds(), "bird")
+    return replace(
+        whole,
+        x_train=np.ascontiguousarray(whole.x_train[:400, ::8, ::8, :1]), y_train=whole.y_train[:400],
+        x_test=np.ascontiguousarray(whole.x_test[:, ::8, ::8, :1]),
+    )  # fmt: skip
+
+
+def test_hold_out(task: Task) -> None:
+    (held,) = hold_out([task], 0.2)
+    assert held.x_validation is not None
+    assert held.y_validation is not None
+    assert (len(held.x_train), len(held.y_train), len(held.x_validation), len(held.y_validation)) == (320, 320, 80, 80)
+    assert np.array_equal(np.concatenate([held.x_train, held.x_validation]), task.x_train)
+    assert np.array_equal(np.concatenate([held.y_train, held.y_validation]), task.y_train)
+    assert held.x_test is task.x_test
+    assert held.options["validation"] == 80
+    both = hold_out(make_tasks(load_birds(), ["bird", "cat"]), 0.1)
+    assert both[0].x_train is both[1].x_train
+    assert both[0].x_validation is both[1].x_validation
+    assert not np.array_equal(both[0].y_validation, both[1].y_validation)
+    for share in (0, 1, -0.5, 0.0001, 0.9999, float("nan"), 5):
+        with pytest.raises(InputError, match="leaves nothing"):
+            hold_out([task], share)
+    one = replace(task, y_train=np.where(np.arange(400) < 380, 0, task.y_train))
+    with pytest.raises(InputError, match="have one label"):
+        hold_out([one], 0.1)
+
+
+def test_validation_is_what_a_model_of_so_many_iterations_gives(task: Task) -> None:
+    (held,) = hold_out([task], 0.25)
+    assert held.x_validation is not None
+    assert held.y_validation is not None
+    options = DescentOptions(l2=0.01, class_weight=(1, 2))
+    slow, quick = train(held, [0.05, 0.5], 250, options=options)
+    x, y = as_columns(held.x_validation, held.y_validation)
+    for training, rate in ((slow, 0.05), (quick, 0.5)):
+        assert [record.iteration for record in training.validation] == [0, 100, 200, 250]
+        for record in training.validation[1:]:
+            (alone,) = train(held, [rate], record.iteration, options=options)
+            classifier = alone.classifier
+            # The cost is that of the data alone: no penalty, no weights.
+            assert record.cost == propagate(classifier.w, classifier.b, x, y)[1]
+            expected = evaluate(classifier, held.x_validation, held.y_validation).accuracy
+            assert record.accuracy == pytest.approx(expected, abs=1e-12)
+        start = training.validation[0]
+        assert start.cost == pytest.approx(np.log(2), abs=1e-15)
+        assert start.accuracy == pytest.approx(held.y_validation.mean() * 100)
+        # Looking on changes no bit.
+        blind = replace(held, x_validation=None, y_validation=None)
+        (unseen,) = train(blind, [rate], 250, options=options)
+        assert (unseen.history_sha256, unseen.validation) == (training.history_sha256, ())
+        assert results(unseen)["validation"] is None
+        report = results(training)["validation"]
+        assert (report["pictures"], report["positives"]) == (100, int(held.y_validation.sum()))
+        assert report["history"][1] == {
+            "iteration": 100, "cost": training.validation[1].cost, "accuracy": training.validation[1].accuracy,
+        }  # fmt: skip
+        assert report["lowest_cost"] == min(record["cost"] for record in report["history"])
+        assert (report["cost"], report["accuracy"]) == (training.validation[-1].cost, training.validation[-1].accuracy)
+
+
+def test_validation_of_several_classes_must_be_shared() -> None:
+    one, two = make_tasks(load_birds(), ["bird", "cat"])
+    with pytest.raises(InputError, match="share their validation"):
+        train_together([replace(one, x_validation=one.x_train[:5], y_validation=one.y_train[:5]), two], [0.01], 1)
+
+
+def test_warm_start_goes_on(task: Task) -> None:
+    (whole,) = train(task, [0.2], 90)
+    (first,) = train(task, [0.2], 50)
+    (second, other) = train(task, [0.2, 0.1], 40, start=first.classifier)
+    assert np.concatenate([first.history, second.history]).tolist() == whole.history.tolist()
+    assert second.classifier.w.tolist() == whole.classifier.w.tolist()
+    assert other.history[0] == second.history[0]
+    start = results(second)["start"]
+    assert (start["iterations"], start["history_sha256"]) == (50, first.history_sha256)
+    assert results(first)["start"] is None
+    larger = replace(task, x_train=np.repeat(task.x_train, 2, axis=1), x_test=np.repeat(task.x_test, 2, axis=1))
+    with pytest.raises(InputError, match=r"takes pictures of 4 x 4 x 1 but .* has 8 x 4 x 1"):
+        train(larger, [0.2], 1, start=first.classifier)
+
+
+def test_results_say_why_a_training_ended(task: Task) -> None:
+    options = DescentOptions(cost_tolerance=1e-4)
+    early, late = train(task, [0.2, 0.01], 300, options=options)
+    x, y = as_columns(task.x_train, task.y_train)
+    for training in (early, late):
+        report = results(training)
+        rate = training.classifier.learning_rate
+        (alone,) = descend_many(x, y, [rate], 300, options=options).histories
+        assert report["iterations"] == training.classifier.number_of_iterations == len(alone)
+        assert report["history_sha256"] == history_sha256(alone)
+        assert report["cost_history"] == alone[::100].tolist()
+        assert (report["max_iterations"], report["options"]["cost_tolerance"]) == (300, 1e-4)
+        assert json.loads(json.dumps(report)) == report
+    assert results(early)["stopped_by"] == "cost"
+    (plain,) = train(task, [0.2], 30)
+    assert (results(plain)["stopped_by"], results(plain)["iterations"]) == ("iterations", 30)
+    assert results(plain)["options"] == DescentOptions().as_dict()
+
+
+def test_diverging_models_are_told_or_raise(task: Task) -> None:
+    diverged: list[tuple[Task, DivergenceError]] = []
+    kept = train(task, [1e8, 0.2], 60, diverged=diverged)
+    assert [training.classifier.learning_rate for training in kept] == [0.2]
+    assert [(dropped, error.learning_rate) for dropped, error in diverged] == [(task, 1e8)]
+    assert kept[0].history_sha256 == train(task, [0.2], 60)[0].history_sha256
+    with pytest.raises(DivergenceError, match="learning rate 1e"):
+        train(task, [1e8, 0.2], 60)
+    with pytest.raises(DivergenceError):
+        train(task, [1e8], 60)
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process, in a fresh folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as caught:
+            code = int(caught.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+def test_train_with_everything_and_go_on(run: Callable[..., Result]) -> None:
+    result = run(
+        "train", "--l2", 0.01, "--momentum", 0.9, "--nesterov", "--stop-gradient", 1e-9, "--stop-cost", 1e-3,
+        "--class-weight", "1,1.5", "--validation", 0.1, "--iterations", 60,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    for words in (
+        "L2 0.01, Nesterov momentum 0.9, class weights 1 and 1.5, stop at gradient 1e-09, stop at cost change 0.001",
+        "of 60: the cost hardly changed any more", "on 190 pictures held out", "1710 to train",
+    ):  # fmt: skip
+        assert words in result.out
+    report = json.loads(Path("runs/birds-1/results.json").read_text())
+    assert report["options"] == {
+        "l2": 0.01, "momentum": 0.9, "nesterov": True, "gradient_tolerance": 1e-9, "cost_tolerance": 1e-3,
+        "class_weight": [1.0, 1.5],
+    }  # fmt: skip
+    assert report["stopped_by"] == "cost"
+    assert report["iterations"] == len(Path("runs/birds-1/history.csv").read_text().splitlines()) - 1 < 60
+    assert report["validation"]["history"][-1]["iteration"] == report["iterations"]
+    assert report["task"]["validation"] == 190
+    with Image.open("runs/birds-1/cost_history.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+    (task,) = hold_out([make_task(load_birds(), "bird")], 0.1)
+    options = DescentOptions(
+        l2=0.01, momentum=0.9, nesterov=True, gradient_tolerance=1e-9, cost_tolerance=1e-3, class_weight=(1, 1.5)
+    )
+    x, y = as_columns(task.x_train, task.y_train)
+    assert report["history_sha256"] == history_sha256(descend_many(x, y, [0.005], 60, options=options).histories[0])
+
+    again = run("train", "--start", "runs/birds-1", "--iterations", 3, "--json", "--class-weight", "balanced")
+    assert again.code == 0, again.err
+    second = json.loads(again.out)
+    assert second["start"]["history_sha256"] == report["history_sha256"]
+    assert second["options"]["class_weight"] == "balanced"
+    model = Classifier.load("runs/birds-1/model.safetensors")
+    x, y = as_columns(*(lambda whole: (whole.x_train, whole.y_train))(make_task(load_birds(), "bird")))
+    assert second["cost_history"][0] == pytest.approx(propagate(model.w, model.b, x, y)[1], rel=1e-2)
+
+
+def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result]) -> None:
+    rates = ("--learning-rate", 1e8, "--learning-rate", 0.005)
+    result = run("sweep", *rates, "--iterations", 100, "--out", "here")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("Error: Training diverged at iteration 1: with learning rate 1e+08")
+    assert tutorial.GOLDEN_SHA256_100[:16] in result.out
+    assert (Path("here/rate-0.005/results.json")).is_file()
+    summary = json.loads(Path("here/sweep.json").read_text())
+    assert [item["learning_rate"] for item in summary["runs"]] == [0.005]
+    assert summary["diverged"] == [{"positive": "bird", "learning_rate": 1e8, "iteration": 1}]
+
+    classes = ("--positive", "bird", "--positive", "cat", "--validation", 0.1, "--stop-cost", 0.01)
+    result = run("sweep", *classes, *rates, "--iterations", 5)
+    assert result.code == 2
+    assert [line.partition(" Training")[0] for line in result.err.splitlines()] == ["Error: bird:", "Error: cat:"]
+    assert "valid. %" in result.out
+    assert "steps" in result.out
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines()[:3])
+
+    result = run("sweep", "--learning-rate", 1e8, "--learning-rate", 1e9, "--iterations", 5)
+    assert result.code == 2
+    assert result.err.count("Training diverged") == 2
+    assert result.out == ""
+    assert [path.name for path in Path("runs").iterdir()] == ["sweep-birds-1"]
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--l2", -1), "L2 penalty must be finite and at least 0"),
+        (("--momentum", 1), "momentum must be at least 0 and below 1"),
+        (("--nesterov",), "needs a momentum"),
+        (("--stop-gradient", "nan"), "gradient to stop at"),
+        (("--stop-cost", -1), "change of the cost to stop at"),
+        (("--class-weight", "fair"), "none, balanced or two numbers"),
+        (("--class-weight", "1,2,3"), "two numbers like 1,3"),
+        (("--class-weight", "1,-2"), "class weight must be"),
+        (("--class-weight", "0,0"), "Both class weights"),
+        (("--validation", 1.5), "validation share of 1.5"),
+        (("--start", "nowhere"), "no model nowhere"),
+        (("--momentum", 0.9, "--implementation", "fused"), "has no momentum yet"),
+    ],
+)
+def test_bad_options_get_one_sentence(
+    run: Callable[..., Result], command: str, arguments: tuple, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlogreg.kernels.FUSED_SUPPORTS", frozenset())
+    result = run(command, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert words in result.err
+    assert result.err.startswith("Error: ")
+    assert result.err.count("\n") == 1
+    assert not any(Path("runs").iterdir()) if Path("runs").exists() else True
+
+
+def test_help_is_for_newcomers(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for command in ("train", "sweep"):
+        text = run(command, "--help").out
+        for option in ("--l2", "--momentum", "--nesterov", "--stop-gradient", "--stop-cost", "--class-weight",
+                       "--validation", "--start"):  # fmt: skip
+            assert option in text
+        assert "Beyond the tutorial" in text
