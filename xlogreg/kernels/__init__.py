@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..backend import namespace
-from ..engine import FEATURES, DescentOptions, Engine, Models
+from ..engine import FEATURES, DescentOptions, Engine
 from ..errors import InputError
 from ..reference import Reference
 
@@ -16,8 +16,8 @@ IMPLEMENTATIONS = ("auto", "reference", "fused")
 
 
 # What the fused CPU kernel can do beyond the tutorial's training: names of `FEATURES`. For what it lacks `auto` takes
-# the reference. It is given the keywords of `Reference` (weights, options) for a training that needs any of them.
-FUSED_SUPPORTS: frozenset[str] = frozenset()
+# the reference.
+FUSED_SUPPORTS: frozenset[str] = frozenset(FEATURES)
 
 
 def engine_for(
@@ -67,8 +67,9 @@ def engine_for(
         )
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
-    extras = {"weights": weights, "options": options} if needs else {}
-    engine: Engine = _fused()(rows, sign, w, b, rates, **extras)
+    from .cpu import FusedCPU
+
+    engine: Engine = FusedCPU(rows, sign, w, b, rates, weights=weights, options=options)
     try:
         engine.prepare()
     except Exception as error:  # whatever Numba, LLVM or a full cache folder raise when the kernel is compiled
@@ -80,22 +81,6 @@ def engine_for(
             f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
         ) from error
     return engine
-
-
-@functools.cache
-def _fused() -> Any:
-    """The fused CPU kernel as an `Engine`, with the state that it shares with the reference."""
-    from .cpu import FusedCPU
-
-    class Fused(Models, FusedCPU):
-        supports = FUSED_SUPPORTS
-
-        def run(self, iterations: int) -> Any:
-            costs = super().run(iterations)
-            self.iterations += iterations
-            return costs
-
-    return Fused
 
 
 def available(kind: str, needs: frozenset[str] = frozenset()) -> list[str]:

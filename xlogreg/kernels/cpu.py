@@ -25,11 +25,10 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece
-from ..reference import Gradient
+from ..engine import FEATURES, DescentOptions, Gradient, Models
+from ..exact import LOSS_BITS, LOSS_EXPONENT, MAX_SQUARE_EXPONENT, bits_per_piece, exponent_above
 from .arithmetic import CAN_CACHE, OPTIONS
 from .steps import (
-    LARGEST_SQUARED,
     add_squares,
     exponents_of,
     loops,
@@ -118,7 +117,7 @@ def _sources() -> str:
     """A digest of everything that is compiled into the kernel."""
     here = Path(__file__).parent
     files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "pairs", "quads", "steps", "cpu")]
-    files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference")]
+    files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference", "engine")]
     digest = hashlib.sha256(loops.MULTIPLY.encode())
     for file in files:
         digest.update(file.read_bytes())
@@ -173,7 +172,7 @@ def _compile(sources: str) -> Any:
                 _clear(low[thread], high[thread], totals[thread])
                 for model in range(len(w)):
                     _cut_weights(w[model], math.ldexp(1.0, -exponents[model]), weights[model], begin, end)
-                    if rule[0] != 0.0 and exponents[model] <= LARGEST_SQUARED:
+                    if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
                         down = math.ldexp(1.0, -of_square(exponents[model]))
                         add_squares(w[model], down, begin, end, totals[thread, model])
             for thread in prange(threads):
@@ -231,10 +230,21 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-class FusedCPU:
+def _loss_constants(samples: int, ceilings: np.ndarray) -> np.ndarray:
+    """For each model the rounding constants of the losses' three pieces, and 1 or 0 for whether there is a third."""
+    length = bits_per_piece(samples, 0)
+    kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
+    return np.array([
+        [*(1.5 * 2.0 ** (52 + LOSS_EXPONENT + int(ceiling) - bits) for bits in kept), float(2 * length < LOSS_BITS)]
+        for ceiling in ceilings
+    ])  # fmt: skip
+
+
+class FusedCPU(Models):
     """Gradient descent by the fused kernel on NumPy arrays of pixels; arguments as those of `reference.Reference`."""
 
     name = "fused"
+    supports = frozenset(FEATURES)
 
     def __init__(
         self,
@@ -243,31 +253,20 @@ class FusedCPU:
         w: Array,
         b: Array,
         rates: Array,
-        importance: Array | None = None,
-        l2: float = 0.0,
-        momentum: float = 0.0,
-        nesterov: bool = False,
+        *,
+        weights: Array | None = None,
+        options: DescentOptions | None = None,
     ) -> None:
-        self.rows, self.sign, self.rates = _aligned_copy(rows), sign, rates
+        self.rows, self.sign, self.rates, self.weights = _aligned_copy(rows), sign, rates, weights
         self.w, self.b = w, b
+        self.options = options or DescentOptions()
         self.gradient: Gradient | None = None
-        self.slopes: np.ndarray | None = None
-        (m, d), models = rows.shape, len(b)
-        self._importance = np.empty((models, 0)) if importance is None else importance
-        self._rule = np.array([l2, 0.5 * l2, momentum, float(nesterov)])
-        self.velocity = (np.zeros((models, d if momentum else 0)), np.zeros(models))
+        if self.options.momentum:
+            self.velocity, self.bias_velocity = np.zeros_like(w), np.zeros_like(b)
+        m, d = rows.shape
         self._block = max(2, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
         self._team = Team(min(numba.get_num_threads(), -(-m // self._block)))
-        largest = np.ones(models) if importance is None else importance.max(axis=1)
-        mantissas, exponents = np.frexp(largest)
-        self._ceilings = np.maximum(exponents - (mantissas == 0.5), 0).astype(np.int64)
-        length = bits_per_piece(m, 0)
-        kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
-        self._loss_constants = np.array([
-            [*(1.5 * 2.0 ** (52 + LOSS_EXPONENT + int(ceiling) - bits) for bits in kept), float(2 * length < LOSS_BITS)]
-            for ceiling in self._ceilings
-        ])  # fmt: skip
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
@@ -284,6 +283,7 @@ class FusedCPU:
             costs[part], slopes[part], dw, db = self._advance(count, threads)
             self._team.note(threads, count, time.perf_counter() - start)
             done += count
+        self.iterations += iterations
         self.slopes, self.gradient = slopes, Gradient(dw, db, costs[-1])
         return costs
 
@@ -298,11 +298,20 @@ class FusedCPU:
         }
         largest = _aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
+        nothing = np.empty((models, 0))
+        importance = nothing if self.weights is None else self.weights
+        velocity = nothing if self.velocity is None else self.velocity
+        bias_velocity = np.empty(0) if self.bias_velocity is None else self.bias_velocity
+        rule = self.options
+        ceilings = np.zeros(models, np.int64)
+        if self.weights is not None:
+            ceilings[:] = exponent_above(self.weights)[:, 0]
         allowed = numba.get_num_threads()
         numba.set_num_threads(threads)
         _run(
-            self.rows, self.sign, self._importance, self.w, self.b, *self.velocity, self.rates, self._rule,
-            costs, slopes, dw, db, block, self._ceilings, self._loss_constants,
+            self.rows, self.sign, importance, self.w, self.b, velocity, bias_velocity, self.rates,
+            np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
+            costs, slopes, dw, db, block, ceilings, _loss_constants(len(self.rows), ceilings),
             _aligned((models,), np.int64),  # the exponents of the weights
             largest,
             _aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient

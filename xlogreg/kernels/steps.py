@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..exact import MIN_EXPONENT
+from ..exact import MAX_SQUARE_EXPONENT, MIN_EXPONENT
 from ..reference import LARGEST_Z, PIXEL_SCALE
 from . import pairs, quads
 from .arithmetic import OPTIONS, exp_negative, halves_of, log1p_unit, total_of
@@ -20,9 +20,6 @@ Array = Any
 loops: Any = quads if quads.MULTIPLY else pairs
 HALF = loops.HALF
 halves, cut_residuals = loops.halves, loops.cut_residuals
-
-# Weights below 2^500 have squares that float64 holds; with larger ones and a penalty, training has diverged.
-LARGEST_SQUARED = 500
 
 
 @njit(**OPTIONS)
@@ -192,7 +189,7 @@ def update_bias(
         if half_l2 != 0.0:
             squares = total_of(lower_square, upper_square, 26) * math.ldexp(1.0, of_square(exponents[model]) - 52)
             cost = cost + half_l2 * squares
-            if exponents[model] > LARGEST_SQUARED:
+            if exponents[model] > MAX_SQUARE_EXPONENT:
                 bad = 1.0
         db[model] = gradient
         slopes[model] = max(slope, abs(gradient))
