@@ -16,9 +16,10 @@ import numpy as np
 from . import __version__
 from .backend import Device, choose_device, to_host
 from .classifier import Classifier
-from .data.task import Task, as_columns
+from .data.task import Task
 from .descent import Observer, history_sha256
 from .errors import FileError, InputError
+from .features import PIXELS, Features, sha256_of
 from .files import make_folder, reason, write_whole
 from .logistic import accuracy, descend_many, predict
 
@@ -32,6 +33,7 @@ class Training:
 
     history : (iterations,) float64, the cost of every iteration; history_sha256 is its digest
     prediction_train, prediction_test : (m,) int64; train_accuracy, test_accuracy : percent
+    features_sha256 : digest of the features of all training and test pictures, in the order of training
     seconds : wall time of the iterations of all `models` that were trained together
     """
 
@@ -46,6 +48,7 @@ class Training:
     models: int
     device: str
     implementation: str
+    features_sha256: str = ""
 
     @property
     def history_sha256(self) -> str:
@@ -66,6 +69,8 @@ def train(
     device: Device | None = None,
     implementation: str = "auto",
     observer: Observer | None = None,
+    features: Features = PIXELS,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Training]:
     """Train one model a learning rate, together, from zeros; each has the bits of its own separate training.
 
@@ -83,6 +88,8 @@ def train(
         device=device,
         implementation=implementation,
         observer=observer,
+        features=features,
+        rows=rows,
     )
 
 
@@ -94,17 +101,20 @@ def train_together(
     device: Device | None = None,
     implementation: str = "auto",
     observer: Observer | None = None,
+    features: Features = PIXELS,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Training]:
     """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
 
-    The tasks must share their pictures (`xlogreg.data.task.make_tasks`). Otherwise as `train`.
+    The tasks must share their pictures (`xlogreg.data.task.make_tasks`). `rows` are the `features` of the training and
+    of the test pictures where they have been computed before (`Features.rows`). Otherwise as `train`.
     """
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
     models = [(task, float(rate)) for task in tasks for rate in learning_rates]
-    x, _ = as_columns(tasks[0].x_train, tasks[0].y_train)
-    x_test, _ = as_columns(tasks[0].x_test, tasks[0].y_test)
+    rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
+    x, x_test, digest = rows_train.T, rows_test.T, sha256_of(rows_train, rows_test)
     labels = np.stack([task.y_train for task, _ in models])
     with device.current():
         x_device, x_test_device = device.to_device(x), device.to_device(x_test)
@@ -129,6 +139,7 @@ def train_together(
                 history_sha256=history_sha256(history),
                 trained_on=task.source,
                 xlogreg_version=__version__,
+                features=features,
             )
             training = Training(
                 classifier=classifier,
@@ -142,6 +153,7 @@ def train_together(
                 models=len(models),
                 device=str(device),
                 implementation=result.implementation,
+                features_sha256=digest,
             )
             trainings.append(training)
     return trainings
@@ -159,6 +171,11 @@ def results(training: Training) -> dict[str, Any]:
             "test_pictures": len(task.y_test),
             "test_positives": int(task.y_test.sum()),
             "size": list(task.size),
+        },
+        "features": {
+            **training.classifier.features.describe(),
+            "length": len(training.classifier.w),
+            "sha256": training.features_sha256,
         },
         "task": {**task.options, "class_names": list(task.class_names)},
         "learning_rate": training.classifier.learning_rate,

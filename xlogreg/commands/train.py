@@ -6,30 +6,38 @@ import typer
 
 from ..options import (
     BalanceArgument,
-    BalanceOption,
     DataOption,
     DeviceOption,
+    FeaturesArgument,
+    FeaturesOption,
     ImplementationArgument,
     ImplementationOption,
     IterationsOption,
     JsonOption,
+    MaxUnreadableOption,
+    NoCacheOption,
     OutOption,
     PositiveOption,
     SeedOption,
+    SizeOption,
     SourceArgument,
     TestSizeOption,
 )
-from .shared import check_options, chosen_device, one_task, print_json, training_folder
+from .shared import FolderReading, check_options, chosen_device, feature_rows, one_task, print_json, training_folder
 
 
 def train(
     source: SourceArgument = "birds",
-    positive: PositiveOption = "bird",
+    positive: PositiveOption = None,
     learning_rate: Annotated[float, typer.Option(help="Step size of gradient descent.")] = 0.005,
     iterations: IterationsOption = 2000,
-    balance: BalanceArgument = BalanceOption.first,
+    balance: BalanceArgument = None,
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
+    features: FeaturesArgument = FeaturesOption.pixels,
+    size: SizeOption = None,
+    max_unreadable: MaxUnreadableOption = None,
+    no_cache: NoCacheOption = False,
     data: DataOption = None,
     device: DeviceOption = "auto",
     implementation: ImplementationArgument = ImplementationOption.auto,
@@ -39,17 +47,22 @@ def train(
     """Train one class against the rest and keep model, history and pictures in a run folder."""
     from .. import console, plots
     from ..data.sources import run_name
+    from ..features import Features
     from ..training import new_run_folder, results, write_run
     from ..training import train as train_task
 
     check_options([learning_rate], iterations)
     chosen = chosen_device(device)
-    task = one_task(source, data, positive, balance, seed, test_size)
+    reading = FolderReading(size, max_unreadable, no_cache)
+    task = one_task(source, data, positive, balance, seed, test_size, reading)
+    chosen_features = Features(features.value)
+    rows = feature_rows(task, chosen_features)
     folder = new_run_folder(run_name(source), out=out)
     with training_folder(folder), console.training_progress(iterations, "training") as observer:
         (training,) = train_task(
-            task, [learning_rate], iterations, device=chosen, implementation=implementation.value, observer=observer
-        )
+            task, [learning_rate], iterations, device=chosen, implementation=implementation.value, observer=observer,
+            features=chosen_features, rows=rows,
+        )  # fmt: skip
     write_run(folder, training, plots.plot_run)
     if as_json:
         print_json({**results(training), "folder": str(folder)})
