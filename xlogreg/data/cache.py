@@ -126,6 +126,9 @@ class Cache:
                 return
             try:
                 with self._connection:
+                    self._connection.executemany(
+                        "UPDATE pixels SET used = ? WHERE key = ?", [(self._today, key) for key in self._used]
+                    )
                     self._make_room(sum(map(len, self._pixels.values())))
                     self._connection.executemany(
                         "INSERT OR REPLACE INTO pixels VALUES (?, ?, ?)",
@@ -134,9 +137,6 @@ class Cache:
                     self._connection.executemany(
                         "INSERT OR REPLACE INTO files VALUES (?, ?, ?)",
                         [(name, state, sha256) for name, (state, sha256) in self._files.items()],
-                    )
-                    self._connection.executemany(
-                        "UPDATE pixels SET used = ? WHERE key = ?", [(self._today, key) for key in self._used]
                     )
             except self._errors as error:
                 self._fail(error)

@@ -235,7 +235,7 @@ def _find(path: Path) -> tuple[list[_Item], list[str], list[str], int]:
             ignored += 1
             loose += _is_picture(entry)
             continue
-        found, others = _walk(entry)
+        found, others = _walk(entry, path)
         ignored += others
         if found:
             items += [_Item(file, file.relative_to(path).as_posix(), len(classes)) for file in found]
@@ -255,18 +255,20 @@ def _find(path: Path) -> tuple[list[_Item], list[str], list[str], int]:
     return items, classes, empty, ignored
 
 
-def _walk(folder: Path) -> tuple[list[Path], int]:
-    """All pictures below a folder, sorted, and the number of other files; links are followed, each folder once."""
+def _walk(folder: Path, root: Path) -> tuple[list[Path], int]:
+    """All pictures below a folder, sorted, and the number of other files; links are followed, each folder once.
+
+    A link to the `root` of all classes is not: it would make all of them this one.
+    """
     found: list[Path] = []
     others = 0
-    seen: set[tuple[int, int]] = set()
+    seen = {_identity(root)}
 
     def visit(folder: Path) -> Iterator[Path]:
-        status = folder.stat()
         # A link to a folder further up would lead round and round.
-        if (status.st_dev, status.st_ino) in seen:
+        if _identity(folder) in seen:
             return
-        seen.add((status.st_dev, status.st_ino))
+        seen.add(_identity(folder))
         for entry in _entries(folder):
             if entry.is_dir():
                 yield from visit(entry)
@@ -279,6 +281,14 @@ def _walk(folder: Path) -> tuple[list[Path], int]:
         else:
             others += 1
     return found, others
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError as error:
+        raise FileError(f"The folder {shown(folder)} cannot be read: {reason(error)}; check it.") from error
+    return status.st_dev, status.st_ino
 
 
 def _entries(folder: Path) -> list[Path]:
