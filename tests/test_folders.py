@@ -192,6 +192,16 @@ def assert_bad(run: Callable[..., Any], words: str, *arguments: object) -> None:
     assert "Traceback" not in err
 
 
+def test_parts_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train/cat/a", "train/dog/a", "Test/cat/a", "Test/dog/a"):
+        save(tmp_path / f"{name}.png")
+    with pytest.raises(InputError, match=r"\(Test, train\) are parts of a data set, not classes; give a folder"):
+        read_folder(tmp_path)
+    assert read_folder(tmp_path / "train").class_names == ("cat", "dog")
+    save(tmp_path / "train" / "a.png")
+    assert read_folder(tmp_path).class_names == ("Test", "train")
+
+
 def test_one_unreadable_among_hundreds(tmp_path: Path, run: Callable[..., Any]) -> None:
     for i in range(200):
         save(tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i:03d}.png", i, (8, 8))
@@ -430,6 +440,14 @@ def test_unchanged_files_are_not_even_read(photos: Path, tmp_path: Path, monkeyp
     with Cache(tmp_path / "kept") as cache:
         assert np.array_equal(read(photos, cache=cache)[0].x, expected.x)
     assert opened == []
+    for damage in ("'text'", "x'00'", "NULL || 1"):
+        with sqlite3.connect(cache.path) as connection:
+            connection.execute(f"UPDATE files SET sha256 = coalesce({damage}, 5)")
+        connection.close()
+        with Cache(tmp_path / "kept") as cache:
+            assert np.array_equal(read(photos, cache=cache)[0].x, expected.x)
+        assert len(opened) == 12
+        opened.clear()
     # The same size and time of the last change of content, another content.
     path = photos / "cat" / "3.bmp"
     status = path.stat()

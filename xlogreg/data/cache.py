@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import reason
 from .fetch import data_folder
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ class Cache:
         """SHA-256 of the file's content if it was read before and has not changed since."""
         with self._lock:
             found = self._one("SELECT state, sha256 FROM files WHERE path = ?", _name(path))
-            return found[1] if found is not None and found[0] == _state(status) else None
+            if found is None or found[0] != _state(status) or not isinstance(found[1], bytes) or len(found[1]) != 32:
+                return None
+            return found[1]
 
     def remember(self, path: Path, status: os.stat_result, sha256: bytes) -> None:
         """The file had this content when it had this status (taken before it was read)."""
@@ -207,8 +210,9 @@ class Cache:
     def _fail(self, error: Exception) -> None:
         import sqlite3
 
+        why = reason(error) if isinstance(error, OSError) else error
         self.note = (
-            f"Decoded pictures are not kept: {self.path} cannot be used ({error}); "
+            f"Decoded pictures are not kept: {self.path} cannot be used ({why}); "
             "free some space, delete it, or set XLOGREG_DATA to another folder."
         )
         if self._connection is not None:

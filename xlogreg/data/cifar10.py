@@ -139,7 +139,8 @@ def read_cifar10_sets(path: str | os.PathLike[str]) -> tuple[Pictures, Pictures]
     parts: list[Pictures] = []
     for part, rows in (("train", slice(0, n)), ("test", slice(n, None))):
         x, labels = both.x[rows], both.labels[rows]
-        parts.append(Pictures(x, labels, both.class_names, np.arange(len(x)), f"CIFAR-10 {part} pictures from {path}"))
+        source = both.source.replace("CIFAR-10 all", f"CIFAR-10 {part}", 1)
+        parts.append(Pictures(x, labels, both.class_names, np.arange(len(x)), source))
     return parts[0], parts[1]
 
 

@@ -37,6 +37,9 @@ _ENDINGS = frozenset({
 # Folders of thumbnails and the like that systems put beside pictures.
 _PASSED_OVER = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 
+# What the parts of a data set are called.
+_SETS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation"})
+
 # (pictures done, pictures in all)
 Progress = Callable[[int, int], None]
 
@@ -246,6 +249,12 @@ def _find(path: Path) -> tuple[list[_Item], list[str], list[str], int]:
     if not classes:
         what = f"{loose} pictures but no sub-folders with any" if loose else "no pictures"
         raise InputError(f"The folder {shown(path)} holds {what}; {layout}, or a folder of CIFAR-10's batches.")
+    # Classes do not have such names, and folders in them.
+    if all(name.lower() in _SETS for name in classes) and all(item.name.count("/") > 1 for item in items):
+        raise InputError(
+            f"The sub-folders of {shown(path)} ({listed(classes)}) are parts of a data set, not classes; {layout}, "
+            f"such as {shown(path / classes[0])}."
+        )
     if len(classes) < 2:
         also = f" ({listed(empty)} without any)" if empty else ""
         raise InputError(
