@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xlogreg.data import cifar10, pickles
-from xlogreg.data.cifar10 import ARCHIVES, CIFAR10_CLASSES, class_number, read_batch, read_cifar10
+from xlogreg.data.cifar10 import (
+    ARCHIVES,
+    CIFAR10_CLASSES,
+    class_number,
+    looks_like_cifar10,
+    read_batch,
+    read_cifar10,
+    read_cifar10_sets,
+)
 from xlogreg.errors import FileError, InputError, XlogregError
 
 N = 7
@@ -477,7 +485,9 @@ def test_random_programs(pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize("form", ["python", "binary", "npm"])
 @pytest.mark.parametrize("how", ["archive", "folder", "parent", "folder with archive"])
-def test_whole_data_set(tmp_path: Path, batches: list[tuple[np.ndarray, list[int]]], form: str, how: str) -> None:
+def test_whole_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batches: list[tuple[np.ndarray, list[int]]], form: str, how: str
+) -> None:
     files = form_files(form, batches)
     archive = ARCHIVES[["python", "binary", "npm"].index(form)]
     if "archive" in how:
@@ -499,6 +509,17 @@ def test_whole_data_set(tmp_path: Path, batches: list[tuple[np.ndarray, list[int
         assert (pictures.labels == y[rows]).all()
         assert pictures.index.tolist() == list(range(len(x[rows])))
         assert part in pictures.source
+    assert looks_like_cifar10(where if where.is_dir() else where.parent)
+    opened: list[object] = []
+    archive_of = cifar10._Archive
+    monkeypatch.setattr(cifar10, "_Archive", lambda *given: opened.append(given) or archive_of(*given))
+    for pictures, part in zip(read_cifar10_sets(where), ("train", "test"), strict=True):
+        alone = read_cifar10(where, part)  # type: ignore[arg-type]
+        assert (pictures.source, pictures.class_names) == (alone.source, alone.class_names)
+        for name in ("x", "labels", "index"):
+            assert np.array_equal(getattr(pictures, name), getattr(alone, name))
+    # Once for both, and once for each alone.
+    assert len(opened) == (3 if "archive" in how else 0)
 
 
 def test_missing_parts(tmp_path: Path, batches: list[tuple[np.ndarray, list[int]]]) -> None:

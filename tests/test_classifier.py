@@ -129,7 +129,7 @@ def write(path: Path, model: Classifier, tensors: dict | None = None, **changes:
 
 
 BAD_METADATA = [
-    {"format": "other"}, {"format": None}, {"format_version": "2"}, {"format_version": "x"}, {"class_names": "[]"},
+    {"format": "other"}, {"format": None}, {"format_version": "3"}, {"format_version": "x"}, {"class_names": "[]"},
     {"class_names": '["a", "a"]'}, {"class_names": "[1, 2]"}, {"class_names": "{"}, {"size": "[4, 5, 2]"},
     {"size": "[4, 5]"}, {"size": "[4, 6, 3]"}, {"size": "[-4, -5, 3]"}, {"size": "[4.0, 5, 3]"}, {"size": None},
     {"learning_rate": "fast"}, {"number_of_iterations": "1e400"}, {"trained_on": None}, {"learning_rate": "nan"},
@@ -145,7 +145,7 @@ def test_bad_metadata(tmp_path: Path, changes: dict) -> None:
     with pytest.raises(InputError, match="is not a model that this xlogreg can use") as caught:
         Classifier.load(write(tmp_path / "m.safetensors", classifier(), **changes))
     assert "\n" not in str(caught.value)
-    if changes == {"format_version": "2"}:
+    if changes == {"format_version": "3"}:
         assert "made by a newer xlogreg" in str(caught.value)
         assert "upgrade xlogreg" in str(caught.value)
     assert len(str(caught.value)) < 400

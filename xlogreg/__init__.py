@@ -33,10 +33,12 @@ _HOMES = {
     "backend": ("Device", "choose_device"),
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
+    "data.folders": ("FolderOptions", "read_folder"),
     "data.pictures": ("Pictures",),
     "data.task": ("Task", "as_columns", "hold_out", "make_task", "make_tasks"),
     "training": ("Training", "train", "train_together"),
     "classifier": ("Classifier",),
+    "features": ("Features",),
     "images": ("read_picture", "resize"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
     from .data.birds import load_birds as load_birds
     from .data.cifar10 import read_cifar10 as read_cifar10
+    from .data.folders import FolderOptions as FolderOptions
+    from .data.folders import read_folder as read_folder
     from .data.pictures import Pictures as Pictures
     from .data.task import Task as Task
     from .data.task import as_columns as as_columns
@@ -62,6 +66,7 @@ if TYPE_CHECKING:
     from .errors import FileError as FileError
     from .errors import InputError as InputError
     from .errors import XlogregError as XlogregError
+    from .features import Features as Features
     from .images import read_picture as read_picture
     from .images import resize as resize
     from .logistic import accuracy as accuracy

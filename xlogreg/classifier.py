@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from .errors import FileError, InputError, XlogregError
+from .features import PIXELS, Features
 from .files import reason, write_whole
 from .images import to_pixels
 
 FORMAT = "xlogreg"
-FORMAT_VERSION = 1
+# 2 has features; files of format 1, whose features are the pixels, are read too.
+FORMAT_VERSION = 2
 MODEL_FILE = "model.safetensors"
 # 134 million features, far beyond any picture that is trained on; a larger file is no model of xlogreg's.
 _MAX_BYTES = 1 << 30
@@ -56,10 +58,11 @@ class Classifier:
 
     Attributes
     ----------
-    w, b : weights (height width channels, 1) float64 and bias
+    w, b : weights (d, 1) float64 and bias, d the number of features, height width channels where they are the pixels
     class_names : names of class 0 and class 1
     size : (height, width, channels) of the pictures it takes
     learning_rate, number_of_iterations, history_sha256, trained_on, xlogreg_version : how it came about
+    features : what of a picture it looks at; new pictures are treated in the same way
 
     Raises
     ------
@@ -76,6 +79,7 @@ class Classifier:
     history_sha256: str
     trained_on: str
     xlogreg_version: str
+    features: Features = PIXELS
 
     def __post_init__(self) -> None:
         try:
@@ -95,7 +99,9 @@ class Classifier:
             raise _NotAModel(wrong)
 
     def probability(self, x: np.ndarray) -> np.ndarray:
-        """sigmoid(w^T x + b) of pictures x (n, height, width, channels) uint8: (n,) float64, the same bits everywhere.
+        """sigmoid(w^T f + b), f the features of pictures x (n, height, width, channels) uint8: (n,) float64.
+
+        The same bits everywhere.
 
         Raises
         ------
@@ -109,7 +115,7 @@ class Classifier:
             raise InputError(
                 f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {dtype} {shape}."
             )
-        return forward(self.w, self.b, x.reshape(len(x), -1).T)[0] if len(x) else np.zeros(0)
+        return forward(self.w, self.b, self.features.rows(x).T)[0] if len(x) else np.zeros(0)
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """1 where the probability is at least 0.5, else 0: (n,) int64."""
@@ -136,6 +142,7 @@ class Classifier:
             "format_version": str(FORMAT_VERSION),
             "class_names": json.dumps(self.class_names),
             "size": json.dumps(self.size),
+            "features": json.dumps(self.features.describe(), sort_keys=True),
             "learning_rate": repr(self.learning_rate),
             "number_of_iterations": str(self.number_of_iterations),
             "history_sha256": self.history_sha256,
@@ -206,7 +213,13 @@ def _wrong(model: Classifier) -> str:
         return "it does not name two classes"
     if len(size) != 3 or not all(0 < side < 2**20 for side in size) or size[2] not in (1, 3):
         return "it gives no size (height, width, 1 or 3 channels) of its pictures"
-    if model.w.shape != (math.prod(size), 1):
+    if not isinstance(model.features, Features):
+        return "it does not say what of a picture it looks at"
+    try:
+        length = model.features.length((size[0], size[1], size[2]))
+    except InputError:
+        return "its pictures are too small for its features"
+    if model.w.shape != (length, 1):
         return "its weights do not fit its pictures"
     if not (np.isfinite(model.w).all() and math.isfinite(model.b)):
         return "its weights are not finite float64 numbers"
@@ -267,7 +280,7 @@ def _parse(content: bytes) -> dict[str, Any]:
         raise _NotAModel(
             f"it was made by a newer xlogreg (format {version}, this one reads {FORMAT_VERSION}); upgrade xlogreg"
         )
-    if version != FORMAT_VERSION:
+    if version < 1:
         raise _NotAModel(f"there is no format {version}")
     if set(header) - {"__metadata__"} != {"w", "b"}:
         raise _NotAModel("its tensors are not w and b")
@@ -281,6 +294,10 @@ def _parse(content: bytes) -> dict[str, Any]:
             "trained_on": metadata["trained_on"],
             "xlogreg_version": metadata["xlogreg_version"],
         }
+        described = {"name": "pixels"} if version == 1 else json.loads(metadata["features"])
+        features = Features(**described)
+        if features.describe() != described:
+            raise ValueError
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise _NotAModel(f"it is damaged ({type(error).__name__})") from error
     w, b = tensors["w"], tensors["b"]
@@ -292,7 +309,14 @@ def _parse(content: bytes) -> dict[str, Any]:
     if not (isinstance(size, list) and all(type(side) is int for side in size)):
         raise _NotAModel("it gives no size of its pictures")
     # A copy: what safetensors gives may be a view of the file's bytes, which cannot be written to.
-    return {"w": w.copy(), "b": float(b[0]), "class_names": tuple(names), "size": tuple(size), **fields}
+    return {
+        "w": w.copy(),
+        "b": float(b[0]),
+        "class_names": tuple(names),
+        "size": tuple(size),
+        "features": features,
+        **fields,
+    }
 
 
 def _whole_number(text: str) -> int:

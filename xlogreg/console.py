@@ -13,9 +13,11 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from rich.table import Table
 
 from . import kernels, tutorial
+from .data.folders import Reading
 from .descent import Observer
 from .doctor import Examination
 from .evaluation import MEASURES, Evaluation
+from .text import listed, plain
 from .training import Training
 
 out = Console(highlight=False, soft_wrap=True)
@@ -23,6 +25,8 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Without a terminal, a line of progress is printed about this often (seconds).
 _PLAIN_SECONDS = 5.0
+# So many unreadable pictures are named.
+_NAMED = 5
 
 
 @contextmanager
@@ -81,12 +85,56 @@ def download_progress() -> Iterator[Callable[[int, int, str], None]]:
         yield tell
 
 
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, a plain line every few seconds elsewhere; yields (done, total) -> None."""
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task(what, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+    else:
+        next_line = time.monotonic() + _PLAIN_SECONDS
+
+        def tell(done: int, total: int) -> None:
+            nonlocal next_line
+            if time.monotonic() >= next_line:
+                next_line = time.monotonic() + _PLAIN_SECONDS
+                err.print(f"{what}: {done:,} of {total:,}", markup=False)
+
+        yield tell
+
+
+def show_reading(reading: Reading) -> None:
+    """What was found in a folder of pictures, in a line, and what to know about it."""
+    others = f"; {reading.ignored:,} other files passed over" if reading.ignored else ""
+    err.print(
+        f"{reading.pictures:,} pictures of {len(reading.classes)} classes ({reading.cached:,} kept decoded){others}",
+        markup=False,
+    )
+    if reading.empty:
+        complain(f"No pictures in {listed(reading.empty)}, which makes no class.", "Note")
+    if reading.unreadable:
+        bad, n = reading.unreadable, reading.pictures + len(reading.unreadable)
+        complain(f"{len(bad):,} of {n:,} pictures cannot be read and were left out.", "Note")
+        for item in bad[:_NAMED]:
+            complain(item.message, "Note")
+        if len(bad) > _NAMED:
+            complain(f"{len(bad) - _NAMED:,} more cannot be read.", "Note")
+    if reading.twice:
+        complain(f"{reading.twice:,} pictures are copies; one to test on may be among those to train on.", "Note")
+    if reading.note:
+        complain(reading.note, "Note")
+
+
 def show_training(training: Training, folder: Path) -> None:
     """The result of one training and where it is kept."""
     task, rate = training.task, training.classifier.learning_rate
+    against = task.negative or "the rest"
     _pairs(
         ("data", task.source),
-        ("task", f"{task.class_names[1]} against the rest: {len(task.y_train)} to train, {len(task.y_test)} to test"),
+        ("task", f"{task.positive} against {against}: {len(task.y_train)} to train, {len(task.y_test)} to test"),
+        ("features", f"{training.classifier.features.name}, {len(training.classifier.w):,} a picture"),
         ("learning rate", f"{rate:g}, {len(training.history)} iterations{_stop(training)}"),
         *([("options", described)] if (described := describe(training)) else []),
         ("cost", f"{training.history[0]:.6f} -> {training.history[-1]:.6f}"),
@@ -259,10 +307,10 @@ def _pairs(*rows: tuple[str, str]) -> None:
 
 
 def _plain(text: Any) -> str:
-    # Names of files and classes may hold brackets, which rich would read as markup.
+    # Names of files and classes may hold brackets, which rich would read as markup, and line ends.
     from rich.markup import escape
 
-    return escape(str(text))
+    return escape(plain(text))
 
 
 def complain(message: str, kind: str = "Error") -> None:

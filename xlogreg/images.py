@@ -1,5 +1,7 @@
 """Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
 
+import functools
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,12 @@ _BEGINNINGS = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*"),
 }
+# So many bytes tell a format, and a WebP file's canvas.
+_HEAD = 30
+# Changes whenever `resize` gives other bits.
+_RESIZE_VERSION = 2
+# Very large pictures are first reduced to about so many times the wanted size.
+_REDUCED = 8
 _ORIENTATION = 0x0112  # the EXIF tag
 
 
@@ -46,6 +54,11 @@ def read_picture(
     InputError
         It is no picture of these formats, damaged, or too large.
     """
+    return decode(Path(path), read_content(path, max_bytes), max_pixels)
+
+
+def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a picture file, bounded; the errors of `read_picture`."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -56,7 +69,7 @@ def read_picture(
         if size == 0:
             raise InputError(f"{path} is empty; give a picture file.")
         with open(path, "rb") as file:
-            return _decode(path, file, max_pixels)
+            return file.read(max_bytes + 1)
     except (FileError, InputError):
         raise
     except FileNotFoundError as error:
@@ -67,10 +80,11 @@ def read_picture(
         raise FileError(f"{str(path)!r} is no name of a file ({error}); check it.") from error
 
 
-def _decode(path: Path, file: IO[bytes], max_pixels: int) -> np.ndarray:
+def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """The picture in a file's content, (height, width, 3) uint8 RGB, as `read_picture`; `path` is for messages."""
     from PIL import Image
 
-    head = file.read(30)
+    head = content[:_HEAD]
     canvas = _webp_canvas(head)
     # libwebp sets its canvas aside as soon as it sees the file; the other decoders wait until they are asked to load.
     if canvas and canvas[0] * canvas[1] > max_pixels:
@@ -78,9 +92,8 @@ def _decode(path: Path, file: IO[bytes], max_pixels: int) -> np.ndarray:
     reader = _reader(head)
     if reader is None:
         raise InputError(f"{path} is no picture that xlogreg reads; give JPEG, PNG, WebP, BMP, GIF or TIFF.")
-    file.seek(0)
     try:
-        with reader(file) as picture:
+        with reader(io.BytesIO(content)) as picture:
             width, height = picture.size
             if width * height > max_pixels:
                 raise _too_large(path, width, height, max_pixels)
@@ -96,12 +109,17 @@ def _decode(path: Path, file: IO[bytes], max_pixels: int) -> np.ndarray:
         ) from error
     except MemoryError as error:
         raise InputError(f"{path} needs more memory than there is; make it smaller first.") from error
-    except OSError as error:
-        if error.errno is not None:  # the disk's, not the decoder's
-            raise
-        raise _damaged(path, error) from error
     except Exception as error:  # decoders raise anything on damaged files: SyntaxError, struct.error, ValueError, ...
         raise _damaged(path, error) from error
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as one of the formats does; False for what cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return _reader(file.read(_HEAD)) is not None
+    except OSError:
+        return False
 
 
 def _webp_canvas(head: bytes) -> tuple[int, int] | None:
@@ -187,11 +205,30 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(values.astype(np.float64) / full, 0, 1) * 255).astype(np.uint8)
 
 
+@functools.cache
+def decoder() -> str:
+    """What turns files into pixels here, in words: equal on two machines, the pixels are expected to be equal.
+
+    Lossless formats have one decoding. JPEG's has some freedom, of which libjpeg-turbo makes the same use with and
+    without SIMD instructions. `resize` is float arithmetic of scikit-image and SciPy, rounded to whole levels.
+    """
+    from importlib.metadata import version
+
+    from PIL import features
+
+    parts = [f"xlogreg {_RESIZE_VERSION}"]
+    parts += [f"{name} {version(name)}" for name in ("numpy", "pillow", "scikit-image", "scipy")]
+    parts += [f"{name} {features.version(name)}" for name in ("libjpeg_turbo", "jpg", "webp", "libtiff")]
+    return ", ".join(parts)
+
+
 def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture (h, w, c) uint8 resized to `size` (height, width) by scikit-image's `resize`, as the tutorial does.
 
     scikit-image interpolates linearly and smooths first where it makes smaller; its 0..1 become ``rint(255 v)``, uint8.
-    A picture that has the size already is given back as it is.
+    A picture that has the size already is given back as it is. Of a picture that is 16 times as high and as wide, or
+    more, means of whole blocks are taken first (in whole numbers, 8 times the size stays): scikit-image would turn a
+    photograph of 12 million pixels into 300 MB of floats, and take seconds.
 
     Raises
     ------
@@ -207,7 +244,17 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
     if x.shape[:2] == tuple(size):
         return x
-    return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(_reduced(x, size), tuple(size)), 0, 1) * 255).astype(np.uint8)
+
+
+def _reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    times = min(x.shape[0] // size[0], x.shape[1] // size[1])
+    if times < 2 * _REDUCED or x.shape[2] not in (1, 3):
+        return x
+    from PIL import Image
+
+    picture = Image.fromarray(x if x.shape[2] == 3 else x[:, :, 0]).reduce(times // _REDUCED)
+    return np.asarray(picture).reshape(picture.height, picture.width, x.shape[2])
 
 
 def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 3) -> np.ndarray:
@@ -222,7 +269,11 @@ def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int
     """
     if channels not in (1, 3):
         raise InputError(f"Pictures have 1 channel (grey) or 3 (RGB), not {channels}; change the number of channels.")
-    picture = read_picture(path)
+    return fit(read_picture(path), size, channels)
+
+
+def fit(picture: np.ndarray, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+    """A picture (h, w, 3) uint8 as a model takes it: grey if `channels` is 1, then resized to `size`."""
     if channels == 1:
         from PIL import Image
 

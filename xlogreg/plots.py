@@ -4,6 +4,7 @@ Every function writes one PNG file, whole or not at all. Matplotlib is loaded wh
 window and without its global state.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from .evaluation import Evaluation, Judgement, roc_curve
 from .files import whole_file
 from .gallery import Tile, tiles
+from .text import plain
 from .weights import weight_views
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequenc
     figure = _figure(1.9 * count, 2.5)
     for i in range(count):
         axes = figure.add_subplot(1, count, i + 1)
-        _picture(axes, x[i], f"y = {y[i]}: {class_names[y[i]]}")
+        _picture(axes, x[i], f"y = {y[i]}: {plain(class_names[y[i]])}")
     figure.suptitle("Training pictures", color=_INK)
     _save(figure, path)
 
@@ -77,25 +79,27 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
         # More lines than colours: the next round of colours is dashed, and so on.
         colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
         rate = training.classifier.learning_rate
-        label = f"{training.task.positive}, {rate:g}" if several else f"{rate:g}"
+        label = f"{plain(training.task.positive)}, {rate:g}" if several else f"{rate:g}"
         axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
         if len(trainings) == 1 and training.validation:
             at, costs = zip(*((record.iteration, record.cost) for record in training.validation), strict=True)
             # The training cost may hold a penalty and weights, which the cost on validation pictures never does.
-            plain = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
-            axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{plain}")
+            kind = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
+            axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{kind}")
     axes.set(xlabel="iteration", ylabel="cost")
     axes.set_title(title, color=_INK)
     axes.set_xlim(0, max(len(training.history) for training in trainings))
     axes.grid(color=_GRID, linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
+    legend = axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
 
 
 def plot_test_picture(path: Path, training: "Training", index: int) -> None:
     """Test picture `index` with its true and its predicted class."""
-    task, names = training.task, training.task.class_names
+    task, names = training.task, [plain(name) for name in training.task.class_names]
     true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
     figure = _figure(3.4, 3.9)
     axes = figure.add_subplot()
@@ -112,7 +116,7 @@ def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, capt
     for i, (picture, name) in enumerate(((original, "own picture"), (resized, "resized"))):
         axes = figure.add_subplot(1, 2, i + 1)
         _picture(axes, picture, f"{name}: {picture.shape[0]} x {picture.shape[1]}")
-    figure.suptitle(caption, color=_INK, parse_math=False)
+    figure.suptitle(plain(caption), color=_INK, parse_math=False)
     _save(figure, path)
 
 
@@ -226,5 +230,7 @@ def _picture(axes: "Axes", picture: np.ndarray, title: str, size: float = 9.5, c
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    with whole_file(path) as temporary:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # Names in scripts that the font lacks show as boxes; nobody can do anything about it here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(temporary, format="png", dpi=_DPI)

@@ -16,11 +16,12 @@ import numpy as np
 from . import __version__
 from .backend import Device, choose_device, to_host
 from .classifier import Classifier
-from .data.task import Task, as_columns
+from .data.task import Task
 from .descent import ITERATIONS, Observer, Visitor, history_sha256
 from .engine import DescentOptions, State
 from .errors import DivergenceError, FileError, InputError
 from .evaluation import Judgement
+from .features import PIXELS, Features, sha256_of
 from .files import make_folder, reason, write_whole
 from .logistic import accuracy, descend_many, forward
 from .reference import evaluate_rows
@@ -48,6 +49,7 @@ class Training:
 
     history : (iterations,) float64, the cost of every iteration done; history_sha256 is its digest
     probability_train, probability_test : (m,) float64, of class 1; train_accuracy, test_accuracy : percent
+    features_sha256 : digest of the features of all training and test pictures, in the order of training
     seconds : wall time of the iterations of all `models` that were trained together
     options : of the descent; max_iterations : how many iterations it was given
     stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
@@ -71,6 +73,7 @@ class Training:
     stopped_by: str = ITERATIONS
     validation: tuple[Validation, ...] = ()
     start: dict[str, Any] | None = None
+    features_sha256: str = ""
 
     @property
     def history_sha256(self) -> str:
@@ -109,6 +112,8 @@ def train(
     options: DescentOptions | None = None,
     start: Classifier | None = None,
     diverged: list[tuple[Task, DivergenceError]] | None = None,
+    features: Features = PIXELS,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Training]:
     """Train one model a learning rate, together; each has the bits of its own separate training.
 
@@ -135,6 +140,8 @@ def train(
         options=options,
         start=start,
         diverged=diverged,
+        features=features,
+        rows=rows,
     )
 
 
@@ -149,17 +156,20 @@ def train_together(
     options: DescentOptions | None = None,
     start: Classifier | None = None,
     diverged: list[tuple[Task, DivergenceError]] | None = None,
+    features: Features = PIXELS,
+    rows: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Training]:
     """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
 
-    The tasks must share their pictures (`xlogreg.data.task.make_tasks`). Otherwise as `train`.
+    The tasks must share their pictures (`xlogreg.data.task.make_tasks`). `rows` are the `features` of the training and
+    of the test pictures where they have been computed before (`Features.rows`). Otherwise as `train`.
     """
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
     models = [(task, float(rate)) for task in tasks for rate in learning_rates]
-    x, _ = as_columns(tasks[0].x_train, tasks[0].y_train)
-    x_test, _ = as_columns(tasks[0].x_test, tasks[0].y_test)
+    rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
+    x, x_test, digest = rows_train.T, rows_test.T, sha256_of(rows_train, rows_test)
     labels = np.stack([task.y_train for task, _ in models])
     options = options or DescentOptions()
     with device.current():
@@ -168,8 +178,8 @@ def train_together(
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,
-            visitor=_validator(device, [task for task, _ in models], validations),
-            **_start(device, start, tasks[0], len(models)),
+            visitor=_validator(device, [task for task, _ in models], features, validations),
+            **_start(device, start, tasks[0], features, len(models)),
         )  # fmt: skip
         weights, biases = to_host(result.w), to_host(result.b)
         trainings = []
@@ -194,6 +204,7 @@ def train_together(
                 history_sha256=history_sha256(history),
                 trained_on=task.source,
                 xlogreg_version=__version__,
+                features=features,
             )
             training = Training(
                 classifier=classifier,
@@ -212,12 +223,13 @@ def train_together(
                 stopped_by=result.reasons[model],
                 validation=tuple(validations[model]),
                 start=None if start is None else _origin(start),
+                features_sha256=digest,
             )
             trainings.append(training)
     return trainings
 
 
-def _start(device: Device, start: Classifier | None, task: Task, models: int) -> dict[str, Any]:
+def _start(device: Device, start: Classifier | None, task: Task, features: Features, models: int) -> dict[str, Any]:
     """The keywords of `descend_many` that let all models go on from a trained one."""
     if start is None:
         return {}
@@ -225,6 +237,11 @@ def _start(device: Device, start: Classifier | None, task: Task, models: int) ->
         raise InputError(
             f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {task.source} has "
             f"{' x '.join(map(str, task.size))}; start from one that was trained on pictures of the same size."
+        )
+    if start.features != features:
+        raise InputError(
+            f"The model to start from was trained on the features {start.features.name}, not {features.name}; choose "
+            "the same ones with --features."
         )
     return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
 
@@ -239,7 +256,9 @@ def _origin(start: Classifier) -> dict[str, Any]:
     }
 
 
-def _validator(device: Device, tasks: Sequence[Task], found: list[list[Validation]]) -> Visitor | None:
+def _validator(
+    device: Device, tasks: Sequence[Task], features: Features, found: list[list[Validation]]
+) -> Visitor | None:
     """Notes how each model does on the pictures held out, in `found`; None where there are none.
 
     The pictures must be the same for all.
@@ -249,7 +268,7 @@ def _validator(device: Device, tasks: Sequence[Task], found: list[list[Validatio
         return None
     if any(task.x_validation is not x for task in tasks) or any(y is None for y in held):
         raise InputError("Tasks that are trained together must share their validation pictures; use hold_out on all.")
-    rows = device.to_device(np.ascontiguousarray(x.reshape(len(x), -1)))
+    rows = device.to_device(np.ascontiguousarray(features.rows(x)))
     signs = [1.0 - 2.0 * y for y in held if y is not None]
 
     def visit(models: list[int], state: State) -> None:
@@ -268,6 +287,11 @@ def results(training: Training) -> dict[str, Any]:
     return {
         "xlogreg": __version__,
         **_about(task),
+        "features": {
+            **training.classifier.features.describe(),
+            "length": len(training.classifier.w),
+            "sha256": training.features_sha256,
+        },
         "learning_rate": training.classifier.learning_rate,
         "options": training.options.as_dict(),
         "start": training.start,

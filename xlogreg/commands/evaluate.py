@@ -8,24 +8,27 @@ import typer
 from ..errors import InputError
 from ..options import (
     BalanceArgument,
-    BalanceOption,
     DataOption,
     JsonOption,
+    MaxUnreadableOption,
     ModelArgument,
+    NoCacheOption,
     SeedOption,
     SourceArgument,
     TestSizeOption,
 )
-from .shared import one_task, print_json
+from .shared import FolderReading, one_task, print_json
 
 
 def evaluate(
     model: ModelArgument,
     source: SourceArgument = "birds",
     positive: Annotated[str | None, typer.Option(help="The class to recognise. [default: the model's]")] = None,
-    balance: BalanceArgument = BalanceOption.first,
+    balance: BalanceArgument = None,
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
+    max_unreadable: MaxUnreadableOption = None,
+    no_cache: NoCacheOption = False,
     data: DataOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the page, new or empty.")] = None,
     as_json: JsonOption = False,
@@ -36,10 +39,15 @@ def evaluate(
     """
     from .. import console
     from ..classifier import Classifier
+    from ..data.sources import is_picture_folder
     from ..evaluation import judge
 
     classifier = Classifier.load(model)
-    task = one_task(source, data, positive or classifier.class_names[1], balance, seed, test_size)
+    # A folder's pictures are resized to what the model takes.
+    height, width, _ = classifier.size
+    size = f"{height}x{width}" if is_picture_folder(source) else None
+    reading = FolderReading(size, max_unreadable, no_cache)
+    task = one_task(source, data, positive or classifier.class_names[1], balance, seed, test_size, reading)
     if task.size != classifier.size:
         raise InputError(
             f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "

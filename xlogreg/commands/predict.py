@@ -20,6 +20,7 @@ def predict(
     """
     from .. import console
     from ..classifier import Classifier, Failure
+    from ..text import plain
 
     classifier = Classifier.load(model)
     failures = 0
@@ -36,8 +37,7 @@ def predict(
                 "probability": result.probability,
             }), flush=True)  # fmt: skip
         else:
-            print(
-                f"{result.path}: {result.label} (probability of {classifier.class_names[1]} {result.probability:.4f})"
-            )
+            name = plain(classifier.class_names[1])
+            print(f"{plain(result.path)}: {plain(result.label)} (probability of {name} {result.probability:.4f})")
     if failures:
         raise typer.Exit(1)

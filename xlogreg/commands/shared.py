@@ -2,12 +2,17 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..options import BalanceOption
+
+# 3 million pixels a picture; features are for far fewer.
+MAX_SIDE = 1024
 
 
 def chosen_device(wanted: str) -> Any:
@@ -66,14 +71,60 @@ def class_weights(text: str) -> Any:
     return first, second
 
 
+@dataclass(frozen=True)
+class FolderReading:
+    """How to read a folder of own pictures: the options of the command line."""
+
+    size: str | None = None
+    max_unreadable: float | None = None
+    no_cache: bool = False
+
+
+def load_pictures(source: str, data: Path | None, reading: FolderReading) -> tuple[Any, Any]:
+    """Pictures to train on, and to test on where there are some; reading a folder is shown as it goes on."""
+    from .. import console
+    from ..data.sources import is_picture_folder, load_source
+
+    if not is_picture_folder(source):
+        if reading.size is not None:
+            raise InputError("--size is for folders of your own pictures; leave it out, these are 32 x 32.")
+        return load_source(source, data)
+    from ..data.cache import Cache
+    from ..data.folders import DEFAULT_SIZE, FolderOptions
+
+    size = DEFAULT_SIZE if reading.size is None else parsed_size(reading.size)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(console.counting("reading pictures"))
+        cache = None if reading.no_cache else stack.enter_context(Cache())
+        found: list[Any] = []
+        pictures = load_source(source, data, FolderOptions(size, reading.max_unreadable, cache, progress, found.append))
+    console.show_reading(found[0])
+    return pictures
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """Height and width from "32" or "48x64"."""
+    found = re.fullmatch(r"(\d{1,4})(?:[xX×](\d{1,4}))?", text.strip(), re.ASCII)
+    height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {text!r}.")
+    return height, width
+
+
 def one_task(
-    source: str, data: Path | None, positive: str, balance: BalanceOption, seed: int, test_size: float | None
+    source: str,
+    data: Path | None,
+    positive: str | None,
+    balance: BalanceOption | None,
+    seed: int,
+    test_size: float | None,
+    reading: FolderReading | None = None,
 ) -> Any:
-    from ..data.sources import load_source
     from ..data.task import make_task
 
-    pictures, test = load_source(source, data)
-    return make_task(pictures, positive, test=test, balance=balance.value, seed=seed, test_size=test_size)
+    pictures, test = load_pictures(source, data, reading or FolderReading())
+    chosen: Any = balance.value if balance is not None else None
+    return make_task(pictures, positive, test=test, balance=chosen, seed=seed, test_size=test_size)
 
 
 def tasks_of(
@@ -83,20 +134,31 @@ def tasks_of(
     balance: BalanceOption | None,
     seed: int,
     test_size: float | None,
+    reading: FolderReading | None = None,
 ) -> list[Any]:
-    if len(positives) == 1:
-        return [one_task(source, data, positives[0], balance or BalanceOption.first, seed, test_size)]
-    from ..data.sources import load_source
+    if len(positives) < 2:
+        return [one_task(source, data, positives[0] if positives else None, balance, seed, test_size, reading)]
     from ..data.task import make_tasks
 
     if balance not in (None, BalanceOption.none):
         raise InputError("Several classes are trained on all pictures together; leave --balance out.")
-    pictures, test = load_source(source, data)
+    pictures, test = load_pictures(source, data, reading or FolderReading())
     tasks = make_tasks(pictures, positives, test=test, seed=seed, test_size=test_size)
     names = [task.positive for task in tasks]
     if len(set(names)) < len(names):
         raise InputError(f"A class is given twice in {', '.join(names)}; give each once.")
     return tasks
+
+
+def feature_rows(task: Any, features: Any) -> tuple[Any, Any]:
+    """The features of a task's training and test pictures, with progress."""
+    from .. import console
+
+    with console.counting(f"computing {features.name}") as progress:
+        n = len(task.x_train)
+        total = n + len(task.x_test)
+        train = features.rows(task.x_train, progress=lambda done, _: progress(done, total))
+        return train, features.rows(task.x_test, progress=lambda done, _: progress(n + done, total))
 
 
 @contextlib.contextmanager

@@ -10,15 +10,20 @@ from ..options import (
     ClassWeightOption,
     DataOption,
     DeviceOption,
+    FeaturesArgument,
+    FeaturesOption,
     ImplementationArgument,
     ImplementationOption,
     IterationsOption,
     JsonOption,
     L2Option,
+    MaxUnreadableOption,
     MomentumOption,
     NesterovOption,
+    NoCacheOption,
     OutOption,
     SeedOption,
+    SizeOption,
     SourceArgument,
     StartOption,
     StopCostOption,
@@ -26,7 +31,16 @@ from ..options import (
     TestSizeOption,
     ValidationOption,
 )
-from .shared import check_options, chosen_device, descent_options, print_json, tasks_of, training_folder
+from .shared import (
+    FolderReading,
+    check_options,
+    chosen_device,
+    descent_options,
+    feature_rows,
+    print_json,
+    tasks_of,
+    training_folder,
+)
 
 
 def sweep(
@@ -36,10 +50,12 @@ def sweep(
     ] = None,
     positive: Annotated[
         list[str] | None,
-        typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: bird]"),
+        typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: as in train]"),
     ] = None,
     iterations: IterationsOption = 2000,
-    balance: Annotated[BalanceOption | None, typer.Option(help="As in train, for one class. [default: first]")] = None,
+    balance: Annotated[
+        BalanceOption | None, typer.Option(help="As in train, for one class. [default: as in train]")
+    ] = None,
     seed: SeedOption = 0,
     test_size: TestSizeOption = None,
     l2: L2Option = 0.0,
@@ -50,6 +66,10 @@ def sweep(
     class_weight: ClassWeightOption = "none",
     validation: ValidationOption = None,
     start: StartOption = None,
+    features: FeaturesArgument = FeaturesOption.pixels,
+    size: SizeOption = None,
+    max_unreadable: MaxUnreadableOption = None,
+    no_cache: NoCacheOption = False,
     data: DataOption = None,
     device: DeviceOption = "auto",
     implementation: ImplementationArgument = ImplementationOption.auto,
@@ -65,11 +85,12 @@ def sweep(
     from ..classifier import Classifier
     from ..data.sources import run_name
     from ..data.task import hold_out
+    from ..features import Features
     from ..files import make_folder
     from ..report import write_report
     from ..training import command_line, new_run_folder, results, train_together, write_json, write_run
 
-    rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or ["bird"]
+    rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
     check_options(rates, iterations)
     for given, kind in ((rates, "learning rate"), (positives, "class")):
         if len(set(given)) < len(given):
@@ -77,16 +98,18 @@ def sweep(
     options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
     chosen = chosen_device(device)
     first = None if start is None else Classifier.load(start)
-    tasks = tasks_of(source, data, positives, balance, seed, test_size)
+    tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
     if validation is not None:
         tasks = hold_out(tasks, validation)
+    chosen_features = Features(features.value)
+    rows = feature_rows(tasks[0], chosen_features)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
     with training_folder(folder), console.training_progress(iterations, what) as observer:
         diverged: list[Any] = []
         trainings = train_together(
             tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,
-            options=options, start=first, diverged=diverged,
+            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows,
         )  # fmt: skip
         if not trainings:
             # Nothing is kept, and the folder goes.

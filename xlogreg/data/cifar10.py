@@ -27,7 +27,15 @@ from ..files import reason
 from .pickles import load_batch_pickle
 from .pictures import CIFAR10_CLASSES, Pictures, class_number
 
-__all__ = ["CIFAR10_CLASSES", "Part", "class_number", "read_batch", "read_cifar10"]
+__all__ = [
+    "CIFAR10_CLASSES",
+    "Part",
+    "class_number",
+    "looks_like_cifar10",
+    "read_batch",
+    "read_cifar10",
+    "read_cifar10_sets",
+]
 
 Part = Literal["train", "test", "all"]
 PARTS: tuple[Part, ...] = ("train", "test", "all")
@@ -111,6 +119,29 @@ def read_batch(path: str | os.PathLike[str]) -> Pictures:
     assert batch.labels is not None
     x = np.ascontiguousarray(batch.as_pictures())
     return Pictures(x, batch.labels, CIFAR10_CLASSES, np.arange(len(x)), f"CIFAR-10 batch {path}")
+
+
+def looks_like_cifar10(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds an archive or batches of CIFAR-10, complete or not, or a folder of such batches."""
+    path = Path(path)
+    folders = {(folder, form) for form in FORMS for folder in (path, path / form.folder)}
+    return any(os.path.isfile(path / archive) for archive in ARCHIVES) or any(
+        os.path.isfile(folder / name) for folder, form in folders for name in form.files("all")
+    )
+
+
+def read_cifar10_sets(path: str | os.PathLike[str]) -> tuple[Pictures, Pictures]:
+    """The training pictures and the test pictures, as by `read_cifar10`, in one pass over an archive."""
+    both = read_cifar10(path, "all")
+    n = len(_SLOTS["train"]) * BATCH_PICTURES
+    if len(both) <= n:
+        raise InputError(f"{path} is not the whole of CIFAR-10; give the archive or the folder.")
+    parts: list[Pictures] = []
+    for part, rows in (("train", slice(0, n)), ("test", slice(n, None))):
+        x, labels = both.x[rows], both.labels[rows]
+        source = both.source.replace("CIFAR-10 all", f"CIFAR-10 {part}", 1)
+        parts.append(Pictures(x, labels, both.class_names, np.arange(len(x)), source))
+    return parts[0], parts[1]
 
 
 def read_cifar10(path: str | os.PathLike[str], part: Part = "train") -> Pictures:

@@ -1,11 +1,13 @@
 """The one form in which labelled pictures travel through xlogreg."""
 
 import difflib
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import InputError
+from ..text import listed, plain
 
 # CIFAR-10's classes 0..9 under the tutorial's names, and the two that CIFAR-10 itself spells otherwise.
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -28,6 +30,8 @@ class Pictures:
         Where each picture stood in its source (row of the CIFAR-10 batch, say).
     source : str
         Where the pictures came from, in words that a person can check.
+    files : tuple of str
+        The file of each picture, where each has one: its path inside the folder `source` names.
     """
 
     x: np.ndarray
@@ -35,9 +39,36 @@ class Pictures:
     class_names: tuple[str, ...]
     index: np.ndarray
     source: str
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+# Names that say "not the other one".
+_NEGATIVES = frozenset({
+    "no", "not", "non", "none", "other", "others", "rest", "background", "negative", "negatives", "neg", "false",
+})  # fmt: skip
+
+
+def default_class(class_names: tuple[str, ...]) -> str:
+    """The class to recognise where none was named: the bird of CIFAR-10, the second of two.
+
+    Of two classes it is the first if only the second's name says that it is the rest ("other", "not_face", ..).
+
+    Raises
+    ------
+    InputError
+        There are more than two, and one must be named.
+    """
+    if class_names == CIFAR10_CLASSES:
+        return "bird"
+    if len(class_names) != 2:
+        raise InputError(
+            f"There are {len(class_names)} classes ({listed(class_names)}); name the one to recognise with --positive."
+        )
+    first, second = (re.split(r"[\W_]+", name.lower()) for name in class_names)
+    return class_names[0] if second[0] in _NEGATIVES and first[0] not in _NEGATIVES else class_names[1]
 
 
 def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
@@ -48,6 +79,8 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
     InputError
         There is no such class; the message lists them and suggests the nearest name.
     """
+    if str(wanted) in class_names:
+        return class_names.index(str(wanted))
     text = str(wanted).strip()
     if text in class_names:
         return class_names.index(text)
@@ -58,5 +91,5 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
     if spelled in lowered:
         return lowered.index(spelled)
     near = difflib.get_close_matches(spelled, lowered, n=1)
-    suggestion = f" Did you mean {class_names[lowered.index(near[0])]!r}?" if near else ""
-    raise InputError(f"There is no class {text!r}; the classes are {', '.join(class_names)}.{suggestion}")
+    suggestion = f" Did you mean '{plain(class_names[lowered.index(near[0])])}'?" if near else ""
+    raise InputError(f"There is no class '{plain(text)}'; the classes are {listed(class_names)}.{suggestion}")

@@ -7,13 +7,16 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
-from .pictures import Pictures, class_number
+from ..text import shown
+from .pictures import Pictures, class_number, default_class
 
 Balance = Literal["first", "random", "none"]
 BALANCES: tuple[Balance, ...] = ("first", "random", "none")
 
 # The tutorial tests on 164 of its 2064 pictures.
 TUTORIAL_TEST_SHARE = 164 / 2064
+# Of a folder of own pictures, often a few hundred, a larger share is held back.
+FOLDER_TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,8 @@ class Task:
     source : where the pictures came from
     options : how they were chosen, for the record
     x_validation, y_validation : pictures held out of the training ones, where there are any (`hold_out`)
+    negative : name of the rest where it is one class; empty for "not .."
+    files_train, files_test : the file of each picture, where each has one
     """
 
     x_train: np.ndarray
@@ -39,11 +44,14 @@ class Task:
     options: dict[str, object]
     x_validation: np.ndarray | None = None
     y_validation: np.ndarray | None = None
+    negative: str = ""
+    files_train: tuple[str, ...] = ()
+    files_test: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, str]:
         """Names of label 0 and label 1."""
-        return f"not {self.positive}", self.positive
+        return self.negative or f"not {self.positive}", self.positive
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -59,10 +67,10 @@ def as_columns(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def make_task(
     pictures: Pictures,
-    positive: str | int = "bird",
+    positive: str | int | None = None,
     *,
     test: Pictures | None = None,
-    balance: Balance = "first",
+    balance: Balance | None = None,
     seed: int = 0,
     test_size: int | float | None = None,
 ) -> Task:
@@ -71,18 +79,25 @@ def make_task(
     Parameters
     ----------
     pictures : what to train on; without `test`, its last part after the shuffle is held back for testing
-    positive : the wanted class, by name or number
+    positive : the wanted class, by name or number; by default CIFAR-10's bird, or one of two (`default_class`)
     test : pictures to test on (CIFAR-10's test batch, say), selected and balanced in the same way
     balance : how many of the rest: "first" takes as many as there are of the wanted class, the first in file order
-        (the tutorial); "random" draws as many by `seed`; "none" takes all pictures there are
+        (the tutorial); "random" draws as many by `seed`; "none" takes all pictures there are; by default "first", and
+        "random" for a folder of own pictures, where the first of the rest would all be of one class
     seed : of the shuffle and the draw, by NumPy's legacy generator, whose stream is frozen
-    test_size : a number of pictures, or a share below 1; by default the tutorial's 164 in 2064
+    test_size : a number of pictures, or a share below 1; by default the tutorial's 164 in 2064, and a fifth
+        of a folder of own pictures, where every class gets its share of the test pictures
 
     Raises
     ------
     InputError
         The class is unknown or has no pictures, all pictures are of it, or the split leaves nothing.
     """
+    own = bool(pictures.files)
+    if balance is None:
+        balance = "random" if own else "first"
+    if positive is None:
+        positive = default_class(pictures.class_names)
     if balance not in BALANCES:
         raise InputError(f"There is no balance {balance!r}; choose {', '.join(BALANCES)}.")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
@@ -92,11 +107,16 @@ def make_task(
     rows, y = _select(pictures, number, balance, seed)
     options: dict[str, object] = {"positive": name, "balance": balance, "seed": int(seed)}
     if test is None:
-        held_back = _test_count(test_size, len(rows))
-        cut = len(rows) - held_back
+        held_back = _test_count(test_size, len(rows), own)
         options["test_size"] = held_back
-        train_rows, test_rows, y_train, y_test = rows[:cut], rows[cut:], y[:cut], y[cut:]
+        for_test = _every_so_many(pictures.labels[rows], held_back) if own else np.arange(-len(rows), 0) >= -held_back
+        train_rows, test_rows, y_train, y_test = rows[~for_test], rows[for_test], y[~for_test], y[for_test]
         test = pictures
+        if own and min(len(np.unique(y_train)), len(np.unique(y_test))) < 2:
+            raise InputError(
+                f"{int(y.sum())} of {len(y)} pictures are of class {shown(name)}, too few on one side to train and to "
+                "test on; add pictures, or give another --test-size."
+            )
     else:
         if test_size is not None:
             raise InputError(
@@ -110,7 +130,12 @@ def make_task(
         test_rows, y_test = _select(test, number, balance, seed)
     if len(np.unique(y_train)) < 2:
         raise InputError(f"All {len(y_train)} training pictures have one label; training needs both classes.")
-    return Task(pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options)
+    return Task(
+        pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options,
+        negative=pictures.class_names[1 - number] if len(pictures.class_names) == 2 else "",
+        files_train=tuple(pictures.files[row] for row in train_rows) if own else (),
+        files_test=tuple(test.files[row] for row in test_rows) if test.files else (),
+    )  # fmt: skip
 
 
 def make_tasks(
@@ -199,9 +224,20 @@ def _take(rows: np.ndarray, count: int, balance: Balance, seed: int) -> np.ndarr
     return np.sort(rows[np.random.RandomState(seed).permutation(len(rows))[:count]])
 
 
-def _test_count(test_size: int | float | None, n: int) -> int:
+def _every_so_many(labels: np.ndarray, count: int) -> np.ndarray:
+    """Which `count` of the pictures to test on, (n,) bool; each class gives its share, rounded up or down."""
+    n = len(labels)
+    # In whole numbers: walking through the classes, one is due whenever k count / n passes a half.
+    steps = (np.arange(n + 1, dtype=np.int64) * count + n // 2) // n
+    chosen = np.zeros(n, dtype=bool)
+    chosen[np.argsort(labels, kind="stable")] = np.diff(steps) > 0
+    return chosen
+
+
+def _test_count(test_size: int | float | None, n: int, own: bool) -> int:
     if test_size is None:
-        count = round(n * TUTORIAL_TEST_SHARE)
+        # One of each label at least.
+        count = max(round(n * FOLDER_TEST_SHARE), min(2, n - 2)) if own else round(n * TUTORIAL_TEST_SHARE)
     elif isinstance(test_size, float) and 0 < test_size < 1:
         count = round(n * test_size)
     elif not isinstance(test_size, bool) and float(test_size).is_integer():

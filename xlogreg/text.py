@@ -1,0 +1,27 @@
+"""Names that come from elsewhere (folders, files, models), made fit to be shown; they are text, never markup."""
+
+from collections.abc import Sequence
+
+# What would reorder a line, beside control characters, line ends and bytes that are no Unicode.
+_REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+
+def plain(text: object) -> str:
+    """The text on one line, with what a terminal or a page cannot show as it is escaped as in Python."""
+    return "".join(
+        ascii(c)[1:-1] if c < " " or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" or c in _REORDERING else c
+        for c in str(text)
+    )
+
+
+def shown(name: object) -> str:
+    """A name within a sentence: quoted where it could be taken for more than one word of it."""
+    text = plain(name)
+    simple = text and text == str(name) and not set(text) & set(" '\"\\,;")
+    return text if simple else f"'{text}'"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """Names with commas between them, the first so many."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
