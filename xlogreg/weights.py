@@ -27,7 +27,7 @@ class WeightView:
 
 def weight_views(classifier: Classifier) -> tuple[list[WeightView], str]:
     """Pictures of a classifier's weights, and one sentence about them, or about why there are none."""
-    kind = getattr(classifier, "features", "pixels")
+    kind = classifier.features.name
     name = classifier.class_names[1]
     w = classifier.w[:, 0]
     height, width, channels = classifier.size
@@ -35,13 +35,8 @@ def weight_views(classifier: Classifier) -> tuple[list[WeightView], str]:
         return [], "All weights are zero: nothing was learned that could be shown."
     if kind == "hog":
         return _hog_views(classifier)
-    if kind not in ("pixels", "grey"):
-        return [], f"The features are {kind}, no pixels, and there is no picture of their weights."
-    if w.size == height * width:
-        channels = 1
-    elif w.size != height * width * channels:
-        return [], f"The {w.size} weights are no picture of {height} x {width} pixels, so none is shown."
-    plane = w.reshape(height, width, channels)
+    plane = w.reshape(height, width, 1 if kind == "grey" else channels)
+    channels = plane.shape[2]
     # A few large weights must not turn the rest grey.
     scale = float(np.quantile(np.abs(plane), 0.995)) or float(np.abs(plane).max())
     share = np.clip(plane / scale, -1, 1)
@@ -68,7 +63,7 @@ def summary_picture(classifier: Classifier) -> np.ndarray | None:
     if not views:
         return None
     height, width, channels = classifier.size
-    if channels == 3 and classifier.w.size == height * width * 3:
+    if channels == 3 and classifier.features.name == "pixels":
         mean = classifier.w[:, 0].reshape(height, width, 3).mean(axis=2)
         return diverging(np.clip(mean / (np.quantile(np.abs(mean), 0.995) or 1.0), -1, 1))
     return views[0].picture
@@ -89,13 +84,8 @@ def _bytes(share: np.ndarray) -> np.ndarray:
 def _hog_views(classifier: Classifier) -> tuple[list[WeightView], str]:
     """Edges that speak for and against: one stroke a cell and direction, as dark as its weight."""
     w, name, (height, width, _) = classifier.w[:, 0], classifier.class_names[1], classifier.size
-    layout = getattr(classifier, "hog_layout", None) or _hog_layout(w.size, height, width)
-    if layout is None:
-        return (
-            [],
-            "The features are histograms of gradients whose layout is not known here, so none is shown.",
-        )
-    rows, columns, block, directions = layout
+    hog = classifier.features
+    rows, columns, block, directions = height // hog.cell, width // hog.cell, hog.block, hog.orientations
     # Each cell is part of several blocks; its weight is their sum.
     cells = np.zeros((rows, columns, directions))
     blocks = w.reshape(rows - block + 1, columns - block + 1, block, block, directions)
@@ -107,20 +97,6 @@ def _hog_views(classifier: Classifier) -> tuple[list[WeightView], str]:
         WeightView(f"for {name}", "edges that raise the probability", _strokes(np.maximum(share, 0), FOR)),
         WeightView(f"against {name}", "edges that lower it", _strokes(np.maximum(-share, 0), AGAINST)),
     ], "Each stroke is an edge of that direction in that part of the picture; the stronger, the more it counts."
-
-
-def _hog_layout(size: int, height: int, width: int) -> tuple[int, int, int, int] | None:
-    """(rows, columns, cells a block's side, directions) if exactly one usual layout has so many features."""
-    found = set()
-    for directions in (9, 8, 6, 12):
-        for cell in (4, 6, 8, 16):
-            rows, columns = height // cell, width // cell
-            for block in (1, 2, 3):
-                if (rows - block + 1) * (columns - block + 1) * block**2 * directions == size and min(
-                    rows, columns
-                ) >= block:
-                    found.add((rows, columns, block, directions))
-    return found.pop() if len(found) == 1 else None
 
 
 def _strokes(share: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
