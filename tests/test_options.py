@@ -344,8 +344,8 @@ def test_penalty_of_tiny_and_of_large_weights(scale: float) -> None:
 
 
 @pytest.mark.parametrize("implementation", kernels.available("cpu"))
-def test_a_diverging_model_leaves_the_others_alone(implementation: str) -> None:
-    rates = [RATE, 3e5, 0.01, 1e9]
+def test_a_diverging_model_leaves_the_others_alone(implementation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = [RATE, 1e5, 0.01, 1e9]
     result = descend_many(X, Y, rates, 120, implementation=implementation)
     assert [reason == "diverged" for reason in result.reasons] == [False, True, False, True]
     for i in (0, 2):
@@ -361,8 +361,25 @@ def test_a_diverging_model_leaves_the_others_alone(implementation: str) -> None:
         assert np.isfinite(result.histories[i]).all()
     assert np.isnan(result.history[-1, [1, 3]]).all()
     assert result.history.shape == (120, 4)
-    every = descend_many(X, Y, [1e9, 2e9], 120, implementation=implementation)
-    assert every.reasons == ["diverged", "diverged"]
+    # The last one of all, too, and inside a long block.
+    monkeypatch.setattr("xlogreg.descent._BLOCK_SECONDS", 1e9)
+    every = descend_many(X, Y, [1e9, 1e5, 2e9], 5000, implementation=implementation)
+    assert every.reasons == ["diverged"] * 3
+    assert len(set(map(len, every.histories))) > 1
+    assert every.histories[1].tolist() == result.histories[1].tolist()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_models_that_stop_and_diverge_in_one_block(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The penalty makes these rates overshoot a little more with every step."""
+    monkeypatch.setattr("xlogreg.descent._BLOCK_SECONDS", seconds)
+    options = DescentOptions(l2=1.0, gradient_tolerance=0.03)
+    rates = [2.5, 0.2, 2.1, 1e-4, 2.05, 0.1]
+    result = descend_many(X, Y, rates, 200, options=options)
+    assert result.reasons == ["diverged", "gradient", "diverged", "iterations", "diverged", "gradient"]
+    assert list(map(len, result.histories)) == [26, 91, 94, 200, 169, 181]
+    for i in (1, 3, 5):
+        assert same(result, i, descend_many(X, Y, [rates[i]], 200, options=options))
 
 
 @EACH_WAY

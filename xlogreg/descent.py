@@ -103,7 +103,7 @@ def descend(
         block = min(block, iterations - done)
         if visitor is not None:
             block = min(block, visit_every - done % visit_every)
-        before = engine.state() if options.stops or len(models) > 1 else None
+        before = engine.state() if options.stops or len(rates) > 1 else None
         start = time.perf_counter()
         costs = engine.run(block)
         elapsed = time.perf_counter() - start
