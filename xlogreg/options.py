@@ -108,7 +108,7 @@ StopCostOption = Annotated[
     float | None,
     typer.Option(
         rich_help_panel=_PANEL, show_default=False,
-        help="Stop early once an iteration changes the cost by no more than this, 1e-6 say. [default: never]",
+        help="Stop early once an iteration changes the cost by no more than this, 1e-5 say. [default: never]",
     ),
 ]  # fmt: skip
 ClassWeightOption = Annotated[
