@@ -310,7 +310,7 @@ def test_unknown_options_are_usage_errors(run: Callable[..., Result]) -> None:
 
 
 def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from xlogreg import training
+    from xlogreg import run_folder as training
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -15,7 +15,7 @@ from xlogreg import load_birds, make_task, train
 from xlogreg.classifier import Classifier
 from xlogreg.errors import InputError
 from xlogreg.features import PIXELS, Features, sha256_of
-from xlogreg.training import results
+from xlogreg.run_folder import results
 
 # Of the 2064 built-in pictures; equal on every machine.
 GOLDEN = {

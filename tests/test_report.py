@@ -19,8 +19,9 @@ from xlogreg.errors import FileError, InputError
 from xlogreg.evaluation import MEASURES, judge
 from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_tiles
 from xlogreg.report import write_comparison, write_report
+from xlogreg.run_folder import write_evaluation, write_json, write_run
 from xlogreg.runs import load_runs
-from xlogreg.training import Training, train, write_evaluation, write_json, write_run
+from xlogreg.training import Training, train
 from xlogreg.weights import AGAINST, FOR, ZERO, diverging, weight_views
 
 EVIL = '<img src=x onerror="alert(1)"></style><script>alert(2)</script> & {{ 7*7 }} $x$'

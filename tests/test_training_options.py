@@ -18,7 +18,8 @@ from xlogreg.engine import DescentOptions
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.evaluation import evaluate
 from xlogreg.logistic import descend_many, history_sha256, propagate
-from xlogreg.training import results, train, train_together
+from xlogreg.run_folder import results
+from xlogreg.training import train, train_together
 
 
 @pytest.fixture(scope="module")

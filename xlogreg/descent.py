@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -70,6 +70,8 @@ def descend(
     options: DescentOptions | None = None,
     visitor: Visitor | None = None,
     visit_every: int = 100,
+    keeper: "Keeper | None" = None,
+    progress: "Progress | None" = None,
 ) -> Descent:
     """Run up to `iterations` steps of the engine, in blocks short enough for progress and Ctrl-C. Blocks change no bit.
 
@@ -83,6 +85,8 @@ def descend(
     options : of which the tolerances are read here
     visitor : called with (models, state) before the first iteration, after every `visit_every` iterations and when
         models end (not those that diverge): `models` are their numbers, the rows of `state` are theirs
+    keeper : is shown where the training stands before every block, and told when an exception (Ctrl-C, say) ends it
+    progress : where to go on from, as a keeper was shown it; what follows has the bits of a training never stopped
 
     Raises
     ------
@@ -95,15 +99,26 @@ def descend(
     rates = to_host(engine.rates)
     models = list(range(len(rates)))
     costs_of = np.empty((len(models), iterations), dtype=np.float64)
-    parts: dict[int, _Part] = {}
-    if visitor is not None:
-        visitor(models, engine.state())
+    parts: dict[int, Part] = {}
     done, block, seconds = 0, 1, 0.0
+    if progress is not None:
+        done, seconds, parts = progress.state.iterations, progress.seconds, dict(progress.parts)
+        costs_of[:, :done] = progress.costs
+        if len(progress.models) < len(models):
+            models = list(progress.models)
+            engine.keep(models)
+        if models:
+            engine.restore(progress.state)
+    elif visitor is not None:
+        visitor(models, engine.state())
     while models:
         block = min(block, iterations - done)
         if visitor is not None:
             block = min(block, visit_every - done % visit_every)
-        before = engine.state() if options.stops or len(rates) > 1 else None
+        before = engine.state() if options.stops or len(rates) > 1 or keeper is not None else None
+        if keeper is not None:
+            assert before is not None
+            keeper.shown(Progress(costs_of[:, :done], list(models), before, dict(parts), seconds))
         start = time.perf_counter()
         costs = engine.run(block)
         elapsed = time.perf_counter() - start
@@ -158,7 +173,32 @@ def descend(
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class Progress:
+    """Where a training stands: all that its remaining iterations depend on, and what it has given so far.
+
+    costs : (M, iterations) float64, on the host, of all models; of those that ended before, anything after their end
+    models : the numbers of those still in training, ascending; the rows of `state` are theirs
+    parts : what the others gave
+    seconds : wall time so far
+    """
+
+    costs: np.ndarray
+    models: list[int]
+    state: State
+    parts: "dict[int, Part]"
+    seconds: float
+
+
+class Keeper(Protocol):
+    """Who keeps where a training stands: see `xlogreg.checkpoint`."""
+
+    def shown(self, progress: Progress) -> None:
+        """Before every block."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
     """What one model gave: its parameters (1, d) and (1,), its last gradient, its number of iterations, and why."""
 
     w: Array
@@ -168,7 +208,7 @@ class _Part:
     reason: str
 
 
-def _part(engine: Engine, j: int, done: int, reason: str) -> _Part:
+def _part(engine: Engine, j: int, done: int, reason: str) -> Part:
     rows = slice(j, j + 1)
     w, b = engine.w[rows], engine.b[rows]
     if reason == DIVERGED:
@@ -179,7 +219,7 @@ def _part(engine: Engine, j: int, done: int, reason: str) -> _Part:
         found = engine.gradient
         assert found is not None
         gradient = Gradient(found.dw[rows], found.db[rows], found.cost[rows])
-    return _Part(w, b, gradient, done, reason)
+    return Part(w, b, gradient, done, reason)
 
 
 def _stacked(rows: list[Array]) -> Array:

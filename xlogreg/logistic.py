@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .backend import namespace, to_host
-from .descent import Descent, Observer, Visitor, descend, history_sha256
+from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .errors import InputError
@@ -165,6 +165,8 @@ def descend_many(
     options: DescentOptions | None = None,
     sample_weight: Array | None = None,
     visitor: Visitor | None = None,
+    keeper: Keeper | None = None,
+    progress: Progress | None = None,
 ) -> Descent:
     """Train one model a learning rate on the same samples; each has the bits of its own separate training.
 
@@ -180,6 +182,7 @@ def descend_many(
     options : for all models; class weights follow each model's labels
     sample_weight : (1, m) or (m,) in common, or (M, m)
     visitor : sees the state at every 100th iteration and at the end, as in `xlogreg.descent.descend`
+    keeper, progress : keep where the training stands, and go on from there, as in `xlogreg.descent.descend`
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
@@ -200,7 +203,7 @@ def descend_many(
     engine = engine_for(
         implementation, rows, sign, weights, bias, rates, _check_chunk(chunk), weights=sample_weights, options=options
     )
-    return descend(engine, iterations, observer, options=options, visitor=visitor)
+    return descend(engine, iterations, observer, options=options, visitor=visitor, keeper=keeper, progress=progress)
 
 
 def predict(w: Array, b: float, x: Array) -> Array:

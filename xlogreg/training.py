@@ -1,33 +1,28 @@
 """A task and options in, trained classifiers with their histories out; and the run folder that keeps them."""
 
+import hashlib
 import json
-import os
-import platform
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
 from .backend import Device, choose_device, to_host
+from .checkpoint import Checkpoints, on_device
 from .classifier import Classifier
 from .data.task import Task
 from .descent import ITERATIONS, Observer, Visitor, history_sha256
 from .engine import DescentOptions, State
-from .errors import DivergenceError, FileError, InputError
+from .errors import DivergenceError, InputError
 from .evaluation import Judgement
 from .features import PIXELS, Features, sha256_of
-from .files import make_folder, reason, write_whole
 from .logistic import accuracy, descend_many, forward
 from .reference import evaluate_rows
 
 if TYPE_CHECKING:
-    from .gallery import Tile
+    pass
 
 # The tutorial records the cost of every hundredth iteration.
 RECORD_EVERY = 100
@@ -114,6 +109,7 @@ def train(
     diverged: list[tuple[Task, DivergenceError]] | None = None,
     features: Features = PIXELS,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Training]:
     """Train one model a learning rate, together; each has the bits of its own separate training.
 
@@ -124,6 +120,7 @@ def train(
     options : L2, momentum, when to stop, class weights; by default none of them
     start : a trained model to go on from; by default zeros
     diverged : takes those models that diverge, which are then missing in what is returned; without it they raise
+    checkpoints : keeps where the training stands, and goes on from there
 
     Raises
     ------
@@ -142,6 +139,7 @@ def train(
         diverged=diverged,
         features=features,
         rows=rows,
+        checkpoints=checkpoints,
     )
 
 
@@ -158,6 +156,7 @@ def train_together(
     diverged: list[tuple[Task, DivergenceError]] | None = None,
     features: Features = PIXELS,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[Training]:
     """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
 
@@ -175,10 +174,19 @@ def train_together(
     with device.current():
         x_device, x_test_device = device.to_device(x), device.to_device(x_test)
         validations: list[list[Validation]] = [[] for _ in models]
+        progress = None
+        if checkpoints is not None:
+            mark = _fingerprint(digest, tasks, learning_rates, number_of_iterations, options, start)
+            kept = checkpoints.begin(mark, lambda: {"validations": [list(map(asdict, found)) for found in validations]})
+            if kept is not None:
+                progress = on_device(kept.progress, device)
+                for found, records in zip(validations, kept.extra["validations"], strict=True):
+                    found += [Validation(**record) for record in records]
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,
             visitor=_validator(device, [task for task, _ in models], features, validations),
+            keeper=checkpoints, progress=progress,
             **_start(device, start, tasks[0], features, len(models)),
         )  # fmt: skip
         weights, biases = to_host(result.w), to_host(result.b)
@@ -246,6 +254,29 @@ def _start(device: Device, start: Classifier | None, task: Task, features: Featu
     return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
 
 
+def _fingerprint(
+    features_sha256: str,
+    tasks: Sequence[Task],
+    rates: Sequence[float],
+    iterations: int,
+    options: DescentOptions,
+    start: Classifier | None,
+) -> str:
+    """SHA-256 of all that the bits of a training depend on."""
+    plan = {
+        "features": features_sha256, "rates": [float(rate) for rate in rates], "iterations": int(iterations),
+        "options": options.as_dict(), "start": None if start is None else [start.history_sha256, float(start.b).hex()],
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode())
+    for task in tasks:
+        for values in (task.y_train, task.y_test, task.y_validation, task.x_validation):
+            if values is not None:
+                digest.update(f"{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    if start is not None:
+        digest.update(start.w.tobytes())
+    return digest.hexdigest()
+
+
 def _origin(start: Classifier) -> dict[str, Any]:
     return {
         "class_names": list(start.class_names),
@@ -279,203 +310,3 @@ def _validator(
             found[model].append(Validation(state.iterations, cost, 100 - mistakes / len(x) * 100))
 
     return visit
-
-
-def results(training: Training) -> dict[str, Any]:
-    """What `results.json` holds, in plain types."""
-    task, iterations = training.task, len(training.history)
-    return {
-        "xlogreg": __version__,
-        **_about(task),
-        "features": {
-            **training.classifier.features.describe(),
-            "length": len(training.classifier.w),
-            "sha256": training.features_sha256,
-        },
-        "learning_rate": training.classifier.learning_rate,
-        "options": training.options.as_dict(),
-        "start": training.start,
-        "max_iterations": training.max_iterations,
-        "iterations": iterations,
-        "stopped_by": training.stopped_by,
-        "cost_history": training.cost_history,
-        "final_cost": float(training.history[-1]),
-        "history_sha256": training.history_sha256,
-        "train_accuracy": training.train_accuracy,
-        "test_accuracy": training.test_accuracy,
-        "validation": _validation_results(training),
-        "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
-        "device": training.device,
-        "implementation": training.implementation,
-        "models_trained_together": training.models,
-        "seconds": training.seconds,
-        "seconds_per_iteration": training.seconds / iterations,
-        "machine": machine(),
-    }
-
-
-def _about(task: Task) -> dict[str, Any]:
-    return {
-        "data": {
-            "source": task.source,
-            "train_pictures": len(task.y_train),
-            "train_positives": int(task.y_train.sum()),
-            "test_pictures": len(task.y_test),
-            "test_positives": int(task.y_test.sum()),
-            "size": list(task.size),
-        },
-        "task": {**task.options, "class_names": list(task.class_names)},
-    }
-
-
-def _validation_results(training: Training) -> dict[str, Any] | None:
-    labels = training.task.y_validation
-    if not training.validation or labels is None:
-        return None
-    best, last = min(training.validation, key=lambda record: record.cost), training.validation[-1]
-    return {
-        "pictures": len(labels),
-        "positives": int(labels.sum()),
-        "cost": last.cost,
-        "accuracy": last.accuracy,
-        "lowest_cost": best.cost,
-        "lowest_cost_iteration": best.iteration,
-        "history": [asdict(record) for record in training.validation],
-    }
-
-
-def machine() -> dict[str, Any]:
-    """The machine and the versions that a result was obtained with."""
-    return {
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("numpy", "numba", "scikit-image", "pillow")},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def new_run_folder(
-    name: str, parent: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None
-) -> Path:
-    """Create the folder of a run: `out` if given, which must be new or empty, else the first free `parent/name-N`.
-
-    Raises
-    ------
-    FileError
-        The folder cannot be created, is not writable or already holds something.
-    """
-    if out is not None:
-        folder = make_folder(out)
-        _check_writable(folder)
-        if _entries(folder):
-            raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
-        return folder
-    parent = make_folder(parent)
-    _check_writable(parent)
-    taken = [
-        int(found[1]) for path in _entries(parent) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
-    ]
-    number = max(taken, default=0) + 1
-    while True:
-        folder = parent / f"{name}-{number}"
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another process was faster
-            number += 1
-        except OSError as error:
-            raise FileError(
-                f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
-            ) from error
-        else:
-            return folder
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise FileError(f"Cannot read the folder {folder}: {reason(error)}; choose another with --out.") from error
-
-
-def _check_writable(folder: Path) -> None:
-    # Training takes long; that its results cannot be kept must show before it begins.
-    probe = folder / ".xlogreg-probe"
-    try:
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise FileError(
-            f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out."
-        ) from error
-
-
-def write_run(
-    folder: Path,
-    training: Training,
-    plots: Callable[[Path, Training], None] | None = None,
-    extra: "Sequence[Tile]" = (),
-) -> None:
-    """Write model, history, predictions, pictures, report and results into `folder`, each file whole or not at all.
-
-    `extra` pictures are kept and shown beside the task's. `results.json` comes last: a folder that has it is complete.
-    """
-    from .gallery import write_gallery
-    from .report import write_report
-
-    training.classifier.save(folder / "model.safetensors")
-    lines = [f"{iteration},{cost:.17g}\n" for iteration, cost in enumerate(training.history.tolist())]
-    write_whole(folder / "history.csv", "iteration,cost\n" + "".join(lines))
-    if plots is not None:
-        plots(folder, training)
-    write_gallery(folder, training.judgement, extra)
-    content = {**results(training), "command": command_line()}
-    write_report(folder, content)
-    write_json(folder / "results.json", content)
-
-
-def write_evaluation(
-    folder: Path, judgement: Judgement, model: str, plots: Callable[[Path, Judgement], None] | None = None
-) -> None:
-    """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
-    from .gallery import write_gallery
-    from .report import write_report
-
-    classifier, parts = judgement.classifier, judgement.parts()
-    classifier.save(folder / "model.safetensors")
-    if plots is not None:
-        plots(folder, judgement)
-    write_gallery(folder, judgement)
-    content = {
-        "xlogreg": __version__,
-        "model": model,
-        **_about(judgement.task),
-        "learning_rate": classifier.learning_rate,
-        "iterations": classifier.number_of_iterations,
-        "history_sha256": classifier.history_sha256,
-        "train_accuracy": parts["train"].accuracy,
-        "test_accuracy": parts["test"].accuracy,
-        "metrics": {name: part.as_dict() for name, part in parts.items()},
-        "machine": machine(),
-        "command": command_line(),
-    }
-    write_report(folder, content)
-    write_json(folder / "evaluation.json", content)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as indented JSON, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=2) + "\n")
-
-
-def command_line() -> str:
-    """The command that runs now, as it can be typed again."""
-    import shlex
-
-    return shlex.join(["xlogreg", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("xlogreg", "__main__") else ""

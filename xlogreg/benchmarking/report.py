@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import make_folder, whole_file, write_whole
-from ..training import write_json
+from ..run_folder import write_json
 from .contestants import FOUR_RATES, ONE_THREAD, OURS
 
 _COLOURS = {"xlogreg": "#d1495b", "JAX": "#1f77b4", "PyTorch": "#e9a03b", "NumPy": "#2a9d8f", "tutorial": "#5c6b73"}

@@ -19,7 +19,7 @@ import numpy as np
 from .. import __version__
 from ..backend import processor_name
 from ..errors import InputError
-from ..training import machine
+from ..run_folder import machine
 from .contestants import CONTESTANTS, OURS, Contestant
 from .problems import FEATURES, RATE, Problem, load
 

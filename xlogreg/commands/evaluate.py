@@ -58,7 +58,7 @@ def evaluate(
     folder = None
     if out is not None:
         from .. import plots
-        from ..training import new_run_folder, write_evaluation
+        from ..run_folder import new_run_folder, write_evaluation
 
         folder = new_run_folder("evaluation", out=out)
         write_evaluation(folder, judgement, str(model), plots.plot_judgement)

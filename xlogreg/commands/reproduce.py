@@ -30,7 +30,8 @@ def reproduce(
     from ..files import make_folder
     from ..gallery import own_tiles
     from ..images import read_picture, resize
-    from ..training import new_run_folder, train, write_json, write_run
+    from ..run_folder import new_run_folder, write_json, write_run
+    from ..training import train
 
     chosen = chosen_device(device)
     own = read_picture(picture or sample_picture())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,24 @@ def training_folder(folder: Path) -> Iterator[None]:
             if folder.parent.name == "runs" and not any(folder.iterdir()):
                 folder.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """A request to end (SIGTERM, as from a shutdown or a batch system) stops the training as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, which alone may do this
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def sample_picture() -> Path:

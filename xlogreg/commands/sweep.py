@@ -88,7 +88,8 @@ def sweep(
     from ..features import Features
     from ..files import make_folder
     from ..report import write_report
-    from ..training import command_line, new_run_folder, results, train_together, write_json, write_run
+    from ..run_folder import command_line, new_run_folder, results, write_json, write_run
+    from ..training import train_together
 
     rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
     check_options(rates, iterations)

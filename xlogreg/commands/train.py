@@ -1,11 +1,15 @@
 """`xlogreg train`: one class against the rest."""
 
-from typing import Annotated
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from ..errors import InputError, XlogregError
 from ..options import (
     BalanceArgument,
+    BalanceOption,
     ClassWeightOption,
     DataOption,
     DeviceOption,
@@ -39,11 +43,13 @@ from .shared import (
     feature_rows,
     one_task,
     print_json,
+    stop_signals,
     training_folder,
 )
 
 
 def train(
+    context: typer.Context,
     source: SourceArgument = "birds",
     positive: PositiveOption = None,
     learning_rate: Annotated[float, typer.Option(help="Step size of gradient descent.")] = 0.005,
@@ -67,35 +73,126 @@ def train(
     device: DeviceOption = "auto",
     implementation: ImplementationArgument = ImplementationOption.auto,
     out: OutOption = None,
+    checkpoint: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Keep where the training stands about this often.")
+    ] = 10.0,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            show_default=False,
+            help="Take up a training that was stopped, in its run folder, with its own options: the result has the "
+            "bits of a training never stopped.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one class against the rest and keep model, history and pictures in a run folder."""
-    from .. import console, plots
+    """Train one class against the rest and keep model, history and pictures in a run folder.
+
+    Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash.
+    """
+    asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
+    if resume is None:
+        _train(asked, None, checkpoint, as_json)
+        return
+    from ..plan import read_plan
+
+    given = [name for name in (*_KINDS, "out") if _was_given(context, name)]
+    for name in given:
+        if name not in _CHANGEABLE:
+            words = "DATA" if name == "source" else f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"A resumed training keeps its own options; leave {words} out, or train into a new folder."
+            )
+    options, started_in = read_plan(resume, _KINDS)
+    options |= {name: asked[name] for name in given}
+    # Where the paths of the plan are relative, and this is another folder than then.
+    for name in ("source", "data", "start"):
+        path = options[name]
+        if path is not None and not Path(path).exists() and (started_in / path).exists():
+            options[name] = type(path)(started_in / path)
+    _train(options, resume, checkpoint, as_json)
+
+
+# What the bits of a training depend on, and how to make each of plain JSON.
+_KINDS: dict[str, Any] = {
+    "source": str, "positive": str, "learning_rate": float, "iterations": int, "balance": BalanceOption, "seed": int,
+    "test_size": float, "l2": float, "momentum": float, "nesterov": bool, "stop_gradient": float, "stop_cost": float,
+    "class_weight": str, "validation": float, "start": Path, "features": FeaturesOption, "size": str,
+    "max_unreadable": float, "no_cache": bool, "data": Path, "device": str, "implementation": ImplementationOption,
+}  # fmt: skip
+# These change no bit; a training may be taken up on another machine.
+_CHANGEABLE = {"device", "implementation", "data", "no_cache"}
+
+
+def _was_given(context: typer.Context, name: str) -> bool:
+    # By name: Typer carries a Click of its own, or uses the installed one.
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, Path) else value
+
+
+def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: bool) -> None:
+    """Train as asked, into a new folder or on in that of `run`."""
+    from .. import checkpoint, console, plots
     from ..classifier import Classifier
     from ..data.sources import run_name
     from ..data.task import hold_out
     from ..features import Features
-    from ..training import new_run_folder, results, write_run
+    from ..plan import remove_plan, write_plan
+    from ..run_folder import new_run_folder, results, write_run
     from ..training import train as train_task
 
-    check_options([learning_rate], iterations)
-    options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
-    chosen = chosen_device(device)
-    first = None if start is None else Classifier.load(start)
-    reading = FolderReading(size, max_unreadable, no_cache)
-    task = one_task(source, data, positive, balance, seed, test_size, reading)
-    if validation is not None:
-        (task,) = hold_out([task], validation)
-    chosen_features = Features(features.value)
-    rows = feature_rows(task, chosen_features)
-    folder = new_run_folder(run_name(source), out=out)
-    with training_folder(folder), console.training_progress(iterations, "training") as observer:
-        (training,) = train_task(
-            task, [learning_rate], iterations, device=chosen, implementation=implementation.value, observer=observer,
-            options=options, start=first,
-            features=chosen_features, rows=rows,
-        )  # fmt: skip
-    write_run(folder, training, plots.plot_run)
+    out, asked = asked.get("out"), {name: asked[name] for name in _KINDS}
+    rate, iterations = asked["learning_rate"], asked["iterations"]
+    check_options([rate], iterations)
+    options = descent_options(*(
+        asked[name] for name in ("l2", "momentum", "nesterov", "stop_gradient", "stop_cost", "class_weight")
+    ))  # fmt: skip
+    chosen = chosen_device(asked["device"])
+    start = None if asked["start"] is None else Classifier.load(asked["start"])
+    task = one_task(
+        asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
+        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]),
+    )  # fmt: skip
+    if asked["validation"] is not None:
+        (task,) = hold_out([task], asked["validation"])
+    features = Features(asked["features"].value)
+    rows = feature_rows(task, features)
+    folder = new_run_folder(run_name(asked["source"]), out=out) if run is None else run
+    checkpoints = checkpoint.Checkpoints(
+        folder, seconds, run is not None, lambda message: console.complain(message, "Note")
+    )
+    with training_folder(folder), stop_signals():
+        if run is None:
+            write_plan(folder, {name: _plain(value) for name, value in asked.items()})
+        try:
+            with console.training_progress(iterations, "training") as observer:
+                (training,) = train_task(
+                    task, [rate], iterations, device=chosen, implementation=asked["implementation"].value,
+                    observer=observer, options=options, start=start, features=features, rows=rows,
+                    checkpoints=checkpoints,
+                )  # fmt: skip
+            write_run(folder, training, plots.plot_run)
+        except KeyboardInterrupt:
+            done = checkpoints.stopped()
+            console.complain(
+                f"Stopped after {done} of {iterations} iterations. Go on with: xlogreg train --resume {folder}", "Note"
+            )
+            raise typer.Exit(130) from None
+        except XlogregError:
+            # It would end the same way again; checkpoints of a run that was resumed are its own.
+            if run is None:
+                checkpoint.remove(folder)
+                remove_plan(folder)
+            raise
+    checkpoint.remove(folder)
+    remove_plan(folder)
     if as_json:
         print_json({**results(training), "folder": str(folder)})
     else:

@@ -1,0 +1,240 @@
+"""Checkpoints: where a training stands, kept in its run folder so that it can go on after whatever stopped it.
+
+Two files take turns, so that the last good one is there while the next is written; each is written whole or not at
+all, holds a digest of its content, and is only data (safetensors: numbers and text). `latest` takes the newer of those
+that are complete and belong to the same training.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .backend import Device, to_host
+from .descent import Part, Progress
+from .engine import Gradient, State
+from .errors import FileError, InputError
+from .files import reason, write_whole
+
+FORMAT = "xlogreg checkpoint 1"
+NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
+# Weights, velocities and histories of any training that fits into memory; larger is no checkpoint.
+_MAX_BYTES = 1 << 36
+
+
+@dataclass
+class Checkpoint:
+    """One checkpoint.
+
+    progress : where the training stands
+    fingerprint : of the data and the plan of the training; another training's checkpoint is of no use
+    extra : what the caller keeps beside, in plain types
+    """
+
+    progress: Progress
+    fingerprint: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Checkpoints:
+    """Keeps checkpoints of one training in its folder while it runs; a `xlogreg.descent.Keeper`.
+
+    Parameters
+    ----------
+    folder : the run folder
+    seconds : time between two checkpoints; more are written when the training is interrupted
+    resume : whether to go on from what is there
+    complain : is told, once, when a checkpoint cannot be written; the training goes on
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float = 10.0,
+        resume: bool = False,
+        complain: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        if not 0 <= seconds < float("inf"):
+            raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
+        self.folder, self.seconds, self.resume, self.complain = folder, seconds, resume, complain
+        self._fingerprint = ""
+        self._extra: Callable[[], dict[str, Any]] = dict
+        self._number = 0
+        self._last: Checkpoint | None = None
+        self._next = 0.0
+
+    def begin(self, fingerprint: str, extra: Callable[[], dict[str, Any]]) -> Checkpoint | None:
+        """Say which training this is and what is kept beside it; returns where to go on from, if anywhere."""
+        self._fingerprint, self._extra = fingerprint, extra
+        self._next = time.monotonic() + self.seconds
+        found = latest(self.folder, fingerprint) if self.resume else None
+        if found is None:
+            return None
+        checkpoint, self._number = found
+        return checkpoint
+
+    def shown(self, progress: Progress) -> None:
+        """Before every block of the training."""
+        self._last = Checkpoint(progress, self._fingerprint, self._extra())
+        if time.monotonic() >= self._next:
+            self._save()
+
+    def stopped(self) -> int:
+        """The training ended before its time: keep where it stood; returns the iterations that are kept."""
+        return self._save() if self._last is not None else 0
+
+    def _save(self) -> int:
+        assert self._last is not None
+        try:
+            save(self.folder, self._last, self._number)
+        except FileError as error:
+            self.complain(f"{error} Training goes on without a new checkpoint.")
+            self.complain = lambda message: None
+        else:
+            self._number += 1
+        self._next = time.monotonic() + self.seconds
+        return self._last.progress.state.iterations
+
+
+def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
+    """Write the checkpoint into the file whose turn it is: `number` counts them.
+
+    Raises
+    ------
+    FileError
+        It cannot be written; the one before is still there.
+    """
+    from safetensors.numpy import save as serialise
+
+    progress = checkpoint.progress
+    tensors: dict[str, np.ndarray] = {"costs": progress.costs}
+    for name, values in _of_state(progress.state).items():
+        tensors[f"state.{name}"] = values
+    for model, part in progress.parts.items():
+        for name, values in _of_part(part).items():
+            tensors[f"part.{model}.{name}"] = values
+    tensors = {name: np.ascontiguousarray(to_host(values)) for name, values in tensors.items()}
+    description = {
+        "format": FORMAT,
+        "fingerprint": checkpoint.fingerprint,
+        "iterations": progress.state.iterations,
+        "seconds": progress.seconds,
+        "models": progress.models,
+        "parts": {str(model): [part.iterations, part.reason] for model, part in progress.parts.items()},
+        "extra": checkpoint.extra,
+    }
+    text = json.dumps(description, sort_keys=True)
+    digest = _digest(text, tensors)
+    write_whole(folder / NAMES[number % 2], serialise(tensors, {"xlogreg": text, "sha256": digest}))
+
+
+def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
+    """The newest good checkpoint of this training in the folder and the number of the next; None if there is none.
+
+    Raises
+    ------
+    FileError
+        There are checkpoints, and none of them is whole and of this training.
+    """
+    found: list[tuple[int, int, Checkpoint]] = []
+    problems = []
+    for number, name in enumerate(NAMES):
+        path = folder / name
+        try:
+            if not path.exists():
+                continue
+            if path.stat().st_size > _MAX_BYTES:
+                raise ValueError("it is too large")
+            checkpoint = _parse(path.read_bytes())
+        except OSError as error:
+            problems.append(f"{name} cannot be read: {reason(error)}")
+        except Exception as error:  # whatever damage makes of it, the other file may be good
+            problems.append(f"{name} is damaged ({error or type(error).__name__})")
+        else:
+            if checkpoint.fingerprint == fingerprint:
+                found.append((checkpoint.progress.state.iterations, number, checkpoint))
+            else:
+                problems.append(f"{name} belongs to a training with other pictures or options")
+    if found:
+        _, number, checkpoint = max(found, key=lambda entry: entry[:2])
+        return checkpoint, number + 1
+    if problems:
+        raise FileError(
+            f"No checkpoint in {folder} can be used: {'; '.join(problems)}. Delete them there to start from the "
+            "beginning, or train into a new folder."
+        )
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Take the checkpoints of a finished training away."""
+    with contextlib.suppress(OSError):
+        # What a killed process left of a checkpoint that it was writing has a name of its own.
+        for path in [*(folder / name for name in NAMES), *folder.glob(".*.part")]:
+            path.unlink(missing_ok=True)
+
+
+def on_device(progress: Progress, device: Device) -> Progress:
+    """The same, with its arrays where the training is."""
+
+    def move(values: Any) -> Any:
+        return None if values is None else device.to_device(values)
+
+    state = progress.state
+    parts = {}
+    for model, part in progress.parts.items():
+        gradient = Gradient(*map(move, (part.gradient.dw, part.gradient.db, part.gradient.cost)))
+        parts[model] = replace(part, w=move(part.w), b=move(part.b), gradient=gradient)
+    arrays = map(move, (state.w, state.b, state.velocity, state.bias_velocity))
+    return replace(progress, state=State(state.iterations, *arrays), parts=parts)
+
+
+def _of_state(state: State) -> dict[str, Any]:
+    arrays = {"w": state.w, "b": state.b, "velocity": state.velocity, "bias_velocity": state.bias_velocity}
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+def _of_part(part: Part) -> dict[str, Any]:
+    return {"w": part.w, "b": part.b, "dw": part.gradient.dw, "db": part.gradient.db, "cost": part.gradient.cost}
+
+
+def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}{tensors[name].shape}{tensors[name].dtype.str}".encode())
+        digest.update(tensors[name].tobytes())
+    return digest.hexdigest()
+
+
+def _parse(content: bytes) -> Checkpoint:
+    from safetensors.numpy import load
+
+    length = int.from_bytes(content[:8], "little")
+    if len(content) < 8 or length > len(content) - 8:
+        raise ValueError("it is cut short")
+    header = json.loads(content[8 : 8 + length])["__metadata__"]
+    tensors = {name: values.copy() for name, values in load(content).items()}
+    if header["sha256"] != _digest(header["xlogreg"], tensors):
+        raise ValueError("its digest does not fit its content")
+    description = json.loads(header["xlogreg"])
+    if description["format"] != FORMAT:
+        raise ValueError(f"it has the format {description['format']!r}")
+    parts = {}
+    for model, (iterations, why) in description["parts"].items():
+        w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in ("w", "b", "dw", "db", "cost"))
+        parts[int(model)] = Part(w, b, Gradient(dw, db, cost), int(iterations), why)
+    state = State(
+        int(description["iterations"]),
+        *(tensors.get(f"state.{name}") for name in ("w", "b", "velocity", "bias_velocity")),
+    )
+    progress = Progress(
+        costs=tensors["costs"], models=[int(model) for model in description["models"]], state=state, parts=parts,
+        seconds=float(description["seconds"]),
+    )  # fmt: skip
+    return Checkpoint(progress, description["fingerprint"], description["extra"])

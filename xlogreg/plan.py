@@ -1,0 +1,58 @@
+"""The plan of a training, kept in its folder from before the first iteration so that it can be taken up again."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .errors import FileError, InputError
+from .files import reason, write_whole
+
+PLAN = "plan.json"
+_FORMAT = "xlogreg plan 1"
+_MAX_BYTES = 1 << 20
+
+
+def write_plan(folder: Path, plan: dict[str, Any]) -> None:
+    """Keep the options of a training, in plain types, and where it was started."""
+    content = {"format": _FORMAT, "started_in": str(Path.cwd()), "options": plan}
+    write_whole(folder / PLAN, json.dumps(content, indent=2) + "\n")
+
+
+def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> tuple[dict[str, Any], Path]:
+    """The options of the training in `folder`, each through the function of its name, and where it was started.
+
+    Raises
+    ------
+    FileError, InputError
+        There is no training to take up, or its plan is damaged.
+    """
+    path = folder / PLAN
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        if (folder / "results.json").exists():
+            raise InputError(
+                f"The run {folder} is complete, there is nothing to resume; go on from its model with --start {folder}."
+            ) from None
+        raise FileError(
+            f"There is no training to resume in {folder}; name the folder of one that was stopped."
+        ) from None
+    except OSError as error:
+        raise FileError(f"Cannot read {path}: {reason(error)}; check the folder.") from error
+    try:
+        content = json.loads(text)
+        if content["format"] != _FORMAT or set(content["options"]) != set(kinds):
+            raise KeyError("other options")
+        options = {name: None if value is None else kinds[name](value) for name, value in content["options"].items()}
+        return options, Path(content["started_in"])
+    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no plan that this xlogreg can resume ({error or type(error).__name__}); train anew."
+        ) from error
+
+
+def remove_plan(folder: Path) -> None:
+    """A training that is complete, or that can never be, needs no plan."""
+    (folder / PLAN).unlink(missing_ok=True)

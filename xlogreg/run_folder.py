@@ -1,0 +1,222 @@
+"""The folder of a run: what it is called and what is written into it."""
+
+import json
+import os
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .data.task import Task
+from .errors import FileError
+from .evaluation import Judgement
+from .files import make_folder, reason, write_whole
+from .training import Training
+
+if TYPE_CHECKING:
+    from .gallery import Tile
+
+
+def results(training: Training) -> dict[str, Any]:
+    """What `results.json` holds, in plain types."""
+    task, iterations = training.task, len(training.history)
+    return {
+        "xlogreg": __version__,
+        **_about(task),
+        "features": {
+            **training.classifier.features.describe(),
+            "length": len(training.classifier.w),
+            "sha256": training.features_sha256,
+        },
+        "learning_rate": training.classifier.learning_rate,
+        "options": training.options.as_dict(),
+        "start": training.start,
+        "max_iterations": training.max_iterations,
+        "iterations": iterations,
+        "stopped_by": training.stopped_by,
+        "cost_history": training.cost_history,
+        "final_cost": float(training.history[-1]),
+        "history_sha256": training.history_sha256,
+        "train_accuracy": training.train_accuracy,
+        "test_accuracy": training.test_accuracy,
+        "validation": _validation_results(training),
+        "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
+        "device": training.device,
+        "implementation": training.implementation,
+        "models_trained_together": training.models,
+        "seconds": training.seconds,
+        "seconds_per_iteration": training.seconds / iterations,
+        "machine": machine(),
+    }
+
+
+def _about(task: Task) -> dict[str, Any]:
+    return {
+        "data": {
+            "source": task.source,
+            "train_pictures": len(task.y_train),
+            "train_positives": int(task.y_train.sum()),
+            "test_pictures": len(task.y_test),
+            "test_positives": int(task.y_test.sum()),
+            "size": list(task.size),
+        },
+        "task": {**task.options, "class_names": list(task.class_names)},
+    }
+
+
+def _validation_results(training: Training) -> dict[str, Any] | None:
+    labels = training.task.y_validation
+    if not training.validation or labels is None:
+        return None
+    best, last = min(training.validation, key=lambda record: record.cost), training.validation[-1]
+    return {
+        "pictures": len(labels),
+        "positives": int(labels.sum()),
+        "cost": last.cost,
+        "accuracy": last.accuracy,
+        "lowest_cost": best.cost,
+        "lowest_cost_iteration": best.iteration,
+        "history": [asdict(record) for record in training.validation],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions that a result was obtained with."""
+    return {
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("numpy", "numba", "scikit-image", "pillow")},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def new_run_folder(
+    name: str, parent: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None
+) -> Path:
+    """Create the folder of a run: `out` if given, which must be new or empty, else the first free `parent/name-N`.
+
+    Raises
+    ------
+    FileError
+        The folder cannot be created, is not writable or already holds something.
+    """
+    if out is not None:
+        folder = make_folder(out)
+        _check_writable(folder)
+        if _entries(folder):
+            raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
+        return folder
+    parent = make_folder(parent)
+    _check_writable(parent)
+    taken = [
+        int(found[1]) for path in _entries(parent) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
+    ]
+    number = max(taken, default=0) + 1
+    while True:
+        folder = parent / f"{name}-{number}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another process was faster
+            number += 1
+        except OSError as error:
+            raise FileError(
+                f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
+            ) from error
+        else:
+            return folder
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise FileError(f"Cannot read the folder {folder}: {reason(error)}; choose another with --out.") from error
+
+
+def _check_writable(folder: Path) -> None:
+    # Training takes long; that its results cannot be kept must show before it begins.
+    probe = folder / ".xlogreg-probe"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise FileError(
+            f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out."
+        ) from error
+
+
+def write_run(
+    folder: Path,
+    training: Training,
+    plots: Callable[[Path, Training], None] | None = None,
+    extra: "Sequence[Tile]" = (),
+) -> None:
+    """Write model, history, predictions, pictures, report and results into `folder`, each file whole or not at all.
+
+    `extra` pictures are kept and shown beside the task's. `results.json` comes last: a folder that has it is complete.
+    """
+    from .gallery import write_gallery
+    from .report import write_report
+
+    training.classifier.save(folder / "model.safetensors")
+    lines = [f"{iteration},{cost:.17g}\n" for iteration, cost in enumerate(training.history.tolist())]
+    write_whole(folder / "history.csv", "iteration,cost\n" + "".join(lines))
+    if plots is not None:
+        plots(folder, training)
+    write_gallery(folder, training.judgement, extra)
+    content = {**results(training), "command": command_line()}
+    write_report(folder, content)
+    write_json(folder / "results.json", content)
+
+
+def write_evaluation(
+    folder: Path, judgement: Judgement, model: str, plots: Callable[[Path, Judgement], None] | None = None
+) -> None:
+    """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
+    from .gallery import write_gallery
+    from .report import write_report
+
+    classifier, parts = judgement.classifier, judgement.parts()
+    classifier.save(folder / "model.safetensors")
+    if plots is not None:
+        plots(folder, judgement)
+    write_gallery(folder, judgement)
+    content = {
+        "xlogreg": __version__,
+        "model": model,
+        **_about(judgement.task),
+        "learning_rate": classifier.learning_rate,
+        "iterations": classifier.number_of_iterations,
+        "history_sha256": classifier.history_sha256,
+        "train_accuracy": parts["train"].accuracy,
+        "test_accuracy": parts["test"].accuracy,
+        "metrics": {name: part.as_dict() for name, part in parts.items()},
+        "machine": machine(),
+        "command": command_line(),
+    }
+    write_report(folder, content)
+    write_json(folder / "evaluation.json", content)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def command_line() -> str:
+    """The command that runs now, as it can be typed again."""
+    import shlex
+
+    return shlex.join(["xlogreg", *sys.argv[1:]]) if Path(sys.argv[0]).stem in ("xlogreg", "__main__") else ""
