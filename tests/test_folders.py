@@ -285,7 +285,7 @@ def test_odd_names(tmp_path: Path, run: Callable[..., Any]) -> None:
         )
         assert code == 0, err
         assert f"\ntask             {plain(name)} against the rest: " in out
-        assert out.count("\n") == 10
+        assert out.count("\n") == 11
         assert err.count("\n") == 1
         results = json.loads((tmp_path / f"r-{name}" / "results.json").read_text())
         assert results["task"]["positive"] == name

@@ -79,7 +79,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types for JSON, without a NaN anywhere."""
-        return {**asdict(self), "calibration": [bin._asdict() for bin in self.calibration]}
+        confusion = [list(counts) for counts in self.confusion]
+        return {**asdict(self), "confusion": confusion, "calibration": [bin._asdict() for bin in self.calibration]}
 
 
 @dataclass(frozen=True, eq=False)
