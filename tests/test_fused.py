@@ -144,7 +144,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
     y = np.arange(20).reshape(1, -1) % 2
     expected = descend_many(x, y, [0.1], 5)
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    kernels.why_no_fused.cache_clear()
+    kernels._why_no_numba.cache_clear()
     kernels._warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="Numba is not installed; training goes on"):
@@ -159,7 +159,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
         with pytest.raises(InputError, match="Numba is not installed"):
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
-        kernels.why_no_fused.cache_clear()
+        kernels._why_no_numba.cache_clear()
         kernels._warn_once.cache_clear()
 
 

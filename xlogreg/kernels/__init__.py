@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import namespace
 from ..descent import Engine
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 from ..reference import Reference
 
 Array = Any
@@ -20,13 +20,16 @@ def engine_for(
 ) -> Engine:
     """The engine of that name, ready to run; `auto` takes the fastest that can do the work.
 
-    `auto` falls back to the reference where the fused kernel cannot run (float features, another array module, Numba
-    missing or broken); only for the last it warns, once.
+    NumPy arrays of pixels take the fused CPU kernel, CuPy arrays the fused CUDA kernels. `auto` falls back to the
+    reference where the fused kernel cannot run (float features, another array module, Numba missing or broken, a GPU
+    that is too old or does not take the kernels); only where it should have run, it warns, once.
 
     Raises
     ------
     InputError
         There is no such implementation, or it was asked for by name and cannot do this work.
+    DeviceError
+        The GPU's memory does not hold what the fused kernels need.
     """
     if implementation not in IMPLEMENTATIONS:
         raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
@@ -34,52 +37,77 @@ def engine_for(
     unable = ""
     if rows.dtype != xp.uint8:
         unable = f"it takes uint8 pixels, not {rows.dtype} features"
-    elif xp.__name__ != "numpy":
-        unable = f"it takes NumPy arrays, not {xp.__name__} arrays"
+    elif not _has_kernels(xp):
+        unable = f"it takes NumPy or CuPy arrays, not {xp.__name__} arrays"
     elif implementation != "reference":
-        unable = why_no_fused()
+        unable = why_no_fused(xp)
         if unable and implementation == "auto":
             _warn_once(unable)
     if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
         return Reference(rows, sign, w, b, rates, chunk)
     if unable:
-        raise InputError(
-            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
-        )
+        raise InputError(_cannot(unable))
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
-    from .cpu import FusedCPU
-
-    engine = FusedCPU(rows, sign, w, b, rates)
     try:
+        engine = _fused(xp)(rows, sign, w, b, rates)
         engine.prepare()
-    except Exception as error:  # whatever Numba, LLVM or a full cache folder raise when the kernel is compiled
+    except DeviceError:
+        raise
+    except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
         unable = f"it does not compile here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
         if implementation == "auto":
             _warn_once(unable)
             return Reference(rows, sign, w, b, rates)
-        raise InputError(
-            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
-        ) from error
+        raise InputError(_cannot(unable)) from error
     return engine
 
 
-def available(kind: str) -> list[str]:
-    """The implementations that work on this machine for a device of this kind (cpu or gpu)."""
-    return ["reference", "fused"] if kind == "cpu" and not why_no_fused() else ["reference"]
+def _has_kernels(xp: Any) -> bool:
+    return xp.__name__ == "numpy" or hasattr(xp, "RawModule")
 
 
-def notes() -> list[str]:
-    """Why an implementation is not available, one sentence each."""
-    unable = why_no_fused()
+def _fused(xp: Any) -> Any:
+    """The class of the fused engine for arrays of this module."""
+    if xp.__name__ == "numpy":
+        from .cpu import FusedCPU
+
+        return FusedCPU
+    from .cuda import FusedCUDA
+
+    return FusedCUDA
+
+
+def _cannot(unable: str) -> str:
+    return f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
+
+
+def available(kind: str, xp: Any = None) -> list[str]:
+    """The implementations that work for a device of this kind: cpu, or the current gpu, whose array module is `xp`."""
+    if kind == "gpu" and (xp is None or not _has_kernels(xp)):
+        return ["reference"]
+    return ["reference"] if why_no_fused(xp) else ["reference", "fused"]
+
+
+def notes(xp: Any = None) -> list[str]:
+    """Why an implementation is not available, one sentence each; on the current GPU, if its array module is given."""
+    unable = why_no_fused(xp)
     return (
         [f"The fused kernel cannot be used: {unable}; the reference gives the same bits more slowly."] if unable else []
     )
 
 
+def why_no_fused(xp: Any = None) -> str:
+    """Why the fused kernel cannot run: on the CPU, or on the current GPU, whose array module is `xp`; empty if it can."""
+    if xp is None or xp.__name__ == "numpy":
+        return _why_no_numba()
+    from .cuda import why_not
+
+    return why_not(xp)
+
+
 @functools.cache
-def why_no_fused() -> str:
-    """Why the fused CPU kernel cannot run on this machine; empty if it can."""
+def _why_no_numba() -> str:
     if find_spec("numba") is None:
         return "Numba is not installed"
     try:
