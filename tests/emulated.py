@@ -19,6 +19,7 @@ import numpy as np
 import strict
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) or ""
+POINTER = ctypes.c_void_p
 KERNELS = ("descend_in_tiles", "descend_in_one_read")
 _FOLDER = tempfile.TemporaryDirectory(prefix="xlogreg-emulator-")
 
@@ -34,7 +35,7 @@ template <int N> static void call() {
         GIVE(double*, 5), GIVE(double*, 6), GIVE(double*, 7), GIVE(int*, 8), GIVE(u8*, 9), GIVE(u64*, 10),
         GIVE(i64, 11), GIVE(i64, 12), GIVE(int, 13), GIVE(int, 14), GIVE(int, 15), GIVE(int, 16), GIVE(int, 17));
 }
-extern "C" int emulate(int kernel, unsigned grid, unsigned size, unsigned shared, unsigned long long seed, void** given) {
+extern "C" int emulate(int kernel, unsigned grid, unsigned size, unsigned shared, u64 seed, void** given) {
     arguments = given;
     emulator::body = kernel ? call<1> : call<0>;
     return emulator::run(grid, size, shared, seed);

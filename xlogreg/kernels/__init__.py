@@ -55,7 +55,7 @@ def engine_for(
     except DeviceError:
         raise
     except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
-        unable = f"it does not compile here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
+        unable = f"it does not compile or start here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
         if implementation == "auto":
             _warn_once(unable)
             return Reference(rows, sign, w, b, rates)
@@ -98,7 +98,7 @@ def notes(xp: Any = None) -> list[str]:
 
 
 def why_no_fused(xp: Any = None) -> str:
-    """Why the fused kernel cannot run: on the CPU, or on the current GPU, whose array module is `xp`; empty if it can."""
+    """Why the fused kernel cannot run on the CPU, or on the current GPU, whose array module is `xp`; empty if it can."""
     if xp is None or xp.__name__ == "numpy":
         return _why_no_numba()
     from .cuda import why_not

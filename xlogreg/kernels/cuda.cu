@@ -487,6 +487,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
     const i64 row_slabs = divide_up(m, tile_rows), tiles = row_slabs * divide_up(d, tile_columns);
+    if (resident && gridDim.x != tiles) return;  // somebody cut the grid: no costs rather than wrong ones
     const int part_count = (int)larger(4 * blockDim.x, tile_rows);
     uint4* tile = shared_memory;
     uint4* weight_digits = tile + tile_rows * (stride_of(tile_columns) / 16);

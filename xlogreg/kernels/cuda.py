@@ -183,9 +183,9 @@ class FusedCUDA:
         self.gradient: Gradient | None = None
         m, d = rows.shape
         models = len(b)
-        limits = device_limits(xp)
+        limits = self._limits = device_limits(xp)
         self.plan = plan or plan_for(m, d, models, limits.processors, limits.shared)
-        # Sums of z (three buffers), of the gradient and of residuals and losses (two), the largest weights, the barrier.
+        # Sums of z (three buffers), of the gradient, of residuals and losses (two), the largest weights, the barrier.
         words = 2 * (3 * models * m + 2 * models * d) + 2 * models * (6 + 1) + 1
         keeps_digits = self.plan.kernel == "descend_in_tiles" and not self.plan.resident
         digits = models * _up(m, 4) * 8 if keeps_digits else 16
@@ -203,7 +203,8 @@ class FusedCUDA:
         """Compile, or load what was compiled before, and launch once: a training of no iterations."""
         module = _module(self._xp, self._xp.cuda.Device().id)
         self._kernel = module.get_function(self.plan.kernel)
-        self._kernel.max_dynamic_shared_size_bytes = self.plan.shared
+        # All that there is, not this plan's share: other engines use the same function of the driver.
+        self._kernel.max_dynamic_shared_size_bytes = self._limits.shared
         self._advance(0)
         self._xp.cuda.Device().synchronize()
 
@@ -216,7 +217,8 @@ class FusedCUDA:
     def _advance(self, iterations: int) -> tuple[Array, Array, Array]:
         xp, plan = self._xp, self.plan
         (m, d), models = self.rows.shape, len(self.b)
-        costs = xp.empty((max(1, iterations), models), dtype=xp.float64)
+        # A cost that is not written is no number, and so an error.
+        costs = xp.full((max(1, iterations), models), float("nan"), dtype=xp.float64)
         dw, db = xp.empty((models, d), dtype=xp.float64), xp.empty((models,), dtype=xp.float64)
         self._workspace.fill(0)
         arguments = (
