@@ -286,7 +286,7 @@ def test_no_memory_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     zeros = strict.zeros
     monkeypatch.setattr(strict, "zeros", lambda shape, dtype: full() if dtype == np.int64 else zeros(shape, dtype))
-    with pytest.raises(DeviceError, match="no room for .* GB of sums beside the pixels"):
+    with pytest.raises(DeviceError, match=r"no room for .* GB of sums beside the pixels"):
         descend_many(x, y, [0.1], 5)
 
 

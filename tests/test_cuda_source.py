@@ -69,7 +69,8 @@ def test_ptx(capability: int) -> None:
     assert not re.search(r"\.(approx|rz|rm|rp|ftz)\b", ptx)
     assert ".f32" not in ptx
     kernels = functions(ptx)
-    assert sorted(kernels) == ["descend_in_one_read", "descend_in_tiles"]
+    assert sorted(kernels) == ["descend_in_one_read", "descend_in_tiles", "only_barriers"]
+    del kernels["only_barriers"]
     for text in kernels.values():
         # 28 for 16 pixels, forward and backward, at least once each.
         assert text.count("dp4a.u32.s32") >= 56
@@ -82,7 +83,7 @@ def test_machine_code(capability: int) -> None:
     """A block must have its registers: no more than the processor has for its threads."""
     _, log = compiled(capability)
     used = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
-    assert len(used) == 2, log
+    assert len(used) == 3, log
     assert all(number <= 128 for number in used)
     assert max(used) * cuda.TILES_THREADS <= 65_536
     # What does not fit into registers goes to local memory: a little, outside the inner loops, is accepted.

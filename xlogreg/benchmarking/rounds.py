@@ -18,7 +18,7 @@ from .. import __version__, tutorial
 from ..backend import processor_name
 from ..errors import InputError
 from ..training import machine
-from .contestants import CONTESTANTS, OURS, Contestant
+from .contestants import OURS, Contestant, contestants_on
 from .problems import RATE, TUTORIAL, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.
@@ -58,42 +58,51 @@ class _Worker:
 
 
 def compete(
-    problems: Sequence[Problem], names: Sequence[str] | None, rounds: int, progress: Progress
+    problems: Sequence[Problem], names: Sequence[str] | None, rounds: int, progress: Progress, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Run all installed contestants (or those of `names`) on the problems; returns what the report shows, as JSON."""
-    contestants = [c for c in CONTESTANTS if c.installed and (names is None or c.name in names)]
-    if not any(contestant.name == OURS for contestant in contestants):
-        raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
-    from .limits import measure
-
+    """Run all installed contestants of a device (or those of `names`); returns what the report shows, as JSON."""
+    everybody = contestants_on(device)
+    contestants = [c for c in everybody if c.installed and (names is None or c.name in names)]
     progress("measuring the machine's limits")
-    limits = measure()
+    if device == "gpu":
+        from .gpu import OURS as ours
+        from .gpu import measure_gpu
+
+        limits: Any = measure_gpu()
+        processor = limits.name
+    else:
+        ours, processor = OURS, processor_name()
+        if not any(contestant.name == OURS for contestant in contestants):
+            raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
+        from .limits import measure
+
+        limits = measure()
     results = []
     for problem in problems:
         with _saved(problem) as paths:
-            results.append(_compete(problem, paths, contestants, rounds, progress))
+            results.append(_compete(problem, paths, contestants, rounds, progress, ours))
         seconds = limits.bounds(problem.pictures, 3072)
-        results[-1]["bound_ms"] = {"one read of the pixels": seconds[0] * 1e3, "multiply-adds": seconds[1] * 1e3}
-    packages = ("numpy", "numba", "jax", "torch", "scikit-learn")
+        results[-1]["bound_ms"] = {name: bound * 1e3 for name, bound in zip(limits.names, seconds, strict=True)}
+    packages = ("numpy", "numba", "jax", "torch", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "xlogreg": __version__,
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": processor_name(), **machine()},
+        "device": device,
+        "ours": ours,
+        "machine": {"processor": processor, **machine()},
         "packages": {name: version for name in packages if (version := _version(name))},
-        "not_installed": sorted({c.needs for c in CONTESTANTS if not c.installed}),
+        "not_installed": sorted({c.needs for c in everybody if not c.installed}),
         "learning_rate": RATE,
         "rounds": rounds,
-        "limits": {
-            "copy_gb_s": limits.copy, "read_gb_s": limits.read, "multiply_adds_g_s": limits.multiply_adds,
-            "threads": limits.threads, "vector_bytes": limits.width,
-        },
+        "limits": limits.as_json(),
         "problems": results,
     }  # fmt: skip
 
 
 def _compete(
-    problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress
-) -> dict[str, Any]:
+    problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress,
+    ours: str,
+) -> dict[str, Any]:  # fmt: skip
     workers: list[_Worker] = []
     skipped: dict[str, str] = {}
     exact_cost, exact_digest = np.nan, ""
@@ -112,7 +121,7 @@ def _compete(
             answer = worker.ask({"setup": {**paths, "rate": RATE}})
             if "error" not in answer:
                 answer = worker.ask({"run": problem.iterations})
-            if contestant.name == OURS and "error" not in answer:
+            if contestant.name == ours and "error" not in answer:
                 exact_cost, exact_digest = answer["cost"], answer["digest"]
             wrong = answer.get("error") or _wrong(contestant, answer, exact_cost, exact_digest, problem)
             if wrong:
@@ -124,8 +133,8 @@ def _compete(
             entries[contestant.name] = {"deviation": answer["cost"] - exact_cost, "seconds": []}
             if answer["digest"]:
                 entries[contestant.name]["digest"] = answer["digest"]
-        if OURS not in entries:
-            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
+        if ours not in entries:
+            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[ours]}.")
         for number in range(rounds):
             progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
             # Another one goes first each time.
@@ -136,18 +145,18 @@ def _compete(
                     skipped[worker.contestant.name] = answer["error"]
                 else:
                     entries[worker.contestant.name]["seconds"].append(answer["seconds"])
-        if OURS in skipped:
-            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[OURS]}.")
+        if ours in skipped:
+            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {skipped[ours]}.")
         entries = {name: entry for name, entry in entries.items() if name not in skipped}
     finally:
         for worker in workers:
             worker.close()
-    ours = np.array(entries[OURS]["seconds"])
+    our_seconds = np.array(entries[ours]["seconds"])
     for entry in entries.values():
         seconds = np.array(entry["seconds"])
         entry["ms_per_iteration"] = float(np.median(seconds)) / problem.iterations * 1e3
         # Neighbours in time share what the machine was doing: the median of the rounds' ratios.
-        entry["ratio"] = float(np.median(seconds / ours))
+        entry["ratio"] = float(np.median(seconds / our_seconds))
     return {
         "pictures": problem.pictures, "iterations": problem.iterations, "origin": problem.origin,
         "exact_cost": exact_cost, "history_sha256": exact_digest, "contestants": entries, "skipped": skipped,

@@ -23,6 +23,10 @@ def main() -> None:
     if contestant.threads:
         for variable in ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
             os.environ[variable] = str(contestant.threads)
+    # On a machine with a GPU, JAX would take it unasked, and most of its memory.
+    if contestant.device == "cpu":
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     # Libraries print to standard output as they please; the answers keep it for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

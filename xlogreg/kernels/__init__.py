@@ -98,7 +98,7 @@ def notes(xp: Any = None) -> list[str]:
 
 
 def why_no_fused(xp: Any = None) -> str:
-    """Why the fused kernel cannot run on the CPU, or on the current GPU, whose array module is `xp`; empty if it can."""
+    """Why the fused kernel cannot run on the CPU, or the current GPU, whose array module is `xp`; empty if it can."""
     if xp is None or xp.__name__ == "numpy":
         return _why_no_numba()
     from .cuda import why_not

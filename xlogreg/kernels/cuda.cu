@@ -642,6 +642,12 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
         for (int model = threadIdx.x; model < models; model += blockDim.x) known_exponents[model] = exponents[model];
 }
 
+// What an iteration cannot be quicker than: so many grid barriers and nothing else, for benchmarks.
+extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) only_barriers(u32* counter, int count) {
+    u32 target = 0;
+    for (int i = 0; i < count; ++i) grid_barrier(counter, target);
+}
+
 // One model; tile_columns is d rounded up to 16, at most 4 a thread; tile_rows a multiple of 4.
 // Shared memory: two tiles, weights' digits, residuals' digits, parts (1 a thread, or 1 a row), bias, exponent.
 extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one_read(ARGUMENTS) {
