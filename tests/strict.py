@@ -91,6 +91,9 @@ class StrictArray:
     def all(self) -> "StrictArray":
         return _wrap(self._values.all())
 
+    def fill(self, value: float) -> None:
+        self._values.fill(value)
+
     def reshape(self, *shape: int) -> "StrictArray":
         return _wrap(self._values.reshape(*shape))
 

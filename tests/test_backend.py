@@ -1,7 +1,9 @@
 """The choice of the device, with CuPy missing, broken, and faked."""
 
+import os
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -105,3 +107,20 @@ def test_processor_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backend.processor_name()
     monkeypatch.setattr(backend, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
     assert backend.processor_name()
+
+
+def test_a_cache_folder_that_cannot_be_written_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "kernels"))
+    choose_device("gpu")
+    assert os.environ["CUPY_CACHE_DIR"] == str(tmp_path / "kernels")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+    choose_device("gpu")
+    folder = Path(os.environ["CUPY_CACHE_DIR"])
+    assert folder.is_dir()
+    assert folder != tmp_path / "file" / "kernels"
+    assert folder.stat().st_mode & 0o077 == 0
+    folder.rmdir()

@@ -194,7 +194,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
     y = np.arange(20).reshape(1, -1) % 2
     expected = descend_many(x, y, [0.1], 5)
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    kernels.why_no_fused.cache_clear()
+    kernels._why_no_numba.cache_clear()
     kernels._warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="Numba is not installed; training goes on"):
@@ -209,7 +209,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
         with pytest.raises(InputError, match="Numba is not installed"):
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
-        kernels.why_no_fused.cache_clear()
+        kernels._why_no_numba.cache_clear()
         kernels._warn_once.cache_clear()
 
 
@@ -224,7 +224,7 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cpu, "_run", broken)
     kernels._warn_once.cache_clear()
     try:
-        with pytest.warns(RuntimeWarning, match=r"does not compile here \(LLVM says no\)"):
+        with pytest.warns(RuntimeWarning, match=r"does not compile or start here \(LLVM says no\)"):
             obtained = descend_many(x, y, [0.1], 5)
         assert obtained.implementation == "reference"
         assert np.array_equal(obtained.history, expected.history)

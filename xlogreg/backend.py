@@ -3,11 +3,16 @@
 The only module that imports cupy, and only when a GPU is asked for or looked for.
 """
 
+import atexit
 import contextlib
 import importlib
+import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,6 +147,7 @@ def _gpu(number: int) -> Device:
     except Exception as error:  # a broken CUDA installation raises all kinds of errors at import
         why = "CuPy is not installed" if isinstance(error, ModuleNotFoundError) else f"CuPy does not load ({error})"
         raise DeviceError(f"No GPU can be used: {why}; {_INSTALL_ADVICE}.") from error
+    _find_a_kernel_cache()
     try:
         # is_available() only counts devices; a driver that is too old shows itself in the first computation.
         count = cupy.cuda.runtime.getDeviceCount()
@@ -157,6 +163,16 @@ def _gpu(number: int) -> Device:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise DeviceError(f"No GPU can be used: CuPy reports {first_line!r}; {_INSTALL_ADVICE}.") from error
     return Device("gpu", name, cupy, number)
+
+
+def _find_a_kernel_cache() -> None:
+    """CuPy fails where it cannot keep compiled kernels; then this process keeps its own in a temporary folder."""
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return
+    os.environ["CUPY_CACHE_DIR"] = tempfile.mkdtemp(prefix="xlogreg-kernels-")
+    atexit.register(shutil.rmtree, os.environ["CUPY_CACHE_DIR"], ignore_errors=True)
 
 
 def processor_name() -> str:

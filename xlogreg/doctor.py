@@ -55,11 +55,11 @@ def examine() -> Examination:
     gpus, notes = _gpus()
     task = make_task(load_birds(), "bird")
     x, y = as_columns(task.x_train, task.y_train)
-    proofs = [
-        _prove(device, implementation, x, y)
-        for device in [choose_device("cpu"), *gpus]
-        for implementation in kernels.available(device.kind)
-    ]
+    proofs = []
+    for device in [choose_device("cpu"), *gpus]:
+        with device.current():
+            proofs += [_prove(device, name, x, y) for name in kernels.available(device.kind, device.xp)]
+            notes += kernels.notes(device.xp)
     # Another division of the work, as other machines would divide it.
     proofs.append(_prove(choose_device("cpu"), "reference", x[:, ::-1], y[:, ::-1], chunk=97))
     return Examination(
@@ -70,7 +70,7 @@ def examine() -> Examination:
         processors=os.cpu_count() or 1,
         blas=_blas(),
         gpus=[str(gpu) for gpu in gpus],
-        notes=notes + kernels.notes(),
+        notes=notes,
         proofs=proofs,
     )
 

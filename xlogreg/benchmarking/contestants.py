@@ -27,6 +27,7 @@ class Contestant:
     exact : whether its costs must have xlogreg's bits; otherwise `tolerance` is what its last cost may deviate
     threads : number of threads, 0 for all
     own_solver : whether it is no gradient descent, and need only reach a cost that is as low
+    device : cpu or gpu
     """
 
     name: str
@@ -37,6 +38,12 @@ class Contestant:
     tolerance: float
     threads: int = 0
     own_solver: bool = False
+    device: str = "cpu"
+
+    @property
+    def ours(self) -> bool:
+        """Whether it needs nothing but what this package needs on its device."""
+        return self.needs in ("", "numba", "cupy")
 
     @property
     def installed(self) -> bool:
@@ -269,6 +276,16 @@ CONTESTANTS = (
 )  # fmt: skip
 
 
+def contestants_on(device: str) -> tuple[Contestant, ...]:
+    """Those who take part on a device: cpu or gpu."""
+    if device == "cpu":
+        return CONTESTANTS
+    from .gpu import CONTESTANTS as ON_GPU
+
+    return ON_GPU
+
+
 def by_name(name: str) -> Contestant:
     """The contestant of that name."""
-    return next(contestant for contestant in CONTESTANTS if contestant.name == name)
+    everybody = (*contestants_on("cpu"), *contestants_on("gpu"))
+    return next(contestant for contestant in everybody if contestant.name == name)

@@ -31,6 +31,15 @@ class Limits:
     threads: int
     width: int
 
+    names = ("one read of the pixels", "multiply-adds")
+
+    def as_json(self) -> dict[str, float]:
+        """For the saved results."""
+        return {
+            "copy_gb_s": self.copy, "read_gb_s": self.read, "multiply_adds_g_s": self.multiply_adds,
+            "threads": self.threads, "vector_bytes": self.width,
+        }  # fmt: skip
+
     def bounds(self, pictures: int, features: int) -> tuple[float, float]:
         """Seconds an iteration at best: one read of the pixels, and two multiply-adds a pixel and digit."""
         pixels = pictures * features

@@ -28,9 +28,7 @@ def markdown(results: dict[str, Any]) -> str:
         f"Python {machine['python']}, {packages}; medians of {results['rounds']} interleaved rounds, every contestant "
         "in a process of its own, its answer checked first.",
         "",
-        f"Limits of this machine: copy {limits['copy_gb_s']:.1f} GB/s (read and written), read "
-        f"{limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million "
-        f"multiply-adds of pixels and digits a second with {limits['threads']} threads.",
+        f"Limits of this machine: copy {limits['copy_gb_s']:.1f} GB/s (read and written), {_other_limits(limits)}.",
         "",
     ]
     if len(results["problems"]) > 1:
@@ -46,7 +44,7 @@ def markdown(results: dict[str, Any]) -> str:
         for name, entry in sorted(entries.items(), key=lambda item: item[1]["ms_per_iteration"]):
             deviation = "0 (same bits)" if "digest" in entry else f"{entry['deviation']:+.1e}"
             lines.append(f"| {name} | {entry['ms_per_iteration']:.3f} | {entry['ratio']:.2f} | {deviation} |")
-        lines += ["", *_remarks(problem), ""]
+        lines += ["", *_remarks(problem, results.get("ours", OURS)), ""]
     if results["not_installed"]:
         lines.append(f"Not installed, so not measured: {', '.join(results['not_installed'])}.")
     return "\n".join(lines).rstrip() + "\n"
@@ -71,9 +69,21 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _remarks(problem: dict[str, Any]) -> list[str]:
+def _other_limits(limits: dict[str, Any]) -> str:
+    if "barriers_us" in limits:
+        return (
+            f"{limits['barriers_us']:.2f} microseconds for the two grid barriers of an iteration in a kernel with "
+            "nothing else to do"
+        )
+    return (
+        f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million 16-bit multiply-adds "
+        f"a second with {limits['threads']} threads"
+    )
+
+
+def _remarks(problem: dict[str, Any], name_of_ours: str) -> list[str]:
     entries = problem["contestants"]
-    ours = entries[OURS]["ms_per_iteration"]
+    ours = entries[name_of_ours]["ms_per_iteration"]
     bound, milliseconds = max(problem["bound_ms"].items(), key=lambda item: item[1])
     remarks = [
         f"The nearer bound is {bound}, {milliseconds:.3f} ms an iteration; the kernel takes {ours / milliseconds:.2f} "
@@ -107,7 +117,7 @@ def plot(path: Path, results: dict[str, Any]) -> None:
         ]
         colour = next((colour for start, colour in _COLOURS.items() if name.startswith(start)), "#7b5ea7")
         style = "--" if "64" in name or "thread" in name else ":" if "hand" in name or "reference" in name else "-"
-        width = 2.6 if name == OURS else 1.5
+        width = 2.6 if name == results.get("ours", OURS) else 1.5
         axes.plot(
             *zip(*points, strict=True), style, marker="o", markersize=4, color=colour, linewidth=width, label=name
         )

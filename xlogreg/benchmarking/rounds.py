@@ -20,7 +20,7 @@ from .. import __version__
 from ..backend import processor_name
 from ..errors import InputError
 from ..run_folder import machine
-from .contestants import CONTESTANTS, OURS, Contestant
+from .contestants import OURS, Contestant, contestants_on
 from .problems import FEATURES, RATE, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.
@@ -40,6 +40,10 @@ class _Worker:
         # Libraries read these when they are loaded.
         names = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
         threads = dict.fromkeys(names, str(contestant.threads)) if contestant.threads else {}
+        # On a machine with a GPU, JAX would take it unasked, and most of its memory.
+        threads["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        if contestant.device == "cpu":
+            threads["JAX_PLATFORMS"] = "cpu"
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "xlogreg.benchmarking.worker", contestant.name],
@@ -81,29 +85,40 @@ class _Worker:
 
 
 def compete(
-    problems: Sequence[Problem], names: Sequence[str] | None, rounds: int, progress: Progress
+    problems: Sequence[Problem], names: Sequence[str] | None, rounds: int, progress: Progress, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Run all installed contestants (or those of `names`) on the problems; returns what the report shows, as JSON."""
-    contestants = [c for c in CONTESTANTS if c.installed and (names is None or c.name in names)]
-    if not any(contestant.name == OURS for contestant in contestants):
-        raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
-    from .limits import measure
-
+    """Run all installed contestants of a device (or those of `names`); returns what the report shows, as JSON."""
+    everybody = contestants_on(device)
+    contestants = [c for c in everybody if c.installed and (names is None or c.name in names)]
     progress("measuring the machine's limits")
-    limits = measure()
+    if device == "gpu":
+        from .gpu import OURS as ours
+        from .gpu import measure_gpu
+
+        limits: Any = measure_gpu()
+        processor = limits.name
+    else:
+        ours, processor = OURS, processor_name()
+        if not any(contestant.name == OURS for contestant in contestants):
+            raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
+        from .limits import measure
+
+        limits = measure()
     results = []
     for problem in problems:
         with _saved(problem) as paths:
-            results.append(_compete(problem, paths, contestants, rounds, progress))
+            results.append(_compete(problem, paths, contestants, rounds, progress, ours))
         seconds = limits.bounds(problem.pictures, FEATURES)
-        results[-1]["bound_ms"] = {"one read of the pixels": seconds[0] * 1e3, "multiply-adds": seconds[1] * 1e3}
-    packages = ("numpy", "numba", "jax", "torch", "scikit-learn")
+        results[-1]["bound_ms"] = {name: bound * 1e3 for name, bound in zip(limits.names, seconds, strict=True)}
+    packages = ("numpy", "numba", "jax", "torch", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "xlogreg": __version__,
         "date": datetime.date.today().isoformat(),
-        "machine": {"processor": processor_name(), **machine()},
+        "device": device,
+        "ours": ours,
+        "machine": {"processor": processor, **machine()},
         "packages": {name: version for name in packages if (version := _version(name))},
-        "not_installed": sorted({c.needs for c in CONTESTANTS if not c.installed}),
+        "not_installed": sorted({c.needs for c in everybody if not c.installed}),
         "learning_rate": RATE,
         "rounds": rounds,
         "limits": {
@@ -115,9 +130,14 @@ def compete(
 
 
 def _compete(
-    problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress
+    problem: Problem,
+    paths: dict[str, str],
+    contestants: Sequence[Contestant],
+    rounds: int,
+    progress: Progress,
+    our_name: str,
 ) -> dict[str, Any]:
-    ours = next(contestant for contestant in contestants if contestant.name == OURS)
+    ours = next(contestant for contestant in contestants if contestant.name == our_name)
     waiting = [contestant for contestant in contestants if contestant is not ours]
     entries: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
@@ -167,7 +187,7 @@ def _take_turns(
     workers: list[_Worker] = []
     exact: dict[str, Any] = {}
     entries: dict[str, dict[str, Any]] = {}
-    failed = "xlogreg's own kernel did not finish on"
+    our_name, failed = contestants[0].name, "xlogreg's own kernel did not finish on"
     try:
         for contestant in contestants:
             progress(f"{problem.pictures:,} pictures: {contestant.name}: answer")
@@ -198,13 +218,13 @@ def _take_turns(
                     skipped[worker.contestant.name] = answer["error"]
                 else:
                     entries[worker.contestant.name]["seconds"].append(answer["seconds"])
-        if OURS in skipped:
-            raise InputError(f"{failed} {problem.pictures:,} pictures: {skipped[OURS]}.")
+        if our_name in skipped:
+            raise InputError(f"{failed} {problem.pictures:,} pictures: {skipped[our_name]}.")
     finally:
         for worker in workers:
             worker.close()
     entries = {name: entry for name, entry in entries.items() if name not in skipped}
-    ours = np.array(entries[OURS]["seconds"])
+    ours = np.array(entries[our_name]["seconds"])
     for entry in entries.values():
         seconds = np.array(entry["seconds"])
         entry["ms_per_iteration"] = float(np.median(seconds)) / problem.iterations * 1e3

@@ -18,23 +18,30 @@ def benchmark(
         list[int] | None, typer.Option(help="Only these sizes: 1900, 10000, 50000, 200000. Repeatable.")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; the median is reported.")] = 7,
+    device: Annotated[
+        str, typer.Option(help="cpu, or gpu: the peers that run there, all in one table. One of them, not both.")
+    ] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the speed of training on this machine, beside peers, with every answer checked first."""
     from .. import console
-    from ..benchmarking.contestants import CONTESTANTS
+    from ..backend import choose_device
+    from ..benchmarking.contestants import contestants_on
     from ..benchmarking.problems import SIZES
     from ..benchmarking.report import markdown, write_report
     from ..benchmarking.rounds import compete
 
+    if device not in ("cpu", "gpu"):
+        raise InputError(f"There is no device {device!r} to measure; choose cpu or gpu.")
+    choose_device(device)
     known = {problem.pictures: problem for problem in SIZES}
     for size in pictures or []:
         if size not in known:
             raise InputError(f"There is no benchmark of {size} pictures; choose from {', '.join(map(str, known))}.")
     problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
-    names = None if peers else [contestant.name for contestant in CONTESTANTS if contestant.needs in ("", "numba")]
-    results = compete(problems, names, rounds, lambda step: console.err.print(step, markup=False))
+    names = None if peers else [contestant.name for contestant in contestants_on(device) if contestant.ours]
+    results = compete(problems, names, rounds, lambda step: console.err.print(step, markup=False), device)
     if out is not None:
         write_report(out, results)
     if as_json:

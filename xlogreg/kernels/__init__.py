@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import namespace
 from ..engine import FEATURES, DescentOptions, Engine
-from ..errors import InputError
+from ..errors import DeviceError, InputError
 from ..reference import Reference
 
 Array = Any
@@ -15,9 +15,9 @@ Array = Any
 IMPLEMENTATIONS = ("auto", "reference", "fused")
 
 
-# What the fused CPU kernel can do beyond the tutorial's training: names of `FEATURES`. For what it lacks `auto` takes
-# the reference.
-FUSED_SUPPORTS: frozenset[str] = frozenset(FEATURES)
+# What the fused kernels can do beyond the tutorial's training, by array module: names of `FEATURES`. For what one lacks
+# `auto` takes the reference.
+_SUPPORTS: dict[str, frozenset[str]] = {"numpy": frozenset(FEATURES), "cupy": frozenset()}
 
 
 def engine_for(
@@ -34,74 +34,105 @@ def engine_for(
 ) -> Engine:
     """The engine of that name, ready to run; `auto` takes the fastest that can do the work.
 
-    `auto` falls back to the reference where the fused kernel cannot run (float features, another array module, an
-    option that it lacks, Numba missing or broken); only for the last it warns, once. Arguments as those of `Reference`.
+    NumPy arrays of pixels take the fused CPU kernel, CuPy arrays the fused CUDA kernels. `auto` falls back to the
+    reference where the fused kernel cannot run (float features, another array module, an option that it lacks, Numba
+    missing or broken, a GPU that is too old or does not take the kernels); only where it should have run, it warns,
+    once. Arguments as those of `Reference`.
 
     Raises
     ------
     InputError
         There is no such implementation, or it was asked for by name and cannot do this work.
+    DeviceError
+        The GPU's memory does not hold what the fused kernels need.
     """
     if implementation not in IMPLEMENTATIONS:
         raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
     options = options or DescentOptions()
     needs = options.needs(weights is not None)
-    lacks = needs - FUSED_SUPPORTS
+    lacks = needs - _SUPPORTS.get(xp.__name__, frozenset())
     unable = ""
     if rows.dtype != xp.uint8:
         unable = f"it takes uint8 pixels, not {rows.dtype} features"
-    elif xp.__name__ != "numpy":
-        unable = f"it takes NumPy arrays, not {xp.__name__} arrays"
+    elif not _has_kernels(xp):
+        unable = f"it takes NumPy or CuPy arrays, not {xp.__name__} arrays"
     elif lacks:
         unable = f"it has no {' and no '.join(words for name, words in FEATURES.items() if name in lacks)} yet"
     elif implementation != "reference":
-        unable = why_no_fused()
+        unable = why_no_fused(xp)
         if unable and implementation == "auto":
             _warn_once(unable)
     if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
         return Reference(rows, sign, w, b, rates, chunk, weights=weights, options=options)
     if unable:
-        raise InputError(
-            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
-        )
+        raise InputError(_cannot(unable))
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
-    from .cpu import FusedCPU
-
-    engine: Engine = FusedCPU(rows, sign, w, b, rates, weights=weights, options=options)
     try:
+        engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         engine.prepare()
-    except Exception as error:  # whatever Numba, LLVM or a full cache folder raise when the kernel is compiled
-        unable = f"it does not compile here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
+    except DeviceError:
+        raise
+    except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
+        unable = f"it does not compile or start here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
         if implementation == "auto":
             _warn_once(unable)
             return Reference(rows, sign, w, b, rates, weights=weights, options=options)
-        raise InputError(
-            f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
-        ) from error
+        raise InputError(_cannot(unable)) from error
     return engine
 
 
-def available(kind: str, needs: frozenset[str] = frozenset()) -> list[str]:
-    """The implementations that work on this machine for a device of this kind (cpu or gpu) and can do what is needed.
+def _has_kernels(xp: Any) -> bool:
+    return xp.__name__ == "numpy" or hasattr(xp, "RawModule")
 
-    `needs` are names of `xlogreg.engine.FEATURES`, as `DescentOptions.needs` gives them.
+
+def _fused(xp: Any) -> Any:
+    """The class of the fused engine for arrays of this module."""
+    if xp.__name__ == "numpy":
+        from .cpu import FusedCPU
+
+        return FusedCPU
+    from .cuda import FusedCUDA
+
+    return FusedCUDA
+
+
+def _cannot(unable: str) -> str:
+    return f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
+
+
+def available(kind: str, xp: Any = None, needs: frozenset[str] = frozenset()) -> list[str]:
+    """The implementations that work for a device of this kind and can do what is needed.
+
+    kind : cpu, or the current gpu, whose array module is `xp`
+    needs : names of `xlogreg.engine.FEATURES`, as `DescentOptions.needs` gives them
     """
-    return ["reference", "fused"] if kind == "cpu" and needs <= FUSED_SUPPORTS and not why_no_fused() else ["reference"]
+    if kind == "gpu" and (xp is None or not _has_kernels(xp)):
+        return ["reference"]
+    lacks = needs - _SUPPORTS["numpy" if kind == "cpu" else "cupy"]
+    return ["reference"] if lacks or why_no_fused(xp) else ["reference", "fused"]
 
 
-def notes() -> list[str]:
-    """Why an implementation is not available, one sentence each."""
-    unable = why_no_fused()
+def notes(xp: Any = None) -> list[str]:
+    """Why an implementation is not available, one sentence each; on the current GPU, if its array module is given."""
+    unable = why_no_fused(xp)
     return (
         [f"The fused kernel cannot be used: {unable}; the reference gives the same bits more slowly."] if unable else []
     )
 
 
+def why_no_fused(xp: Any = None) -> str:
+    """Why the fused kernel cannot run on the CPU, or the current GPU, whose array module is `xp`; empty if it can."""
+    if xp is None or xp.__name__ == "numpy":
+        return _why_no_numba()
+    from .cuda import why_not
+
+    return why_not(xp)
+
+
 @functools.cache
-def why_no_fused() -> str:
-    """Why the fused CPU kernel cannot run on this machine; empty if it can."""
+def _why_no_numba() -> str:
     if find_spec("numba") is None:
         return "Numba is not installed"
     try:

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Everything that is to be shown on a CUDA machine, in under 9 minutes, with nothing installed:
+#
+#     benchmarks/on_gpu.sh [FOLDER]        (default benchmarks/results/gpu)
+#
+# Needs a python3 (or $PYTHON) with numpy, cupy and pytest; jax and torch take part if they are there. Each step has a
+# limit of its own, writes its output to a file in FOLDER, and is tried whatever became of the others. Exit code 0: all
+# steps passed; otherwise the number of those that did not.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+folder=${1:-benchmarks/results/gpu}
+mkdir -p "$folder"
+folder=$(cd "$folder" && pwd)
+# No test may be skipped for want of a GPU here.
+export XLOGREG_NEED_GPU=1
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" XLA_PYTHON_CLIENT_PREALLOCATE=false PYTHONUNBUFFERED=1
+failed=()
+: >"$folder/steps.tsv"
+
+# step NAME SECONDS COMMAND...
+step() {
+    local name=$1 limit=$2 start=$SECONDS
+    shift 2
+    echo "== $name: $*"
+    timeout --kill-after=5 "$limit" "$@" >"$folder/$name.txt" 2>&1
+    local code=$?
+    tail -n 12 "$folder/$name.txt"
+    printf '%s\t%d\t%d s\n' "$name" "$code" "$((SECONDS - start))" | tee -a "$folder/steps.tsv"
+    [ "$code" = 0 ] || failed+=("$name")
+}
+
+step machine 30 nvidia-smi
+step doctor 60 "$python" -m xlogreg doctor
+step tests 150 "$python" -m pytest tests -m gpu -q -p no:cacheprovider
+step reproduce 45 "$python" -m xlogreg reproduce --device gpu --out "$folder/reproduce"
+step peers 170 "$python" -m xlogreg benchmark --peers --device gpu --pictures 1900 --pictures 50000 --rounds 5 \
+    --out "$folder"
+step throughput 70 "$python" -m pytest benchmarks/test_throughput.py -m gpu -q -p no:cacheprovider \
+    --benchmark-json="$folder/throughput.json"
+
+echo
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "Not passed: ${failed[*]}. Their output is in $folder."
+else
+    echo "All steps passed. Results are in $folder."
+fi
+exit ${#failed[@]}

@@ -1,0 +1,134 @@
+"""A stand-in for CuPy whose raw kernels run: the CUDA source, compiled as C++ with `emulator.h`, on this processor.
+
+`module` is what the fused CUDA engine takes for cupy: the strict stand-in with devices, kernels and launches added. A
+test sets the device's size, the order of the threads and the free memory.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import strict
+
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) or ""
+POINTER = ctypes.c_void_p
+KERNELS = ("descend_in_tiles", "descend_in_one_read")
+_FOLDER = tempfile.TemporaryDirectory(prefix="xlogreg-emulator-")
+
+# A small device; `seed` is the order in which threads take turns.
+state = types.SimpleNamespace(processors=4, shared=40_000, seed=0, launches=0, cooperative=True, capability="90")
+
+_ENTRY = """
+static void** arguments;
+#define GIVE(T, i) *(T*)arguments[i]
+template <int N> static void call() {
+    (N ? descend_in_one_read : descend_in_tiles)(
+        GIVE(const u8*, 0), GIVE(const double*, 1), GIVE(double*, 2), GIVE(double*, 3), GIVE(const double*, 4),
+        GIVE(double*, 5), GIVE(double*, 6), GIVE(double*, 7), GIVE(int*, 8), GIVE(u8*, 9), GIVE(u64*, 10),
+        GIVE(i64, 11), GIVE(i64, 12), GIVE(int, 13), GIVE(int, 14), GIVE(int, 15), GIVE(int, 16), GIVE(int, 17));
+}
+extern "C" int emulate(int kernel, unsigned grid, unsigned size, unsigned shared, u64 seed, void** given) {
+    arguments = given;
+    emulator::body = kernel ? call<1> : call<0>;
+    return emulator::run(grid, size, shared, seed);
+}
+extern "C" void elementary(const double* v, double* exp, double* log, long long n) {
+    for (long long i = 0; i < n; ++i) { exp[i] = exp_negative(-fabs(v[i])); log[i] = log1p_unit(exp[i]); }
+}
+extern "C" double total(long long low, long long high) { return total_of(low, high); }
+"""
+
+
+@functools.cache
+def library(code: str) -> ctypes.CDLL:
+    """The source as a library of this processor."""
+    text = Path(__file__).with_name("emulator.h").read_text(encoding="utf-8") + code + _ENTRY
+    base = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
+    base.with_suffix(".cpp").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
+         "-shared", "-fPIC", "-o", str(base.with_suffix(".so")), str(base.with_suffix(".cpp"))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[:4000]
+    loaded = ctypes.CDLL(str(base.with_suffix(".so")))
+    loaded.total.restype = ctypes.c_double
+    loaded.total.argtypes = [ctypes.c_longlong, ctypes.c_longlong]
+    return loaded
+
+
+class RawKernel:
+    """Launches like CuPy's; `kernel` is the function that a launch goes through."""
+
+    max_dynamic_shared_size_bytes = 48 * 1024
+
+    def __init__(self, code: str, name: str) -> None:
+        self._library, self._name = library(code), name
+
+    @property
+    def kernel(self) -> Any:
+        return self._launch
+
+    def _launch(
+        self, grid: tuple, block: tuple, args: tuple, shared_mem: int = 0, enable_cooperative_groups: bool = False
+    ) -> None:
+        assert enable_cooperative_groups, "the grid barrier needs a cooperative launch"
+        assert grid[0] <= state.processors, "a cooperative launch of more blocks than can be resident"
+        assert block[0] % 32 == 0
+        assert shared_mem <= min(self.max_dynamic_shared_size_bytes, state.shared)
+        state.launches += 1
+        values = []
+        for value in args:
+            if isinstance(value, strict.StrictArray):
+                assert value._values.flags.c_contiguous, "kernels ignore strides"
+                values.append(ctypes.c_void_p(value._values.ctypes.data))
+            else:
+                assert isinstance(value, (np.int32, np.int64)), "kernels take numbers of a known size"
+                values.append((ctypes.c_int32 if isinstance(value, np.int32) else ctypes.c_int64)(int(value)))
+        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+        result = self._library.emulate(
+            KERNELS.index(self._name), grid[0], block[0], shared_mem, ctypes.c_ulonglong(state.seed), pointers
+        )
+        assert result == 0, "a kernel wrote beyond its shared memory"
+
+
+class RawModule:
+    """Compiles like CuPy's."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...]) -> None:
+        assert "--fmad=false" in options
+        self._code = code
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self._code, name)
+
+
+class Device:
+    """The current device."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.id = number
+
+    @property
+    def attributes(self) -> dict[str, int]:
+        return {
+            "MultiProcessorCount": state.processors, "MaxSharedMemoryPerBlockOptin": state.shared,
+            "CooperativeLaunch": int(state.cooperative),
+        }  # fmt: skip
+
+    compute_capability = property(lambda self: state.capability)
+
+    def synchronize(self) -> None:
+        pass
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's."""

@@ -1,0 +1,181 @@
+// CUDA on the processor, for tests: the kernels' own source, compiled as C++ after this text, is executed thread by thread.
+//
+// Every CUDA thread is a coroutine. They take turns where they wait for each other (barriers, shuffles, spinning), in an
+// order that changes with the seed, so that a missing barrier shows itself as another result. Shared memory starts with
+// garbage and ends with a guard.
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#define XLOGREG_EMULATED
+#define __device__ static
+#define __global__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct Index { unsigned x; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+static Index threadIdx, blockIdx, blockDim, gridDim;
+static uint4* shared_memory;
+
+namespace emulator {
+struct Block {
+    std::vector<unsigned char> shared;
+    unsigned arrived = 0, generation = 0;
+    int any[2] = {0, 0};
+};
+struct Warp {
+    unsigned arrived = 0, generation = 0;
+    unsigned long long values[32];
+};
+struct Thread {
+    jmp_buf state;
+    ucontext_t context;
+    std::vector<char> stack;
+    unsigned thread, block;
+    bool started = false, finished = false;
+};
+static std::vector<Block> blocks;
+static std::vector<Warp> warps;
+static std::vector<Thread> threads;
+static Thread* current;
+static jmp_buf scheduler;
+static ucontext_t scheduler_context;
+static void (*body)();
+static unsigned long long random_state;
+
+static unsigned random_below(unsigned n) {
+    random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (unsigned)((random_state >> 33) % n);
+}
+static void yield() {
+    if (_setjmp(current->state) == 0) _longjmp(scheduler, 1);
+}
+static void main_of_thread() {
+    body();
+    current->finished = true;
+    _longjmp(scheduler, 1);
+}
+static void wait(unsigned& arrived, unsigned& generation, unsigned count) {
+    unsigned before = generation;
+    if (++arrived == count) {
+        arrived = 0;
+        ++generation;
+    } else {
+        while (generation == before) yield();
+    }
+}
+static Block& block() { return blocks[blockIdx.x]; }
+static Warp& warp() { return warps[blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32]; }
+
+// Runs all threads to their ends; 0, or 1 where a thread wrote beyond its block's shared memory.
+static int run(unsigned grid, unsigned size, unsigned shared, unsigned long long seed) {
+    const size_t stack = 64 * 1024, guard = 64;
+    random_state = seed * 2862933555777941757ULL + 3037000493ULL;
+    gridDim.x = grid;
+    blockDim.x = size;
+    blocks.assign(grid, Block());
+    warps.assign(grid * (size / 32), Warp());
+    for (Block& block : blocks) block.shared.assign(shared + guard + 16, 0xcd);
+    threads = std::vector<Thread>(grid * size);
+    std::vector<unsigned> order(grid * size);
+    for (unsigned i = 0; i < grid * size; ++i) {
+        threads[i].stack.resize(stack);
+        threads[i].thread = i % size;
+        threads[i].block = i / size;
+        order[i] = i;
+    }
+    while (!order.empty()) {
+        // Neighbours mostly stay together; from which end they start, and from where, is chance.
+        unsigned start = random_below((unsigned)order.size());
+        std::rotate(order.begin(), order.begin() + start, order.end());
+        if (random_below(2)) std::reverse(order.begin(), order.end());
+        for (unsigned i : order) {
+            current = &threads[i];
+            threadIdx.x = current->thread;
+            blockIdx.x = current->block;
+            shared_memory = (uint4*)(((uintptr_t)blocks[blockIdx.x].shared.data() + 15) / 16 * 16);
+            if (_setjmp(scheduler) != 0) continue;
+            if (current->started) _longjmp(current->state, 1);
+            current->started = true;
+            getcontext(&current->context);
+            current->context.uc_stack.ss_sp = current->stack.data();
+            current->context.uc_stack.ss_size = stack;
+            current->context.uc_link = nullptr;
+            makecontext(&current->context, main_of_thread, 0);
+            setcontext(&current->context);
+        }
+        order.erase(std::remove_if(order.begin(), order.end(), [](unsigned i) { return threads[i].finished; }),
+                    order.end());
+    }
+    for (Block& block : blocks) {
+        uintptr_t begin = ((uintptr_t)block.shared.data() + 15) / 16 * 16 + shared;
+        for (size_t i = 0; i < guard; ++i)
+            if (((unsigned char*)begin)[i] != 0xcd) return 1;
+    }
+    return 0;
+}
+}  // namespace emulator
+
+static void __syncthreads() { emulator::wait(emulator::block().arrived, emulator::block().generation, blockDim.x); }
+static int __syncthreads_or(int value) {
+    emulator::Block& block = emulator::block();
+    int turn = block.generation & 1;
+    block.any[turn] |= value;
+    __syncthreads();
+    int result = block.any[turn];
+    __syncthreads();
+    block.any[turn] = 0;
+    __syncthreads();
+    return result;
+}
+template <typename T>
+static T __shfl_xor_sync(unsigned, T value, int lanes) {
+    emulator::Warp& warp = emulator::warp();
+    warp.values[threadIdx.x % 32] = (unsigned long long)value;
+    emulator::wait(warp.arrived, warp.generation, 32);
+    T result = (T)warp.values[(threadIdx.x % 32) ^ lanes];
+    emulator::wait(warp.arrived, warp.generation, 32);
+    return result;
+}
+template <typename T>
+static T atomicAdd(T* target, T value) {
+    T before = *target;
+    *target = before + value;
+    return before;
+}
+template <typename T>
+static T atomicMax(T* target, T value) {
+    T before = *target;
+    *target = std::max(before, value);
+    return before;
+}
+template <typename T>
+static T __ldcg(const T* address) { return *address; }
+static void __threadfence() {}
+static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static double __longlong_as_double(long long bits) { double v; memcpy(&v, &bits, 8); return v; }
+static long long __double_as_longlong(double v) { long long bits; memcpy(&bits, &v, 8); return bits; }
+static long long __double2ll_rn(double v) { return std::isfinite(v) && std::fabs(v) < 9e18 ? std::llrint(v) : INT64_MIN; }
+static unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+    unsigned long long both = (unsigned long long)b << 32 | a;
+    unsigned result = 0;
+    for (int i = 0; i < 4; ++i) result |= (unsigned)(both >> (8 * (selector >> (4 * i) & 7)) & 255) << (8 * i);
+    return result;
+}
+static int dp4a(unsigned pixels, unsigned digits, int sum) {
+    long long total = sum;
+    for (int i = 0; i < 4; ++i) total += (int)(pixels >> (8 * i) & 255) * (int)(signed char)(digits >> (8 * i) & 255);
+    if (total != (int)total) abort();  // 32 bits overflowed
+    return (int)total;
+}
+static unsigned load_acquire(const unsigned* address) { return *(volatile const unsigned*)address; }
+static void spinning() { emulator::yield(); }
+static void copy_16_bytes(uint4* target, const uint4* source) { *target = *source; }
+static void copies_arrived() {}

@@ -1,0 +1,114 @@
+"""The CUDA source compiles for every supported GPU, without one: NVRTC from the package registry needs no driver."""
+
+import ctypes
+import functools
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlogreg.kernels import cuda
+
+CAPABILITIES = (75, 80, 86, 89, 90, 100, 120)
+
+
+@functools.cache
+def nvrtc() -> ctypes.CDLL:
+    try:
+        files = metadata.files("nvidia-cuda-nvrtc") or []
+    except metadata.PackageNotFoundError:
+        pytest.skip("nvidia-cuda-nvrtc is not installed; it exists for Linux and Windows only")
+    path = next(Path(str(file.locate())) for file in files if re.fullmatch(r"libnvrtc\.so\.\d+", Path(str(file)).name))
+    return ctypes.CDLL(str(path))
+
+
+@functools.cache
+def compiled(capability: int) -> tuple[str, str]:
+    """(PTX, the assembler's log) for a GPU of this capability, compiled as CuPy does."""
+    library = nvrtc()
+    program = ctypes.c_void_p()
+    source = cuda.source().encode()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), source, b"cuda.cu", 0, None, None) == 0
+    options = [*cuda.OPTIONS, "-ftz=true", f"--gpu-architecture=sm_{capability}", "--ptxas-options=-v"]
+    result = library.nvrtcCompileProgram(
+        program, len(options), (ctypes.c_char_p * len(options))(*[word.encode() for word in options])
+    )
+    log = _text(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
+    assert result == 0, log
+    ptx = _text(library.nvrtcGetPTXSize, library.nvrtcGetPTX, program)
+    size = ctypes.c_size_t()
+    assert library.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
+    assert size.value > 10_000
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return ptx, log
+
+
+def _text(size_of: Any, get: Any, program: ctypes.c_void_p) -> str:
+    size = ctypes.c_size_t()
+    assert size_of(program, ctypes.byref(size)) == 0
+    text = ctypes.create_string_buffer(size.value)
+    assert get(program, text) == 0
+    return text.value.decode()
+
+
+def functions(ptx: str) -> dict[str, str]:
+    """The text of each kernel."""
+    parts = re.split(r"\.entry (\w+)\(", ptx)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_ptx(capability: int) -> None:
+    ptx = compiled(capability)[0]
+    # A contracted product would give other bits than the reference.
+    assert not re.search(r"\bfma\.\w+\.f(64|32)", ptx)
+    assert not re.search(r"\bmad\.\w+\.f(64|32)", ptx)
+    # Nor is there any rounding but to the nearest, any approximation, or float32.
+    assert not re.search(r"\.(approx|rz|rm|rp|ftz)\b", ptx)
+    assert ".f32" not in ptx
+    kernels = functions(ptx)
+    assert sorted(kernels) == ["descend_in_one_read", "descend_in_tiles", "only_barriers"]
+    del kernels["only_barriers"]
+    for text in kernels.values():
+        # 28 for 16 pixels, forward and backward, at least once each.
+        assert text.count("dp4a.u32.s32") >= 56
+        assert text.count("div.rn.f64") >= 3
+        assert ("cp.async" in text) == (capability >= 80)
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_machine_code(capability: int) -> None:
+    """A block must have its registers: no more than the processor has for its threads."""
+    _, log = compiled(capability)
+    used = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
+    assert len(used) == 3, log
+    assert all(number <= 128 for number in used)
+    assert max(used) * cuda.TILES_THREADS <= 65_536
+    # What does not fit into registers goes to local memory: a little, outside the inner loops, is accepted.
+    assert all(int(number) <= 256 for number in re.findall(r"(\d+) bytes spill", log)), log
+
+
+def test_shared_memory_of_real_devices() -> None:
+    """Every plan fits the device: (multiprocessors, bytes a block may have), T4 to B200."""
+    for processors, shared in ((40, 65_536), (108, 166_912), (128, 101_376), (132, 232_448), (148, 232_448)):
+        for m, d, models in (
+            (1900, 3072, 1), (1900, 3072, 20), (50_000, 3072, 1), (50_000, 3072, 10), (1, 1, 1), (200_003, 7, 1),
+            (5, 3072, 1), (1900, 129_600, 1), (100, 2**20, 1), (2**26, 1, 1), (1, 2**26, 3),
+        ):  # fmt: skip
+            plan = cuda.plan_for(m, d, models, processors, shared)
+            assert plan.shared <= shared
+            assert plan.blocks <= processors
+            assert plan.rows % 4 == 0
+            assert plan.columns % 16 == 0
+            assert max(plan.rows, plan.columns) <= 65_536
+            tiles = -(-m // plan.rows) * -(-d // plan.columns)
+            assert plan.blocks == tiles if plan.resident else plan.blocks <= tiles
+
+
+def test_which_kernel() -> None:
+    # The tutorial's pictures stay in a data-centre GPU's shared memory; 50,000 pictures are read once an iteration.
+    assert cuda.plan_for(1900, 3072, 1, 132, 232_448).resident
+    assert cuda.plan_for(50_000, 3072, 1, 132, 232_448).kernel == "descend_in_one_read"
+    assert cuda.plan_for(50_000, 3072, 4, 132, 232_448).kernel == "descend_in_tiles"

@@ -1,0 +1,214 @@
+"""On a real GPU (`pytest -m gpu`): every implementation gives the golden digests and the CPU's bits."""
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_cuda import MODES, plan, problem
+
+from xlogreg import kernels, tutorial
+from xlogreg.backend import Device, choose_device, to_host
+from xlogreg.data.birds import load_birds
+from xlogreg.data.task import as_columns, make_task
+from xlogreg.descent import history_sha256
+from xlogreg.doctor import examine
+from xlogreg.errors import DeviceError
+from xlogreg.kernels import cuda
+from xlogreg.logistic import (
+    descend_many,
+    forward,
+    initialize_with_zeros,
+    model,
+    optimize,
+    predict,
+    propagate,
+    sigmoid,
+)
+from xlogreg.reference import Reference
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Device:
+    try:
+        return choose_device("gpu")
+    except DeviceError as error:
+        if os.environ.get("XLOGREG_NEED_GPU"):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def birds() -> tuple[np.ndarray, np.ndarray]:
+    task = make_task(load_birds(), "bird")
+    return as_columns(task.x_train, task.y_train)
+
+
+def on(gpu: Device, *arrays: np.ndarray) -> list[Any]:
+    return [gpu.to_device(array) for array in arrays]
+
+
+def assert_equal(gpu: Device, arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -> None:
+    rows, sign, w, b, rates = arrays
+    reference = Reference(rows, sign, w.copy(), b.copy(), rates)
+    engine = cuda.FusedCUDA(*on(gpu, rows, sign, w, b, rates), plan=chosen)
+    engine.prepare()
+    assert engine.run(iterations).tolist() == reference.run(iterations).tolist()
+    assert engine.gradient is not None
+    assert reference.gradient is not None
+    assert np.array_equal(engine.w.get(), reference.w)
+    assert np.array_equal(engine.b.get(), reference.b)
+    assert np.array_equal(engine.gradient.dw.get(), reference.gradient.dw)
+    assert np.array_equal(engine.gradient.db.get(), reference.gradient.db)
+
+
+def test_the_fused_kernels_run_here(gpu: Device) -> None:
+    assert kernels.why_no_fused(gpu.xp) == ""
+    assert kernels.available("gpu", gpu.xp) == ["reference", "fused"]
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_golden(gpu: Device, birds: tuple, implementation: str) -> None:
+    x, y = on(gpu, *birds)
+    result = descend_many(x, y, [tutorial.LEARNING_RATE], 100, implementation=implementation)
+    assert result.implementation == implementation
+    assert history_sha256(result.history[:, 0]) == tutorial.GOLDEN_SHA256_100
+
+
+def test_golden_of_the_whole_run_twice(gpu: Device, birds: tuple) -> None:
+    x, y = on(gpu, *birds)
+    for _ in range(2):
+        result = descend_many(x, y, [tutorial.LEARNING_RATE], tutorial.ITERATIONS, implementation="fused")
+        assert history_sha256(result.history[:, 0]) == tutorial.GOLDEN_SHA256
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> None:
+    rates = list(tutorial.LEARNING_RATES)
+    wanted = descend_many(*birds, rates, 50)
+    result = descend_many(*on(gpu, *birds), rates, 50, implementation=implementation)
+    assert np.array_equal(result.history, wanted.history)
+    assert np.array_equal(to_host(result.w), wanted.w)
+
+
+@pytest.mark.parametrize(("kernel", "resident"), MODES)
+@pytest.mark.parametrize(("m", "d"), [(1, 1), (2, 3), (3, 17), (5, 200), (64, 64), (65, 33), (131, 48), (1900, 3072)])
+def test_every_kernel(gpu: Device, kernel: str, resident: bool, m: int, d: int) -> None:
+    limits = cuda.device_limits(gpu.xp)
+    for threads in (64, 256, 512):
+        cut = max(3, -(-m * d // (2 * 30_000)))
+        chosen = plan(kernel, resident, m, d, threads=threads, blocks=limits.processors, cut=cut)
+        if chosen.shared <= limits.shared and chosen.blocks <= limits.processors:
+            assert_equal(gpu, problem(m, d, seed=m), chosen)
+    if kernel == "descend_in_one_read" or m * d < 2**20:
+        assert chosen.shared <= limits.shared
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 4), st.integers(0, 10**6), st.floats(0, 3),
+    st.sampled_from([1e-9, 0.01, 1.0, 30.0]),
+)  # fmt: skip
+def test_any_problem(gpu: Device, m: int, d: int, models: int, seed: int, scale: float, rate: float) -> None:
+    m = min(m, 2**20 // d)
+    assert_equal(gpu, problem(max(1, m), d, models, seed, scale / np.sqrt(d), rate), None, iterations=3)
+
+
+@pytest.mark.parametrize(
+    ("m", "d", "models"), [(20_000, 3072, 1), (20_000, 3072, 3), (2**18 + 77, 5, 1), (3, 2**20 + 5, 1)]
+)
+def test_large(gpu: Device, m: int, d: int, models: int) -> None:
+    assert_equal(gpu, problem(m, d, models, scale=1 / np.sqrt(d)), None, iterations=2)
+
+
+def test_more_bytes_than_32_bits_count(gpu: Device) -> None:
+    m, d = 800_000, 6144  # 4.9 GB
+    if gpu.xp.cuda.Device().mem_info[0] < 12e9:
+        pytest.skip("less than 12 GB of free GPU memory")
+    rng = np.random.RandomState(0)
+    few = rng.randint(0, 256, (1000, d)).astype(np.uint8)
+    sign, w = np.where(rng.uniform(size=(1, 1000)) < 0.5, 1.0, -1.0), rng.normal(size=(1, d)) / 1000
+    b, rates = np.zeros(1), np.array([0.01])
+    rows = gpu.xp.tile(gpu.to_device(few), (m // 1000, 1))
+    many = cuda.FusedCUDA(rows, gpu.xp.tile(gpu.to_device(sign), (1, m // 1000)), *on(gpu, w, b, rates))
+    many.prepare()
+    many.run(1)
+    assert many.gradient is not None
+    once = Reference(few, sign, w.copy(), b, rates)
+    once.run(1)
+    assert once.gradient is not None
+    # 800 copies of the samples have the mean of one, but for the rounding of a sum 800 times as large.
+    np.testing.assert_allclose(many.gradient.dw.get(), once.gradient.dw, rtol=1e-15, atol=1e-18)
+
+
+def test_public_functions_stay_on_the_device(gpu: Device, birds: tuple) -> None:
+    host_x, host_y = birds[0][:, :300], birds[1][:, :300]
+    x, y = on(gpu, np.ascontiguousarray(host_x.T), host_y)
+    x = x.T
+    w = gpu.to_device(np.random.RandomState(0).normal(size=(3072, 1)) / 100)
+    host_w = to_host(w)
+    assert np.array_equal(to_host(sigmoid(w)), sigmoid(host_w))
+    assert np.array_equal(to_host(forward(w, 0.1, x)), forward(host_w, 0.1, host_x))
+    grad, cost = propagate(w, 0.1, x, y)
+    host_grad, host_cost = propagate(host_w, 0.1, host_x, host_y)
+    assert float(cost) == float(host_cost)
+    assert np.array_equal(to_host(grad["dw"]), host_grad["dw"])
+    assert np.array_equal(to_host(predict(w, 0.1, x)), predict(host_w, 0.1, host_x))
+    params, _, costs = optimize(w, 0.1, x, y, 20, 0.01, record_every=1)
+    host_params, _, host_costs = optimize(host_w, 0.1, host_x, host_y, 20, 0.01, record_every=1)
+    assert costs == host_costs
+    assert np.array_equal(to_host(params["w"]), host_params["w"])
+    assert isinstance(params["w"], gpu.xp.ndarray)
+    whole = model(x, y, x[:, :50], y[:, :50], 20, 0.01)
+    host = model(host_x, host_y, host_x[:, :50], host_y[:, :50], 20, 0.01)
+    assert whole["cost_history"] == host["cost_history"]
+    assert np.array_equal(to_host(whole["y_prediction_test"]), host["y_prediction_test"])
+    assert initialize_with_zeros(3)[0].shape == (3, 1)
+
+
+def test_float_features(gpu: Device) -> None:
+    x = np.random.RandomState(0).normal(size=(30, 100))
+    y = np.arange(100).reshape(1, -1) % 2
+    result = descend_many(*on(gpu, x, y), [0.1], 20)
+    np.testing.assert_allclose(result.history, descend_many(x, y, [0.1], 20).history, rtol=1e-12)
+
+
+def test_the_doctor(gpu: Device) -> None:
+    report = examine()
+    assert report.healthy, report
+    proved = {(proof.device, proof.implementation) for proof in report.proofs}
+    assert {("gpu:0", "reference"), ("gpu:0", "fused")} <= proved
+
+
+SMALL = """
+import numpy as np
+from xlogreg.backend import choose_device
+from xlogreg.logistic import descend_many
+device = choose_device("gpu")
+for m, d in ((70, 45), (600, 64)):
+    x = np.random.RandomState(0).randint(0, 256, (d, m)).astype(np.uint8)
+    y = np.arange(m).reshape(1, -1) % 2
+    got = descend_many(device.to_device(x), device.to_device(y), [0.1], 3, implementation="fused")
+    assert np.array_equal(got.history, descend_many(x, y, [0.1], 3).history)
+"""
+
+
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_compute_sanitizer(gpu: Device, tool: str) -> None:
+    program = shutil.which("compute-sanitizer")
+    if program is None:
+        pytest.skip("compute-sanitizer is not installed")
+    done = subprocess.run(
+        [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SMALL],
+        capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    if "not supported" in done.stdout or "Unable to" in done.stdout:
+        pytest.skip(f"compute-sanitizer cannot look at this machine: {done.stdout[-200:]}")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -1,0 +1,729 @@
+// The fused CUDA kernels: gradient descent on uint8 pixels in integers, many iterations in one cooperative launch.
+//
+// Weights and residuals are whole numbers V of 52 bits below a power of two (the fixed-point numbers of exact.py), cut
+// into seven signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^48 d6. dp4a multiplies four pixels with four digits and adds
+// them up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of 64-bit integers
+// (low, high) that stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer sums have no
+// order, so blocks add theirs by atomics; they are rounded in one place, `total_of`. Everything else repeats the float64
+// operations of elementary.py and reference.py in their order; compile with --fmad=false.
+//
+// The pixels are divided into tiles (samples x features), each worked on in shared memory:
+//
+// descend_in_tiles     Resident: one tile a block, which stays there for all iterations; two grid barriers an iteration.
+//                      Otherwise blocks take turns at the tiles, forward and backward; four barriers an iteration.
+// descend_in_one_read  Tiles are whole samples; each is read once an iteration, used forward and then backward, while
+//                      the next is on its way. One model; two barriers.
+//
+// The host puts EXP_COEFFICIENTS, LOG_COEFFICIENTS and the other constants of the Python modules before this text.
+// With XLOGREG_EMULATED the tests compile it as C++ and run it on the processor.
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef long long i64;
+typedef unsigned long long u64;
+
+#define DIGITS 7
+#define TOTALS 6         // residuals: low, high; losses: three pieces; number of z out of range
+#define MOST_TERMS 65536 // of dp4a sums: 255 * 128 * 65536 < 2^31
+
+#ifndef XLOGREG_EMULATED
+extern __shared__ uint4 shared_memory[];
+
+__device__ __forceinline__ int dp4a(u32 pixels, u32 digits, int sum) {
+    int result;
+    asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(pixels), "r"(digits), "r"(sum));
+    return result;
+}
+
+__device__ __forceinline__ u32 load_acquire(const u32* address) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(address) : "memory");
+    return value;
+}
+
+// Copies 16 bytes to shared memory without waiting, where the device can; copies_arrived() waits for all of them.
+__device__ __forceinline__ void copy_16_bytes(uint4* target, const uint4* source) {
+#if __CUDA_ARCH__ >= 800
+    u32 address = (u32)__cvta_generic_to_shared(target);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(source) : "memory");
+#else
+    *target = *source;
+#endif
+}
+
+__device__ __forceinline__ void copies_arrived() {
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void spinning() {}
+#endif
+
+struct Sum {
+    i64 low, high;
+};
+
+// What the host hands over; workspace and shared memory are laid out by the same rules in cuda.py.
+struct Job {
+    const u8* pixels;     // (m, d)
+    const double* sign;   // (models, m)
+    double* w;            // (models, d)
+    double* b;            // (models)
+    const double* rates;  // (models)
+    double* costs;        // (iterations, models)
+    double* dw;           // (models, d)
+    double* db;           // (models)
+    int* exponents;       // (models): of the weights, as far as known
+    u8* digits;           // (models, quads of samples, 8, 4): the residuals' digits, when tiles are not resident
+    i64 m, d;
+    int models, iterations, tile_rows, tile_columns;
+    // Workspace, zeros at the launch. Buffers are used in turn, so that clearing one needs no barrier of its own.
+    Sum* z_sums;          // (3, models, m)
+    Sum* w_sums;          // (2, models, d)
+    u64* totals;          // (2, models, TOTALS)
+    u64* largest;         // (2, models): the bits of max|w|
+    u32* counter;         // of the grid barrier
+};
+
+struct LossGrid {
+    double constant[3];  // rounds to the grid of each piece
+    double units[3];     // turns a piece into whole numbers
+};
+
+__device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
+__device__ __forceinline__ i64 larger(i64 a, i64 b) { return a > b ? a : b; }
+__device__ __forceinline__ i64 divide_up(i64 a, i64 b) { return (a + b - 1) / b; }
+
+__device__ __forceinline__ double power_of_two(int exponent) {
+    return __longlong_as_double((i64)(exponent + 1023) << 52);
+}
+
+__device__ double not_a_number() { return __longlong_as_double(0x7ff8000000000000LL); }
+
+// ---- the arithmetic of elementary.py, exact.py, reference.py
+
+__device__ __forceinline__ double exp_negative(double x) {
+    constexpr double coefficients[] = EXP_COEFFICIENTS;
+    constexpr int last = sizeof(coefficients) / sizeof(double) - 1;
+    x = x < EXP_FLOOR ? EXP_FLOOR : x;  // NaN stays
+    double k = (x * LOG2_E + 6755399441055744.0) - 6755399441055744.0;
+    double high = x - k * LN2_HIGH;
+    double low = k * LN2_LOW;
+    double r = high - low;
+    double c = (high - r) - low;
+    double q = r * coefficients[0];
+#pragma unroll
+    for (int i = 1; i < last; ++i) q = (q + coefficients[i]) * r;
+    q = (q + coefficients[last]) * (r * r);
+    q = ((q + c) + r) + 1.0;
+    return k == k ? q * power_of_two((int)k) : k;
+}
+
+__device__ __forceinline__ double log1p_unit(double t) {
+    constexpr double coefficients[] = LOG_COEFFICIENTS;
+    constexpr int count = sizeof(coefficients) / sizeof(double);
+    bool upper = t >= 0.5;
+    double f = upper ? (t - 1.0) * 0.5 : t;
+    double s = f / (f + 2.0);
+    double s2 = s * s;
+    double series = s2 * coefficients[0];
+#pragma unroll
+    for (int i = 1; i < count; ++i) series = (series + coefficients[i]) * s2;
+    double half_square = (f * f) * 0.5;
+    series = (series + half_square) * s;
+    series = series + (upper ? LN2_LOW : 0.0);
+    f = f - (half_square - series);
+    return f + (upper ? LN2_HIGH : 0.0);
+}
+
+// low + 2^24 high as float64, rounded once: the twin of exact.add_products.
+__device__ __forceinline__ double total_of(i64 low, i64 high) {
+    high += low >> 24;
+    low &= (1 << 24) - 1;
+    return (double)(high >> 12) * 68719476736.0 + (double)(((high & 4095) << 24) | low);
+}
+
+// The seven signed digits of |V| <= 2^52, in bytes 0 to 6: a carry goes up wherever a digit is 128 or more.
+__device__ __forceinline__ u64 digits_of(i64 v) {
+    return ((u64)v + 0x808080808080ULL) ^ 0x808080808080ULL;
+}
+
+// The smallest e with max|w| < 2^e, from the bits of max|w|: 0 for 0, at least MIN_EXPONENT.
+__device__ __forceinline__ int exponent_of(u64 bits) {
+    int exponent = (int)(bits >> 52) - 1022;
+    return bits == 0 ? 0 : exponent < MIN_EXPONENT ? MIN_EXPONENT : exponent;
+}
+
+__device__ LossGrid loss_grid(i64 m) {
+    int length = 52;
+    while (((i64)1 << (52 - length)) < m) --length;  // 52 - ceil(log2 m)
+    length = length < 51 ? length : 51;
+    LossGrid grid;
+    for (int k = 0; k < 3; ++k) {
+        int kept = length * (k + 1) < LOSS_BITS ? length * (k + 1) : LOSS_BITS;
+        grid.constant[k] = 1.5 * power_of_two(52 + LOSS_EXPONENT - kept);
+        grid.units[k] = power_of_two(kept - LOSS_EXPONENT);
+    }
+    return grid;
+}
+
+// What turns the sums of weights with this exponent into numbers; NaN where the largest weight is no number.
+__device__ __forceinline__ double scale_of(int exponent) {
+    return exponent > 1024 ? not_a_number() : power_of_two(exponent - 52);
+}
+
+// Sigmoid and loss of one sample. Adds to the totals; returns the digits of its residual.
+__device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, double sign, const LossGrid& grid,
+                                           i64* totals) {
+    double v = sign * ((total_of(z.low, z.high) * scale) / PIXEL_SCALE + bias);
+    double t = exp_negative(-fabs(v));
+    double inverse = 1.0 / (t + 1.0);
+    double p = v >= 0.0 ? inverse : t * inverse;
+    double loss = (v > 0.0 ? v : 0.0) + log1p_unit(t);
+    i64 residual = __double2ll_rn((sign * p) * 4503599627370496.0);
+    double first = (loss + grid.constant[0]) - grid.constant[0];
+    double rest = loss - first;
+    double second = (rest + grid.constant[1]) - grid.constant[1];
+    rest = rest - second;
+    double third = (rest + grid.constant[2]) - grid.constant[2];
+    totals[0] += residual & ((1 << 24) - 1);
+    totals[1] += residual >> 24;
+    totals[2] += __double2ll_rn(first * grid.units[0]);
+    totals[3] += __double2ll_rn(second * grid.units[1]);
+    totals[4] += __double2ll_rn(third * grid.units[2]);
+    totals[5] += !(fabs(v) <= LARGEST_Z);
+    return digits_of(residual);
+}
+
+// ---- sums across threads and blocks
+
+__device__ __forceinline__ void add(Sum* target, Sum sum) {
+    atomicAdd((u64*)&target->low, (u64)sum.low);
+    atomicAdd((u64*)&target->high, (u64)sum.high);
+}
+
+// What other blocks wrote must come from the cache that all share.
+__device__ __forceinline__ Sum read(const Sum* source) {
+    Sum sum;
+    sum.low = __ldcg(&source->low);
+    sum.high = __ldcg(&source->high);
+    return sum;
+}
+
+// Adds the threads' totals to those of all blocks; all threads of the block come here.
+__device__ void add_totals(u64* target, const i64* totals) {
+#pragma unroll
+    for (int i = 0; i < TOTALS; ++i) {
+        i64 sum = totals[i];
+        for (int lane = 16; lane > 0; lane >>= 1) sum += __shfl_xor_sync(0xffffffff, sum, lane);
+        if ((threadIdx.x & 31) == 0 && sum != 0) atomicAdd(&target[i], (u64)sum);
+    }
+}
+
+// All threads of the block come here.
+__device__ void raise_largest(u64* target, u64 bits) {
+    for (int lane = 16; lane > 0; lane >>= 1) {
+        u64 other = __shfl_xor_sync(0xffffffff, bits, lane);
+        bits = other > bits ? other : bits;
+    }
+    if ((threadIdx.x & 31) == 0 && bits != 0) atomicMax(target, bits);
+}
+
+// All threads of all blocks come here; what they wrote before is seen by all after. The launch is cooperative: all
+// blocks are resident, so waiting for them ends.
+__device__ void grid_barrier(u32* counter, u32& target) {
+    target += gridDim.x;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        atomicAdd(counter, 1u);
+        while ((int)(load_acquire(counter) - target) < 0) spinning();
+        __threadfence();
+    }
+    __syncthreads();
+}
+
+// Zeros, by all threads of the grid together.
+__device__ void clear(Sum* target, i64 count) {
+    Sum zero = {0, 0};
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (i64)gridDim.x * blockDim.x) target[i] = zero;
+}
+
+// The sums that the next iteration adds to; last read before the last barrier.
+__device__ void clear_sums(const Job& job, int buffer) {
+    clear(job.w_sums + (i64)buffer * job.models * job.d, job.models * job.d);
+    if (blockIdx.x == 0) {
+        for (int i = threadIdx.x; i < job.models * TOTALS; i += blockDim.x) job.totals[buffer * job.models * TOTALS + i] = 0;
+        for (int i = threadIdx.x; i < job.models; i += blockDim.x) job.largest[buffer * job.models + i] = 0;
+    }
+}
+
+// ---- tiles in shared memory
+
+// Rows of a tile are this many bytes apart: an odd number of 16-byte groups, so that neighbouring rows meet no bank twice.
+__device__ __forceinline__ int stride_of(int columns) { return (columns / 16 | 1) * 16; }
+
+// Pixels of rows first_row .. and columns first_column .. (a multiple of 16), zeros beyond the edges.
+__device__ void load_tile(const Job& job, uint4* tile, i64 first_row, int rows, i64 first_column, int columns) {
+    int stride = stride_of(columns), groups = columns / 16;
+    const u8* corner = job.pixels + first_row * job.d + first_column;
+    if (job.d % 16 == 0 && (u64)job.pixels % 16 == 0) {
+        for (int i = threadIdx.x; i < rows * groups; i += blockDim.x) {
+            int row = i / groups, group = i - row * groups;
+            uint4* target = tile + row * (stride / 16) + group;
+            if (first_row + row < job.m && first_column + 16 * group < job.d)
+                copy_16_bytes(target, (const uint4*)(corner + row * job.d + 16 * group));
+            else
+                *target = make_uint4(0, 0, 0, 0);
+        }
+    } else {
+        for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
+            int row = i / columns, column = i - row * columns;
+            bool inside = first_row + row < job.m && first_column + column < job.d;
+            ((u8*)tile)[row * stride + column] = inside ? corner[row * job.d + column] : 0;
+        }
+    }
+}
+
+// Digits of the weights w[0 .. count - 1], zeros up to `columns`: for each 16 features 7 x 16 bytes.
+template <bool GLOBAL>
+__device__ void cut_weights(const double* w, i64 count, int columns, int exponent, uint4* digits) {
+    double up = power_of_two(52 - exponent);
+    for (int j = threadIdx.x; j < columns; j += blockDim.x) {
+        double weight = j < count ? (GLOBAL ? __ldcg(w + j) : w[j]) : 0.0;
+        u64 cut = digits_of(__double2ll_rn(weight * up));
+        u8* target = (u8*)(digits + j / 16 * DIGITS) + j % 16;
+#pragma unroll
+        for (int k = 0; k < DIGITS; ++k) target[16 * k] = (u8)(cut >> (8 * k));
+    }
+}
+
+__device__ __forceinline__ void store_residual(u8* digits, int row, u64 cut) {
+    u8* target = digits + row / 4 * 32 + row % 4;
+#pragma unroll
+    for (int k = 0; k < DIGITS; ++k) target[4 * k] = (u8)(cut >> (8 * k));
+}
+
+__device__ __forceinline__ Sum join(const int* sums) {
+    Sum sum;
+    sum.low = (i64)sums[0] + ((i64)sums[1] << 8) + ((i64)sums[2] << 16);
+    sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24);
+    return sum;
+}
+
+// Into how many parts the columns of each row are divided, one thread each.
+__device__ __forceinline__ int forward_parts(int rows, int columns) {
+    return (int)larger(1, smaller(blockDim.x / rows, columns / 16));
+}
+
+// parts[part * rows + row] = the sum over a part of the columns of pixels times the weights' digits.
+__device__ void forward_tile(const uint4* tile, int rows, int columns, const uint4* digits, Sum* parts) {
+    int groups = columns / 16, stride = stride_of(columns) / 16, count = forward_parts(rows, columns);
+    for (int task = threadIdx.x; task < count * rows; task += blockDim.x) {
+        int part = task / rows, row = task - part * rows;
+        int sums[DIGITS] = {0, 0, 0, 0, 0, 0, 0};
+        int last = (int)((i64)(part + 1) * groups / count);
+        for (int group = (int)((i64)part * groups / count); group < last; ++group) {
+            uint4 pixels = tile[row * stride + group];
+#pragma unroll
+            for (int k = 0; k < DIGITS; ++k) {
+                uint4 digit = digits[group * DIGITS + k];
+                sums[k] = dp4a(pixels.x, digit.x, sums[k]);
+                sums[k] = dp4a(pixels.y, digit.y, sums[k]);
+                sums[k] = dp4a(pixels.z, digit.z, sums[k]);
+                sums[k] = dp4a(pixels.w, digit.w, sums[k]);
+            }
+        }
+        parts[task] = join(sums);
+    }
+}
+
+__device__ __forceinline__ Sum sum_of_parts(const Sum* parts, int first, int step, int count) {
+    Sum sum = parts[first];
+    for (int part = 1; part < count; ++part) {
+        sum.low += parts[first + part * step].low;
+        sum.high += parts[first + part * step].high;
+    }
+    return sum;
+}
+
+// Adds pixels times residual digits of four features (a word of columns) to sums, over quads of rows first .. last - 1.
+__device__ __forceinline__ void backward_quads(const u32* tile, int stride, int word, int first, int last,
+                                               const uint4* digits, int (&sums)[4][DIGITS]) {
+#pragma unroll 2
+    for (int quad = first; quad < last; ++quad) {
+        const u32* corner = tile + quad * 4 * stride + word;
+        u32 a = corner[0], b = corner[stride], c = corner[2 * stride], d = corner[3 * stride];
+        // Four rows of four features to four features of four rows.
+        u32 ab = __byte_perm(a, b, 0x5140), cd = __byte_perm(c, d, 0x5140);
+        u32 ab2 = __byte_perm(a, b, 0x7362), cd2 = __byte_perm(c, d, 0x7362);
+        u32 feature[4] = {__byte_perm(ab, cd, 0x5410), __byte_perm(ab, cd, 0x7632), __byte_perm(ab2, cd2, 0x5410),
+                          __byte_perm(ab2, cd2, 0x7632)};
+        uint4 lower = digits[2 * quad], upper = digits[2 * quad + 1];
+#pragma unroll
+        for (int f = 0; f < 4; ++f) {
+            sums[f][0] = dp4a(feature[f], lower.x, sums[f][0]);
+            sums[f][1] = dp4a(feature[f], lower.y, sums[f][1]);
+            sums[f][2] = dp4a(feature[f], lower.z, sums[f][2]);
+            sums[f][3] = dp4a(feature[f], lower.w, sums[f][3]);
+            sums[f][4] = dp4a(feature[f], upper.x, sums[f][4]);
+            sums[f][5] = dp4a(feature[f], upper.y, sums[f][5]);
+            sums[f][6] = dp4a(feature[f], upper.z, sums[f][6]);
+        }
+    }
+}
+
+// Adds to target[column], column < count, the sums over the tile's rows of pixels times residual digits.
+// `parts` has room for 4 sums a thread.
+__device__ void backward_tile(const uint4* tile, int rows, int columns, const uint4* digits, Sum* parts, Sum* target,
+                              i64 count) {
+    int words = columns / 4, quads = rows / 4, stride = stride_of(columns) / 4;
+    int divided = (int)larger(1, smaller(blockDim.x / words, quads));
+    for (int task = threadIdx.x; task < divided * words; task += blockDim.x) {
+        int part = task / words, word = task - part * words;
+        int sums[4][DIGITS] = {};
+        backward_quads((const u32*)tile, stride, word, (int)((i64)part * quads / divided),
+                       (int)((i64)(part + 1) * quads / divided), digits, sums);
+#pragma unroll
+        for (int f = 0; f < 4; ++f) {
+            if (divided > 1)
+                parts[part * columns + 4 * word + f] = join(sums[f]);
+            else if (4 * word + f < count)
+                add(target + 4 * word + f, join(sums[f]));
+        }
+    }
+    if (divided == 1) return;
+    __syncthreads();
+    for (int j = threadIdx.x; j < columns && j < count; j += blockDim.x)
+        add(target + j, sum_of_parts(parts, j, columns, divided));
+}
+
+// ---- weights and bias
+
+__device__ __forceinline__ double gradient_of(const Sum* sum, i64 m) {
+    Sum total = read(sum);
+    return (total_of(total.low, total.high) * power_of_two(-52)) / (PIXEL_SCALE * (double)m);
+}
+
+// Costs, gradient and bias of the iteration before `iteration`; every block for itself, the first for the host.
+__device__ void update_bias(const Job& job, const LossGrid& grid, int iteration, double* bias) {
+    for (int model = threadIdx.x; model < job.models; model += blockDim.x) {
+        const u64* totals = job.totals + ((i64)((iteration + 1) & 1) * job.models + model) * TOTALS;
+        i64 total[TOTALS];
+        for (int i = 0; i < TOTALS; ++i) total[i] = (i64)__ldcg(totals + i);
+        double db = (total_of(total[0], total[1]) * power_of_two(-52)) / (double)job.m;
+        bias[model] = bias[model] - job.rates[model] * db;
+        if (blockIdx.x == 0) {
+            double cost = (double)total[2] / grid.units[0] + (double)total[3] / grid.units[1];
+            cost = (cost + (double)total[4] / grid.units[2]) / (double)job.m;
+            job.costs[(i64)(iteration - 1) * job.models + model] = total[5] == 0 ? cost : not_a_number();
+            if (iteration == job.iterations) {
+                job.db[model] = db;
+                job.b[model] = bias[model];
+            }
+        }
+    }
+}
+
+// Weights of all features, by all blocks together, and the largest of them. All threads come here.
+__device__ void update_weights(const Job& job, int iteration) {
+    for (int model = 0; model < job.models; ++model) {
+        u64 bits = 0;
+        const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * job.models + model) * job.d;
+        for (i64 j = (i64)blockIdx.x * blockDim.x + threadIdx.x; j < job.d; j += (i64)gridDim.x * blockDim.x) {
+            double* w = job.w + model * job.d + j;
+            double weight = *w;
+            if (iteration > 0) {
+                double gradient = gradient_of(sums + j, job.m);
+                weight = weight - job.rates[model] * gradient;
+                *w = weight;
+                if (iteration == job.iterations) job.dw[model * job.d + j] = gradient;
+            }
+            u64 size = (u64)__double_as_longlong(fabs(weight));
+            bits = size > bits ? size : bits;
+        }
+        raise_largest(job.largest + (iteration & 1) * job.models + model, bits);
+    }
+}
+
+// The exponents of the weights from the largest of all blocks; true where one of them changed. All threads come here.
+__device__ bool find_exponents(const Job& job, int iteration, int* exponents) {
+    int changed = 0;
+    for (int model = threadIdx.x; model < job.models; model += blockDim.x) {
+        int exponent = exponent_of(__ldcg(job.largest + (iteration & 1) * job.models + model));
+        changed |= exponent != exponents[model];
+        exponents[model] = exponent;
+    }
+    return __syncthreads_or(changed) != 0;
+}
+
+__device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b, const double* rates, double* costs,
+                      double* dw, double* db, int* exponents, u8* digits, u64* workspace, i64 m, i64 d, int models,
+                      int iterations, int tile_rows, int tile_columns) {
+    Job job = {pixels, sign, w, b, rates, costs, dw, db, exponents, digits, m, d, models, iterations, tile_rows,
+               tile_columns};
+    job.z_sums = (Sum*)workspace;
+    job.w_sums = job.z_sums + 3 * models * m;
+    job.totals = (u64*)(job.w_sums + 2 * models * d);
+    job.largest = job.totals + 2 * models * TOTALS;
+    job.counter = (u32*)(job.largest + 2 * models);
+    return job;
+}
+
+#define ARGUMENTS                                                                                                      \
+    const u8 *pixels, const double *sign, double *w, double *b, const double *rates, double *costs, double *dw,        \
+        double *db, int *known_exponents, u8 *digits, u64 *workspace, i64 m, i64 d, int models, int iterations,        \
+        int tile_rows, int tile_columns, int resident
+#define JOB                                                                                                            \
+    job_of(pixels, sign, w, b, rates, costs, dw, db, known_exponents, digits, workspace, m, d, models, iterations,     \
+           tile_rows, tile_columns)
+
+// ---- the kernels
+
+// Shared memory: tile, weights' digits, residuals' digits, parts (4 a thread, or 1 a row), bias, exponents and, if
+// resident, the weights of the tile's columns.
+extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(ARGUMENTS) {
+    const Job job = JOB;
+    const LossGrid grid = loss_grid(m);
+    const i64 row_slabs = divide_up(m, tile_rows), tiles = row_slabs * divide_up(d, tile_columns);
+    if (resident && gridDim.x != tiles) return;  // somebody cut the grid: no costs rather than wrong ones
+    const int part_count = (int)larger(4 * blockDim.x, tile_rows);
+    uint4* tile = shared_memory;
+    uint4* weight_digits = tile + tile_rows * (stride_of(tile_columns) / 16);
+    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
+    Sum* parts = (Sum*)(residual_digits + tile_rows / 4 * 2);
+    double* bias = (double*)(parts + part_count);
+    double* weights = bias + models;  // (models, tile_columns)
+    int* exponents = (int*)(weights + (resident ? models * tile_columns : 0));
+
+    i64 loaded = -1;
+    u32 target = 0;
+    for (int model = threadIdx.x; model < models; model += blockDim.x) {
+        bias[model] = b[model];
+        exponents[model] = known_exponents[model];
+    }
+    // A resident block keeps its tile, and the weights of its columns, which every block of these columns updates.
+    const i64 own_row = (i64)blockIdx.x % row_slabs * tile_rows, own_column = (i64)blockIdx.x / row_slabs * tile_columns;
+    if (resident) {
+        loaded = blockIdx.x;
+        load_tile(job, tile, own_row, tile_rows, own_column, tile_columns);
+        copies_arrived();
+        for (int i = threadIdx.x; i < models * tile_columns; i += blockDim.x) {
+            int model = i / tile_columns, column = i - model * tile_columns;
+            weights[i] = own_column + column < d ? w[model * d + own_column + column] : 0.0;
+        }
+    }
+    __syncthreads();
+
+    int attempt = 0;  // at forward passes: they have three buffers in turn
+    for (int iteration = 0;; ++iteration) {
+        // Update: what the iteration before has left to do.
+        if (iteration > 0) update_bias(job, grid, iteration, bias);
+        if (resident) {
+            for (int model = 0; model < models; ++model) {
+                u64 bits = 0;
+                const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * models + model) * d + own_column;
+                for (int j = threadIdx.x; j < tile_columns && own_column + j < d; j += blockDim.x) {
+                    double weight = weights[model * tile_columns + j];
+                    if (iteration > 0) {
+                        double gradient = gradient_of(sums + j, m);
+                        weight = weight - rates[model] * gradient;
+                        weights[model * tile_columns + j] = weight;
+                        if (iteration == iterations && own_row == 0) {
+                            dw[model * d + own_column + j] = gradient;
+                            w[model * d + own_column + j] = weight;
+                        }
+                    }
+                    u64 size = (u64)__double_as_longlong(fabs(weight));
+                    bits = size > bits ? size : bits;
+                }
+                if (own_row == 0) raise_largest(job.largest + (iteration & 1) * models + model, bits);
+            }
+        } else {
+            update_weights(job, iteration);
+        }
+        if (iteration == iterations) break;
+        if (!resident) {
+            grid_barrier(job.counter, target);
+            find_exponents(job, iteration, exponents);
+        }
+        __syncthreads();
+
+        // Forward. Resident blocks take the exponents as they were, learn the right ones at the barrier that they have to
+        // wait at anyway, and repeat the pass in the rare iterations in which one has changed.
+        bool again;
+        do {
+            clear(job.z_sums + (i64)((attempt + 1) % 3) * models * m, models * m);
+            for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
+                i64 first_row = t % row_slabs * tile_rows, first_column = t / row_slabs * tile_columns;
+                if (loaded != t) {
+                    load_tile(job, tile, first_row, tile_rows, first_column, tile_columns);
+                    copies_arrived();
+                    loaded = t;
+                }
+                for (int model = 0; model < models; ++model) {
+                    if (resident)
+                        cut_weights<false>(weights + model * tile_columns, tile_columns, tile_columns, exponents[model],
+                                           weight_digits);
+                    else
+                        cut_weights<true>(w + model * d + first_column, d - first_column, tile_columns, exponents[model],
+                                          weight_digits);
+                    __syncthreads();
+                    forward_tile(tile, tile_rows, tile_columns, weight_digits, parts);
+                    __syncthreads();
+                    Sum* z = job.z_sums + ((i64)(attempt % 3) * models + model) * m + first_row;
+                    for (int row = threadIdx.x; row < tile_rows && first_row + row < m; row += blockDim.x)
+                        add(z + row, sum_of_parts(parts, row, tile_rows, forward_parts(tile_rows, tile_columns)));
+                    __syncthreads();
+                }
+            }
+            grid_barrier(job.counter, target);
+            again = resident && find_exponents(job, iteration, exponents);
+            ++attempt;
+        } while (again);
+        const Sum* z_sums = job.z_sums + (i64)((attempt - 1) % 3) * models * m;
+
+        // Sigmoid, loss and residuals of samples that are divided over all blocks, if tiles are not resident.
+        u64* totals = job.totals + (i64)(iteration & 1) * models * TOTALS;
+        if (!resident) {
+            for (int model = 0; model < models; ++model) {
+                i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                double scale = scale_of(exponents[model]);
+                u8* model_digits = job.digits + model * divide_up(m, 4) * 32;
+                for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < m; i += (i64)gridDim.x * blockDim.x) {
+                    u64 cut = residual_of(read(z_sums + model * m + i), scale, bias[model], sign[model * m + i], grid, sum);
+                    store_residual(model_digits + i / 4 * 32, (int)(i % 4), cut);
+                }
+                add_totals(totals + model * TOTALS, sum);
+            }
+            grid_barrier(job.counter, target);
+        }
+
+        // Backward.
+        clear_sums(job, (iteration + 1) & 1);
+        Sum* w_sums = job.w_sums + (i64)(iteration & 1) * models * d;
+        for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
+            i64 first_row = t % row_slabs * tile_rows, first_column = t / row_slabs * tile_columns;
+            if (loaded != t) {
+                load_tile(job, tile, first_row, tile_rows, first_column, tile_columns);
+                copies_arrived();
+                loaded = t;
+            }
+            for (int model = 0; model < models; ++model) {
+                if (resident) {
+                    i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                    double scale = scale_of(exponents[model]);
+                    for (int row = threadIdx.x; row < tile_rows; row += blockDim.x) {
+                        i64 i = first_row + row;
+                        u64 cut = 0;
+                        if (i < m)
+                            cut = residual_of(read(z_sums + model * m + i), scale, bias[model], sign[model * m + i], grid,
+                                              sum);
+                        store_residual((u8*)residual_digits, row, cut);
+                    }
+                    // Every block of these samples has the same; one of them tells.
+                    if (own_column == 0) add_totals(totals + model * TOTALS, sum);
+                } else {
+                    const uint4* source = (const uint4*)(job.digits + (model * divide_up(m, 4) + first_row / 4) * 32);
+                    i64 known = 2 * (divide_up(m, 4) - first_row / 4);
+                    for (int i = threadIdx.x; i < tile_rows / 2; i += blockDim.x)
+                        residual_digits[i] = i < known ? __ldcg(source + i) : make_uint4(0, 0, 0, 0);
+                }
+                __syncthreads();
+                backward_tile(tile, tile_rows, tile_columns, residual_digits, parts, w_sums + model * d + first_column,
+                              d - first_column);
+                __syncthreads();
+            }
+        }
+        grid_barrier(job.counter, target);
+    }
+    if (blockIdx.x == 0)
+        for (int model = threadIdx.x; model < models; model += blockDim.x) known_exponents[model] = exponents[model];
+}
+
+// What an iteration cannot be quicker than: so many grid barriers and nothing else, for benchmarks.
+extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) only_barriers(u32* counter, int count) {
+    u32 target = 0;
+    for (int i = 0; i < count; ++i) grid_barrier(counter, target);
+}
+
+// One model; tile_columns is d rounded up to 16, at most 4 a thread; tile_rows a multiple of 4.
+// Shared memory: two tiles, weights' digits, residuals' digits, parts (1 a thread, or 1 a row), bias, exponent.
+extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one_read(ARGUMENTS) {
+    const Job job = JOB;
+    const LossGrid grid = loss_grid(m);
+    const i64 tiles = divide_up(m, tile_rows);
+    const int stride = stride_of(tile_columns), tile_groups = tile_rows * (stride / 16);
+    const int part_count = (int)larger(blockDim.x, tile_rows);
+    uint4* tile = shared_memory;
+    uint4* weight_digits = tile + 2 * tile_groups;
+    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
+    Sum* parts = (Sum*)(residual_digits + tile_rows / 4 * 2);
+    double* bias = (double*)(parts + part_count);
+    int* exponent = (int*)(bias + 1);
+    // A thread's share of the backward sums stays in its registers: four features, a part of each tile's rows.
+    const int words = tile_columns / 4, quads = tile_rows / 4;
+    const int divided = (int)larger(1, smaller(blockDim.x / words, quads));
+    const int part = threadIdx.x / words, word = threadIdx.x - part * words;
+    const int first_quad = part * quads / divided, last_quad = part < divided ? (part + 1) * quads / divided : first_quad;
+
+    u32 target = 0;
+    if (threadIdx.x == 0) {
+        *bias = b[0];
+        *exponent = known_exponents[0];
+    }
+    __syncthreads();
+    for (int iteration = 0;; ++iteration) {
+        if (iteration > 0) update_bias(job, grid, iteration, bias);
+        update_weights(job, iteration);
+        if (iteration == iterations) break;
+        int buffer = 0;
+        if (blockIdx.x < tiles) load_tile(job, tile, (i64)blockIdx.x * tile_rows, tile_rows, 0, tile_columns);
+        grid_barrier(job.counter, target);
+        find_exponents(job, iteration, exponent);
+        cut_weights<true>(w, d, tile_columns, *exponent, weight_digits);
+        clear_sums(job, (iteration + 1) & 1);
+        const double scale = scale_of(*exponent);
+        Sum* w_sums = job.w_sums + (i64)(iteration & 1) * d;
+        i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+        int sums[4][DIGITS] = {};
+        int terms = 0;
+        for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
+            copies_arrived();
+            __syncthreads();
+            const uint4* pixels_here = tile + buffer * tile_groups;
+            buffer ^= 1;
+            if (t + gridDim.x < tiles)
+                load_tile(job, tile + buffer * tile_groups, (t + gridDim.x) * tile_rows, tile_rows, 0, tile_columns);
+            forward_tile(pixels_here, tile_rows, tile_columns, weight_digits, parts);
+            __syncthreads();
+            for (int row = threadIdx.x; row < tile_rows; row += blockDim.x) {
+                i64 i = t * tile_rows + row;
+                u64 cut = 0;
+                if (i < m) {
+                    Sum z = sum_of_parts(parts, row, tile_rows, forward_parts(tile_rows, tile_columns));
+                    cut = residual_of(z, scale, *bias, sign[i], grid, sum);
+                }
+                store_residual((u8*)residual_digits, row, cut);
+            }
+            __syncthreads();
+            backward_quads((const u32*)pixels_here, stride / 4, word, first_quad, last_quad, residual_digits, sums);
+            terms += tile_rows;
+            if (terms + tile_rows > MOST_TERMS || t + gridDim.x >= tiles) {
+                if (part < divided) {
+#pragma unroll
+                    for (int f = 0; f < 4; ++f) {
+                        if (4 * word + f < d) add(w_sums + 4 * word + f, join(sums[f]));
+#pragma unroll
+                        for (int k = 0; k < DIGITS; ++k) sums[f][k] = 0;
+                    }
+                }
+                terms = 0;
+            }
+        }
+        add_totals(job.totals + (i64)(iteration & 1) * TOTALS, sum);
+        grid_barrier(job.counter, target);
+    }
+    if (blockIdx.x == 0 && threadIdx.x == 0) known_exponents[0] = *exponent;
+}
