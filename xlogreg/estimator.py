@@ -82,7 +82,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise InputError(f"All {len(y)} samples are of one class, {classes[0]!r}; training needs at least 2 classes.")
+            raise InputError(f"All {len(y)} samples are of one class, {classes[0]!r}; training needs two or more.")
         iterations = check_iterations(self.number_of_iterations)
         rate = self._rate(X)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))

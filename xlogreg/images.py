@@ -1,6 +1,8 @@
 """Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
 
+import functools
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -46,10 +48,17 @@ def read_picture(
     InputError
         It is no picture of these formats, damaged, or too large.
     """
-    path = Path(path)
+    x = decoded(path, max_pixels=max_pixels, max_bytes=max_bytes)
+    return x if x.flags.writeable else x.copy()
+
+
+def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """`read_picture` without its last copy: the array may be read-only."""
+    path = path if isinstance(path, Path) else Path(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        status = os.stat(path)
+        size = status.st_size
+        if stat.S_ISDIR(status.st_mode):
             raise FileError(f"{path} is a folder; name picture files.")
         if size > max_bytes:
             raise InputError(f"{path} has {size:,} bytes; pictures may have up to {max_bytes:,}.")
@@ -123,18 +132,23 @@ def _reader(head: bytes) -> "Callable[[IO[bytes]], ImageFile] | None":
     Not `Image.open`: it warns about large pictures before they can be refused, and warnings cannot be silenced
     without changing the filters of all threads. (A camera's MPO file begins with its main picture, a plain JPEG.)
     """
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _readers()["WEBP"]
+    return next((_readers()[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
+
+
+@functools.cache
+def _readers() -> "dict[str, Callable[[IO[bytes]], ImageFile]]":
     from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-    readers: dict[str, Callable[[IO[bytes]], ImageFile]] = {
+    return {
         "PNG": PngImagePlugin.PngImageFile,
         "JPEG": JpegImagePlugin.JpegImageFile,
         "GIF": GifImagePlugin.GifImageFile,
         "BMP": BmpImagePlugin.BmpImageFile,
         "TIFF": TiffImagePlugin.TiffImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
     }
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    return next((readers[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
 
 
 def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
@@ -153,16 +167,21 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 def _upright(picture: "Image") -> "Image":
     # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    if orientation == 1:
+        return picture
     from PIL.Image import Transpose
 
     method = {
         2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }.get(picture.getexif().get(_ORIENTATION, 1))  # fmt: skip
+    }.get(orientation)  # fmt: skip
     return picture if method is None else picture.transpose(method)
 
 
 def _rgb(picture: "Image") -> np.ndarray:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return np.asarray(picture)
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -171,7 +190,7 @@ def _rgb(picture: "Image") -> np.ndarray:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, rgba)
-    return np.array(picture.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
@@ -210,10 +229,16 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
 
 
-def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 3) -> np.ndarray:
+def to_pixels(
+    path: str | os.PathLike[str],
+    size: tuple[int, int],
+    channels: int = 3,
+    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize,
+) -> np.ndarray:
     """The file's picture as a model takes it, (height, width, channels) uint8 of `size` (height, width).
 
     channels : 3 for RGB, 1 for grey, which is ITU-R 601 luma, ``0.299 R + 0.587 G + 0.114 B``
+    resizer : `resize`, or a faster way to the same pixels; the result may be read-only
 
     Raises
     ------
@@ -222,9 +247,9 @@ def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int
     """
     if channels not in (1, 3):
         raise InputError(f"Pictures have 1 channel (grey) or 3 (RGB), not {channels}; change the number of channels.")
-    picture = read_picture(path)
+    picture = decoded(path)
     if channels == 1:
         from PIL import Image
 
         picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
-    return resize(picture, size)
+    return resizer(picture, size)
