@@ -1,4 +1,4 @@
-"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | benchmark | fetch | doctor`."""
+"""The command line: `xlogreg reproduce | train | predict | evaluate | export | sweep | benchmark | fetch | doctor`."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from . import __version__
 from .commands.benchmark import benchmark
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
+from .commands.export import export
 from .commands.fetch import fetch
 from .commands.predict import predict
 from .commands.reproduce import reproduce
@@ -44,7 +45,7 @@ def _root(
     pass
 
 
-for command in (reproduce, train, sweep, predict, evaluate, fetch, benchmark, doctor):
+for command in (reproduce, train, sweep, predict, evaluate, export, fetch, benchmark, doctor):
     app.command()(command)
 
 

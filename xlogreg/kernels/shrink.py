@@ -1,6 +1,7 @@
 """The sums of `xlogreg.shrinking`, compiled by Numba: a weighted band of rows, then of columns, then 0..255.
 
-Compiled without fast-math and without a promise of bits: the caller turns down whatever lies near a rounding's edge.
+Compiled without a promise of bits: the caller turns down whatever lies near a rounding's edge. The sums are taken in
+float32 first, whose error has a bound, and taken again in float64 where that could decide.
 """
 
 import numpy as np
@@ -14,39 +15,68 @@ _FIRST, _WEIGHTS = types.int64[::1], types.float64[:, ::1]
 _SIGNATURE = types.boolean(_PICTURE, _FIRST, _WEIGHTS, _FIRST, _WEIGHTS, types.float64, types.uint8[:, :, ::1])
 
 
+@njit(**OPTIONS)
+def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-def]
+    value = 0.0
+    for k in range(len(down)):
+        part = 0.0
+        for other in range(len(across)):
+            part += across[other] * x[first + k, at + other * channels]
+        value += down[k] * part
+    return value
+
+
 @njit(_SIGNATURE, cache=CAN_CACHE, **OPTIONS)
 def shrink(x, top, down, left, across, margin, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (height, width, channels) from x (h, w channels); False where a value is within `margin` of x.5.
+    """Fill `out` (height, width, channels) from x (h, w channels); False where a value is within `margin` of n + 0.5.
 
-    top (height,), down (height, taps) : first row and weights of each output row; left, across : of each column
+    top (height,), down (height, taps) : first row and weights, none below 0, of each output row
+    left, across : the same of each output column
     """
     height, width, channels = out.shape
-    row = np.empty(x.shape[1])
-    taps = down.shape[1]
+    taps, wide = down.shape[1], across.shape[1]
+    # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, which is at most 255.
+    slack = (taps / 4 + 12) * 2.0**-24 * 256
+    coarse = down.astype(np.float32)
+    row = np.empty(x.shape[1], np.float32)
+    # Turned round, so that the sums over columns go through memory in order, for all output rows at once.
+    rows = np.empty((x.shape[1], height), np.float32)
     for i in range(height):
         first = top[i]
-        row[:] = 0.0
+        row[:] = 0
         k = 0
         # Four rows at a time: each sum is loaded and stored once for them.
         while k + 4 <= taps:
-            a, b, c, d = down[i, k], down[i, k + 1], down[i, k + 2], down[i, k + 3]
+            a, b, c, d = coarse[i, k], coarse[i, k + 1], coarse[i, k + 2], coarse[i, k + 3]
             xa, xb, xc, xd = x[first + k], x[first + k + 1], x[first + k + 2], x[first + k + 3]
             for j in range(x.shape[1]):
-                row[j] += (a * xa[j] + b * xb[j]) + (c * xc[j] + d * xd[j])
+                upper = a * np.float32(xa[j]) + b * np.float32(xb[j])
+                row[j] += upper + (c * np.float32(xc[j]) + d * np.float32(xd[j]))
             k += 4
         while k < taps:
-            a, xa = down[i, k], x[first + k]
+            a, xa = coarse[i, k], x[first + k]
             for j in range(x.shape[1]):
-                row[j] += a * xa[j]
+                row[j] += a * np.float32(xa[j])
             k += 1
-        for j in range(width):
-            for channel in range(channels):
-                value = 0.0
-                start = left[j] * channels + channel
-                for k in range(across.shape[1]):
-                    value += across[j, k] * row[start + k * channels]
-                nearest = np.floor(value + 0.5)
-                if abs(value + 0.5 - nearest) < margin or abs(value - 0.5 - nearest) < margin:
-                    return False
-                out[i, j, channel] = np.uint8(min(max(nearest, 0.0), 255.0))
+        for j in range(x.shape[1]):
+            rows[j, i] = row[j]
+    sums = np.empty(height)
+    for j in range(width):
+        for channel in range(channels):
+            at = left[j] * channels + channel
+            sums[:] = 0.0
+            for k in range(wide):
+                weight, column = across[j, k], rows[at + k * channels]
+                for i in range(height):
+                    sums[i] += weight * column[i]
+            for i in range(height):
+                value = sums[i]
+                level = np.floor(value + 0.5)
+                # How far the value is from the nearer of the two edges of its level, n - 0.5 and n + 0.5.
+                if 0.5 - abs(value - level) < slack:
+                    value = _precise(x, top[i], down[i], at, across[j], channels)
+                    level = np.floor(value + 0.5)
+                    if 0.5 - abs(value - level) < margin:
+                        return False
+                out[i, j, channel] = np.uint8(min(max(level, 0.0), 255.0))
     return True
