@@ -116,13 +116,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         a = sigmoid(z)
         if len(z) == 1:
             return np.stack([1 - a[0], a[0]], axis=1)
-        # Where all neurons say no so firmly that all probabilities are 0, their ratios are those of e^z.
-        sums = a.sum(axis=0)
-        none = sums == 0
-        if none.any():
-            a[:, none] = np.exp(z[:, none] - z[:, none].max(axis=0))
-            sums = a.sum(axis=0)
-        return (a / sums).T
+        # Where all neurons say no so firmly that float64 has no such probabilities, their ratios are those of e^z.
+        none = z.max(axis=0) < -700
+        a[:, none] = np.exp(z[:, none] - z[:, none].max(axis=0))
+        return (a / a.sum(axis=0)).T
 
     def predict(self, X: Any) -> np.ndarray:
         """The class of each sample, (m,): with a probability of at least 0.5, or of several the most probable."""
