@@ -1,4 +1,4 @@
-"""The command line: `xlogreg reproduce | train | predict | evaluate | sweep | report | benchmark | fetch | doctor`."""
+"""The command line: `xlogreg reproduce`, `train`, `predict` and the others, put together."""
 
 import os
 import sys
@@ -10,6 +10,7 @@ from . import __version__
 from .commands.benchmark import benchmark
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
+from .commands.export import export
 from .commands.fetch import fetch
 from .commands.predict import predict
 from .commands.report import report
@@ -45,7 +46,7 @@ def _root(
     pass
 
 
-for command in (reproduce, train, sweep, predict, evaluate, report, fetch, benchmark, doctor):
+for command in (reproduce, train, sweep, predict, evaluate, report, export, fetch, benchmark, doctor):
     app.command()(command)
 
 

@@ -3,6 +3,7 @@
 import functools
 import io
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -54,15 +55,22 @@ def read_picture(
     InputError
         It is no picture of these formats, damaged, or too large.
     """
+    x = decoded(path, max_pixels=max_pixels, max_bytes=max_bytes)
+    return x if x.flags.writeable else x.copy()
+
+
+def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
+    """`read_picture` without its last copy: the array may be read-only."""
     return decode(Path(path), read_content(path, max_bytes), max_pixels)
 
 
 def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a picture file, bounded; the errors of `read_picture`."""
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        status = os.stat(path)
+        size = status.st_size
+        if stat.S_ISDIR(status.st_mode):
             raise FileError(f"{path} is a folder; name picture files.")
         if size > max_bytes:
             raise InputError(f"{path} has {size:,} bytes; pictures may have up to {max_bytes:,}.")
@@ -141,18 +149,23 @@ def _reader(head: bytes) -> "Callable[[IO[bytes]], ImageFile] | None":
     Not `Image.open`: it warns about large pictures before they can be refused, and warnings cannot be silenced
     without changing the filters of all threads. (A camera's MPO file begins with its main picture, a plain JPEG.)
     """
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return _readers()["WEBP"]
+    return next((_readers()[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
+
+
+@functools.cache
+def _readers() -> "dict[str, Callable[[IO[bytes]], ImageFile]]":
     from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-    readers: dict[str, Callable[[IO[bytes]], ImageFile]] = {
+    return {
         "PNG": PngImagePlugin.PngImageFile,
         "JPEG": JpegImagePlugin.JpegImageFile,
         "GIF": GifImagePlugin.GifImageFile,
         "BMP": BmpImagePlugin.BmpImageFile,
         "TIFF": TiffImagePlugin.TiffImageFile,
+        "WEBP": WebPImagePlugin.WebPImageFile,
     }
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return WebPImagePlugin.WebPImageFile
-    return next((readers[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
 
 
 def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
@@ -171,16 +184,21 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 def _upright(picture: "Image") -> "Image":
     # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
+    orientation = picture.getexif().get(_ORIENTATION, 1)
+    if orientation == 1:
+        return picture
     from PIL.Image import Transpose
 
     method = {
         2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
         6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }.get(picture.getexif().get(_ORIENTATION, 1))  # fmt: skip
+    }.get(orientation)  # fmt: skip
     return picture if method is None else picture.transpose(method)
 
 
 def _rgb(picture: "Image") -> np.ndarray:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return np.asarray(picture)
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -189,7 +207,7 @@ def _rgb(picture: "Image") -> np.ndarray:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, rgba)
-    return np.array(picture.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
@@ -244,10 +262,11 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
     if x.shape[:2] == tuple(size):
         return x
-    return np.rint(np.clip(skimage_resize(_reduced(x, size), tuple(size)), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(reduced(x, size), tuple(size)), 0, 1) * 255).astype(np.uint8)
 
 
-def _reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The first step of `resize`: means of whole blocks of a very large picture, any other as it is."""
     times = min(x.shape[0] // size[0], x.shape[1] // size[1])
     if times < 2 * _REDUCED or x.shape[2] not in (1, 3):
         return x
@@ -257,10 +276,16 @@ def _reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(picture).reshape(picture.height, picture.width, x.shape[2])
 
 
-def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int = 3) -> np.ndarray:
+def to_pixels(
+    path: str | os.PathLike[str],
+    size: tuple[int, int],
+    channels: int = 3,
+    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize,
+) -> np.ndarray:
     """The file's picture as a model takes it, (height, width, channels) uint8 of `size` (height, width).
 
     channels : 3 for RGB, 1 for grey, which is ITU-R 601 luma, ``0.299 R + 0.587 G + 0.114 B``
+    resizer : `resize`, or a faster way to the same pixels; the result may be read-only
 
     Raises
     ------
@@ -269,13 +294,18 @@ def to_pixels(path: str | os.PathLike[str], size: tuple[int, int], channels: int
     """
     if channels not in (1, 3):
         raise InputError(f"Pictures have 1 channel (grey) or 3 (RGB), not {channels}; change the number of channels.")
-    return fit(read_picture(path), size, channels)
+    return fit(decoded(path), size, channels, resizer)
 
 
-def fit(picture: np.ndarray, size: tuple[int, int], channels: int = 3) -> np.ndarray:
+def fit(
+    picture: np.ndarray,
+    size: tuple[int, int],
+    channels: int = 3,
+    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize,
+) -> np.ndarray:
     """A picture (h, w, 3) uint8 as a model takes it: grey if `channels` is 1, then resized to `size`."""
     if channels == 1:
         from PIL import Image
 
         picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
-    return resize(picture, size)
+    return resizer(picture, size)

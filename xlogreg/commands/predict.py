@@ -1,43 +1,112 @@
-"""`xlogreg predict`: what own pictures show."""
+"""`xlogreg predict`: what own pictures show, one or a hundred thousand."""
 
-import json
+import contextlib
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 import typer
 
+from ..errors import FileError, InputError
 from ..options import ModelArgument
+
+
+class FormatOption(StrEnum):
+    text = "text"
+    csv = "csv"
+    json = "json"
+
+
+_SUFFIXES = {".csv": FormatOption.csv, ".jsonl": FormatOption.json, ".ndjson": FormatOption.json}
 
 
 def predict(
     model: ModelArgument,
-    pictures: Annotated[list[Path], typer.Argument(help="JPEG, PNG, WebP, BMP, GIF or TIFF files.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture.")] = False,
+    pictures: Annotated[
+        list[str],
+        typer.Argument(
+            help="JPEG, PNG, WebP, BMP, GIF or TIFF files; folders, for all pictures below them; quoted patterns such "
+            "as 'photos/**/*.jpg'; - for paths on standard input, one a line."
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture (JSON Lines).")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, label, number, probability, error.")] = False,
+    output_format: Annotated[
+        FormatOption | None, typer.Option("--format", help="The same choice: text, csv or json. [default: text]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write to this file, whole or not at all; .csv and .jsonl say its format.")
+    ] = None,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Paths on standard input end with NUL (find -print0).")
+    ] = False,
+    threads: Annotated[int | None, typer.Option(help="Pictures decoded at a time. [default: one a processor]")] = None,
 ) -> None:
-    """Say what own pictures show: label and probability, one line a picture.
+    """Say what own pictures show: label and probability, one line a picture, in the order they are named.
 
-    A picture that cannot be read is reported and the others are still predicted; the exit code is 1 then.
+    A picture that cannot be read is reported and the others are still predicted; the exit code is 1 then. CSV and JSON
+    have probabilities in full precision.
     """
     from .. import console
+    from ..bulk import predict_many
     from ..classifier import Classifier, Failure
-    from ..text import plain
+    from ..output import HEADERS, lines
+    from ..paths import picture_paths
 
+    chosen = _format(as_json, as_csv, output_format, out)
     classifier = Classifier.load(model)
-    failures = 0
-    for result in classifier.predict_files(pictures):
-        if isinstance(result, Failure):
-            failures += 1
-            if as_json:
-                print(json.dumps({"path": str(result.path), "error": result.message}), flush=True)
-            else:
-                console.complain(result.message)
-        elif as_json:
-            print(json.dumps({
-                "path": str(result.path), "label": result.label, "number": result.number,
-                "probability": result.probability,
-            }), flush=True)  # fmt: skip
-        else:
-            name = plain(classifier.class_names[1])
-            print(f"{plain(result.path)}: {plain(result.label)} (probability of {name} {result.probability:.4f})")
+    batches = predict_many(classifier, picture_paths(pictures, null=null), threads=threads)
+    done = failures = 0
+    try:
+        with _sink(out, chosen) as sink, contextlib.closing(batches):  # type: ignore[type-var]
+            sink.write(HEADERS[chosen.value])
+            for batch in batches:
+                bad = [result for result in batch if isinstance(result, Failure)]
+                done, failures = done + len(batch), failures + len(bad)
+                sink.write(lines(batch, chosen.value, classifier.class_names[1]))
+                # One write a batch, as soon as it is there: for `| head`, and for whoever watches.
+                sink.flush()
+                if chosen is FormatOption.text or out is not None:
+                    for failure in bad:
+                        console.complain(failure.message)
+    except KeyboardInterrupt:
+        left = f"; {out} was not written" if out is not None else ""
+        console.complain(f"Stopped after {done} pictures{left}.", "Note")
+        raise typer.Exit(130) from None
+    if out is not None:
+        console.err.print(f"{done} pictures, {failures} of them not readable: {out}", markup=False)
     if failures:
         raise typer.Exit(1)
+
+
+def _format(as_json: bool, as_csv: bool, output_format: FormatOption | None, out: Path | None) -> FormatOption:
+    wanted = {FormatOption.json} if as_json else set()
+    wanted |= {FormatOption.csv} if as_csv else set()
+    wanted |= {output_format} if output_format else set()
+    if len(wanted) > 1:
+        names = " and ".join(sorted(choice.value for choice in wanted))
+        raise InputError(f"The output can have one format, not {names}; give --csv, --json or --format once.")
+    if wanted:
+        return wanted.pop()
+    return _SUFFIXES.get(out.suffix.lower(), FormatOption.text) if out is not None else FormatOption.text
+
+
+@contextlib.contextmanager
+def _sink(out: Path | None, chosen: FormatOption) -> Iterator[IO[str]]:
+    """Where the lines go: standard output, or a file that appears when all is done."""
+    import sys
+
+    from ..files import whole_file
+
+    # Names of files are bytes, not always UTF-8: in a table they come out as they are, in text they are escaped.
+    errors = "surrogateescape" if chosen is FormatOption.csv else "backslashreplace"
+    if out is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors=errors)
+        yield sys.stdout
+        return
+    if out.exists() and not out.is_file():
+        raise FileError(f"{out} is no regular file; choose another name with --out.")
+    with whole_file(out) as temporary, open(temporary, "w", encoding="utf-8", errors=errors, newline="") as file:
+        yield file

@@ -1,0 +1,303 @@
+"""Predicting many pictures: what is named, in which order and format, at which memory; the same pixels and bits."""
+
+import csv
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_classifier import classifier
+from test_cli import Result
+
+from xlogreg import bulk, cli, shrinking
+from xlogreg.bulk import predict_many
+from xlogreg.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.data.birds import load_birds
+from xlogreg.errors import InputError
+from xlogreg.images import resize
+from xlogreg.output import lines
+from xlogreg.paths import picture_paths
+
+SIZES = ((4, 5), (9, 12), (40, 31), (3, 7), (64, 64))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process, in a fresh folder with a model in it; `stdin` is its standard input."""
+    monkeypatch.chdir(tmp_path)
+    classifier().save("model")
+
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as caught:
+            code = int(caught.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+def make(folder: Path, names: list[str]) -> list[Path]:
+    """Pictures of changing sizes under these names."""
+    rng = np.random.RandomState(3)
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.randint(0, 256, (*SIZES[number % len(SIZES)], 3)).astype(np.uint8)).save(path)
+    return [folder / name for name in names]
+
+
+def flat(batches: Iterator[list[bulk.Result]]) -> list[bulk.Result]:
+    return list(itertools.chain.from_iterable(batches))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_order_and_bits_are_those_of_one_after_the_other(tmp_path: Path, threads: int) -> None:
+    paths: list[Path | Failure] = list(make(tmp_path, [f"{number:03}.png" for number in range(90)]))
+    (tmp_path / "007.png").write_bytes(b"no picture")
+    paths[40] = tmp_path / "missing.png"
+    paths.insert(3, Failure(Path("told before"), "Why."))
+    model = classifier()
+    expected = list(predict_files(model, [path for path in paths if isinstance(path, Path)]))
+    expected.insert(3, paths[3])  # type: ignore[arg-type]
+    assert flat(predict_many(model, iter(paths), threads=threads)) == expected
+    assert [type(expected[number]) for number in (3, 8, 41)] == [Failure] * 3
+    assert sum(isinstance(result, Prediction) for result in expected) == 88
+
+
+def test_look_ahead_is_bounded_and_threads_end(tmp_path: Path) -> None:
+    (path,) = make(tmp_path, ["a.png"])
+    asked = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield path
+
+    results = predict_many(classifier(), endless(), threads=2)
+    for done in range(1, 40):
+        next(results)
+        assert asked <= (done + 5) * bulk.BATCH
+    results.close()  # type: ignore[attr-defined]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("xlogreg-decode")]
+
+
+def test_bad_arguments() -> None:
+    for path in ("a.png", Path("a.png")):
+        with pytest.raises(InputError, match="Give a list of picture files"):
+            predict_many(classifier(), path)
+    for threads in (0, 65, True):
+        with pytest.raises(InputError, match="number of threads"):
+            predict_many(classifier(), [], threads=threads)
+    assert flat(predict_many(classifier(), [])) == []
+
+
+def shapes() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Pictures that become smaller: noise, real ones, hard edges and plain ones, of many sizes."""
+    rng = np.random.RandomState(5)
+    birds = load_birds().x
+    for number in range(60):
+        height, width = rng.randint(1, 160, 2)
+        size = (int(rng.randint(1, height + 1)), int(rng.randint(1, width + 1)))
+        noise = rng.randint(0, 256, (height, width, (1, 3)[number % 2])).astype(np.uint8)
+        yield noise, size
+        yield (noise > 127).astype(np.uint8) * 255, size
+        yield np.full_like(noise, number * 4), size
+        yield np.asarray(Image.fromarray(birds[number]).resize((width, height))), size
+    yield np.asarray(Image.fromarray(birds[0]).resize((900, 700))), (32, 32)
+    yield np.asarray(Image.fromarray(birds[1]).resize((64, 64))), (32, 32)
+    yield birds[2], (32, 32)
+    yield birds[3], (40, 20)
+
+
+def test_fast_resize_gives_the_pixels_of_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(shrinking, "resize", lambda x, size: asked.append(x) or resize(x, size))
+    count = 0
+    for count, (x, size) in enumerate(shapes(), 1):  # noqa: B007
+        assert np.array_equal(shrinking.resize_fast(x, size), resize(x, size)), (x.shape, size)
+    # Ties, and what becomes larger, are left to scikit-image; nearly all is not.
+    assert 0 < len(asked) < count / 4
+
+
+def test_a_tie_is_left_to_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Halves of 0 and 255: the middle of three columns is the mean, 127.5, whatever the smoothing.
+    x = np.zeros((9, 9, 3), dtype=np.uint8)
+    x[:, 4:5], x[:, 5:] = 127, 254
+    x = np.concatenate([x[:, :4], x[:, 5:]], axis=1) | np.uint8(1) * (x[:, :8] > 0)
+    asked = []
+    monkeypatch.setattr(shrinking, "resize", lambda x, size: asked.append(1) or resize(x, size))
+    assert np.array_equal(shrinking.resize_fast(x, (9, 1)), resize(x, (9, 1)))
+    assert asked
+
+
+def test_without_numba_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrinking, "_kernel", lambda: None)
+    x = load_birds().x[5]
+    assert np.array_equal(shrinking.resize_fast(x, (8, 9)), resize(x, (8, 9)))
+
+
+def test_paths_of_folders_patterns_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "b/2.png",
+        "b/10.JPG",
+        "b/a/x.webp",
+        "b/notes.txt",
+        "b/.hidden.png",
+        "b/.git/y.png",
+        "[1].png",
+        "c.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path / "b", target_is_directory=True)
+    (tmp_path / "b" / "z.png").symlink_to(tmp_path / "c.png")
+
+    def named(*arguments: str, stdin: bytes = b"", null: bool = False) -> list[str]:
+        return [
+            found.as_posix() if isinstance(found, Path) else found.message
+            for found in picture_paths(arguments, stdin=io.BytesIO(stdin), null=null)
+        ]
+
+    below = ["b/10.JPG", "b/2.png", "b/a/x.webp", "b/z.png"]
+    assert named("b") == below
+    assert named("c.png", "b", "nowhere.png", "b/notes.txt") == ["c.png", *below, "nowhere.png", "b/notes.txt"]
+    assert named("[1].png", "*.png") == ["[1].png", "[1].png", "c.png"]
+    assert named("b/**/*.webp", "b/*.png") == ["b/a/x.webp", "b/2.png", "b/z.png"]
+    assert named("?") == below  # a pattern may match folders
+    assert named("*.gif") == ["No file matches *.gif; check the pattern."]
+    (sentence,) = named("none")
+    assert sentence.startswith("There are no pictures in the folder none; ")
+    assert named("-", "-", stdin=b"c.png\r\n\n*.png\nb/a\n last") == ["c.png", "*.png", "b/a/x.webp", " last"]
+    assert named("-", stdin=b"a\nb.png\0c.png\0", null=True) == ["a\nb.png", "c.png"]
+    assert named("-", stdin=b"") == []
+    assert [os.fsencode(path) for path in picture_paths(["-"], stdin=io.BytesIO(b"\xff.png\n"))] == [b"\xff.png"]
+
+
+def test_formats_have_the_same_content(run: Callable[..., Result], tmp_path: Path) -> None:
+    make(tmp_path, ["p/1.png", 'p/2, "two".jpg', "p/3.bmp"])
+    (tmp_path / "p" / "bad.png").write_bytes(b"bad")
+    expected = {Path(r.path).name: r for r in Classifier.load("model").predict_files(sorted(Path("p").iterdir()))}
+    records = [json.loads(line) for line in run("predict", "model", "p", "--json").out.splitlines()]
+    result = run("predict", "model", "p", "--csv")
+    assert result.code == 1
+    assert result.err == ""
+    rows = list(csv.DictReader(io.StringIO(result.out)))
+    assert [row["path"] for row in rows] == [record["path"] for record in records] == list(map(str, map(Path, (
+        "p/1.png", "p/2, \"two\".jpg", "p/3.bmp", "p/bad.png"))))  # fmt: skip
+    for row, record in zip(rows, records, strict=True):
+        result_there = expected[Path(row["path"]).name]
+        if isinstance(result_there, Failure):
+            assert row["error"] == record["error"] == result_there.message
+            assert row["probability"] == ""
+        else:
+            # Every bit comes back from either.
+            assert float(row["probability"]) == record["probability"] == result_there.probability
+            assert (row["label"], int(row["number"])) == (record["label"], record["number"])
+            assert row["error"] == ""
+    text = run("predict", "model", "p")
+    assert text.code == 1
+    assert text.out.count("\n") == 3
+    assert text.err.startswith(f"Error: {Path('p/bad.png')} is no picture")
+    same = run("predict", "model", "-", "--format", "csv", stdin=b"p\n")
+    assert same.out == result.out
+    assert run("predict", "model", "-", "-0", "--csv", stdin=b'p/1.png\0p/2, "two".jpg\0p/3.bmp\0').code == 0
+
+
+def test_out_is_whole_or_not_there(run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, ["1.png", "2.png"])
+    printed = run("predict", "model", "1.png", "2.png", "--csv").out
+    result = run("predict", "model", "1.png", "2.png", "--out", "table.csv")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "2 pictures, 0 of them not readable: table.csv\n"
+    assert Path("table.csv").read_bytes().decode() == printed
+    assert run("predict", "model", "1.png", "gone.png", "--out", "t.jsonl").code == 1
+    assert json.loads(Path("t.jsonl").read_text().splitlines()[1])["path"] == "gone.png"
+    before = sorted(tmp_path.iterdir())
+
+    def stopped(*_: object, **__: object) -> Iterator[list[bulk.Result]]:
+        yield [Failure(Path("1.png"), "Told.")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk, "predict_many", stopped)
+    result = run("predict", "model", "1.png", "--out", "table.csv")
+    assert result.code == 130
+    assert result.err == "Error: Told.\nNote: Stopped after 1 pictures; table.csv was not written.\n"
+    assert Path("table.csv").read_bytes().decode() == printed
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_bad_options_get_one_sentence(run: Callable[..., Result], tmp_path: Path) -> None:
+    make(tmp_path, ["1.png"])
+    for options, words in (
+        (("--csv", "--json"), "one format, not csv and json"), (("--csv", "--format", "text"), "one format"),
+        (("--threads", "0"), "number of threads"), (("--out", "no/where.csv"), "Cannot write"),
+        (("--out", "."), "no regular file"),
+    ):  # fmt: skip
+        result = run("predict", "model", "1.png", *options)
+        assert (result.code, result.out) == (2, ""), options
+        assert words in result.err
+        assert result.err.count("\n") == 1
+
+
+def test_odd_names_stay_on_their_line() -> None:
+    bad = os.fsdecode(b"\xff\x1b[31m\n.png")
+    results = [Prediction(Path(bad), "bird", 1, 0.75), Failure(Path(bad), "No.")]
+    text = lines(results, "text", "bird")
+    assert text == "\\udcff\\x1b[31m\\n.png: bird (probability of bird 0.7500)\n"
+    assert [json.loads(line)["path"] for line in lines(results, "json", "bird").splitlines()] == [bad, bad]
+    table = lines(results, "csv", "bird").encode("utf-8", "surrogateescape")
+    assert table.startswith(b'"\xff\x1b[31m\n.png",bird,1,0.75,\n')
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes and signals")
+def test_closed_pipe_and_ctrl_c_end_quietly(tmp_path: Path) -> None:
+    make(tmp_path, [f"p/{number}.png" for number in range(40)])
+    classifier().save(tmp_path / "model")
+    command = [sys.executable, "-m", "xlogreg", "predict", "model"]
+    listed = "for i in $(seq 500); do echo p; done"
+    done = subprocess.run(
+        ["bash", "-c", f"{{ {listed}; }} | {' '.join(command)} - --csv | head -n 2"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert done.stdout.startswith("path,label,number,probability,error\np/0.png,")
+    # Ctrl-C while paths are still awaited: the lines so far are there, one note, 130.
+    process = subprocess.Popen(
+        [*command, "-", "--out", "table.csv"], cwd=tmp_path, env=environment(), stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None
+    process.stdin.write("p\n")
+    process.stdin.flush()
+    while not list(tmp_path.glob(".table.csv.*")):  # it is at work once its file is begun
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert err.endswith("table.csv was not written.\n")
+    assert not list(tmp_path.glob("*table.csv*"))

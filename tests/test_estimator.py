@@ -1,0 +1,202 @@
+"""The scikit-learn face: all of scikit-learn's own checks; its pipelines and searches; the command line's bits."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from xlogreg import load_birds, make_task, train, train_together, tutorial
+from xlogreg.data.task import make_tasks
+from xlogreg.errors import DivergenceError, InputError, XlogregError
+from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
+
+
+def test_scikit_learns_own_checks() -> None:
+    # In a process of its own: one check is skipped unless SciPy is told of other array modules before it is imported.
+    code = """
+import json, warnings
+from sklearn.utils.estimator_checks import check_estimator
+from xlogreg.estimator import ImageLogisticRegression
+warnings.simplefilter("ignore")
+results = check_estimator(ImageLogisticRegression(number_of_iterations=100), on_fail=None, on_skip=None)
+print(json.dumps([(result["check_name"], result["status"], repr(result["exception"])) for result in results]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "SCIPY_ARRAY_API": "1"}, cwd=Path(__file__).parents[1],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)
+    assert [result for result in results if result[1] != "passed"] == []
+    assert len(results) > 40
+
+
+@pytest.fixture(scope="module")
+def birds() -> tuple[np.ndarray, np.ndarray]:
+    """The tutorial's training pictures as rows (1900, 3072) uint8, and their labels."""
+    task = make_task(load_birds(), "bird")
+    return task.x_train.reshape(len(task.x_train), -1), task.y_train
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Handwritten digits 8 x 8 as pixels (1797, 64) uint8 in 0..240, ten classes."""
+    x, y = load_digits(return_X_y=True)
+    return (x * 15).astype(np.uint8), y
+
+
+def test_same_digest_as_the_command_line(birds: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = birds
+    task = make_task(load_birds(), "bird")
+    (training,) = train(task, [PIXEL_RATE], 100)
+    model = ImageLogisticRegression(number_of_iterations=100).fit(x, y)
+    assert model.history_sha256_ == training.history_sha256 == tutorial.GOLDEN_SHA256_100
+    assert model.learning_rate_ == PIXEL_RATE
+    assert model.history_.tolist() == training.history.tolist()
+    assert np.array_equal(model.coef_, training.classifier.w.T)
+    assert model.intercept_.tolist() == [training.classifier.b]
+    x_test = task.x_test.reshape(len(task.x_test), -1)
+    assert model.predict(x_test).tolist() == training.prediction_test.tolist()
+    assert model.predict_proba(x_test)[:, 1].tolist() == training.classifier.probability(task.x_test).tolist()
+    # Pictures as they are, a strided view, and the reference.
+    pictures = ImageLogisticRegression(number_of_iterations=100, implementation="reference").fit(task.x_train, y)
+    assert pictures.history_sha256_ == model.history_sha256_
+    assert pictures.predict(task.x_test).tolist() == training.prediction_test.tolist()
+    names = np.array(["other", "wanted"])[y]
+    assert ImageLogisticRegression(number_of_iterations=3).fit(x, names).classes_.tolist() == ["other", "wanted"]
+
+
+def test_a_clone_fitted_twice_has_one_digest(birds: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = birds
+    model = ImageLogisticRegression(learning_rate=0.01, number_of_iterations=30)
+    digests = {clone(model).fit(x, y).history_sha256_, clone(model).fit(x, y).history_sha256_}
+    digests.add(model.fit(x, y).fit(x, y).history_sha256_)
+    order = np.random.RandomState(0).permutation(len(y))
+    digests.add(clone(model).fit(x[order], y[order]).history_sha256_)
+    assert len(digests) == 1
+    copy = pickle.loads(pickle.dumps(model))
+    assert copy.predict_proba(x[:50]).tolist() == model.predict_proba(x[:50]).tolist()
+
+
+def test_several_classes_in_one_pass() -> None:
+    tasks = make_tasks(load_birds(), ["bird", "cat", "frog"])
+    expected = {t.task.positive: t for t in train_together(tasks, [PIXEL_RATE], 20)}
+    # Rows of the tasks, labelled by class; all the rest is one more class.
+    x = tasks[0].x_train
+    y = np.full(len(x), "rest", dtype=object)
+    for task in tasks:
+        y[task.y_train == 1] = task.positive
+    model = ImageLogisticRegression(number_of_iterations=20).fit(x, y.astype(str))
+    assert model.classes_.tolist() == ["bird", "cat", "frog", "rest"]
+    assert model.history_.shape == (20, 4)
+    for number, positive in enumerate(("bird", "cat", "frog")):
+        assert model.history_sha256_[number] == expected[positive].history_sha256
+        assert np.array_equal(model.coef_[number], expected[positive].classifier.w[:, 0])
+    probabilities = model.predict_proba(x)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-15)
+    assert model.decision_function(x).shape == probabilities.shape == (len(x), 4)
+    assert (model.classes_[probabilities.argmax(axis=1)] == model.predict(x)).all()
+
+
+def test_probabilities_where_every_neuron_says_no() -> None:
+    model = ImageLogisticRegression(number_of_iterations=1).fit(np.eye(3), [0, 1, 2])
+    model.coef_ = np.array([[-1000.0, 0, 0], [-1001.0, 0, 0], [-2000.0, 0, 0]])
+    (row,) = model.predict_proba(np.array([[1.0, 0, 0]]))
+    assert row == pytest.approx([1 / (1 + np.exp(-1)), 1 / (1 + np.e), 0], rel=1e-9)
+
+
+def test_pipeline_search_and_calibration(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    x, y = x[y < 5][:300], y[y < 5][:300]
+    search = GridSearchCV(
+        ImageLogisticRegression(number_of_iterations=40), {"learning_rate": [0.003, 0.03, 0.3]}, cv=3, n_jobs=2
+    )
+    search.fit(x, y)
+    assert search.best_params_ == {"learning_rate": 0.3}
+    assert search.best_score_ > 0.8
+    alone = ImageLogisticRegression(0.3, 40).fit(x, y)
+    assert search.best_estimator_.history_sha256_ == alone.history_sha256_
+    # Float features: scaled by the pipeline, with a rate that fits them.
+    pipeline = make_pipeline(StandardScaler(), ImageLogisticRegression(number_of_iterations=100))
+    assert cross_val_score(pipeline, x, y, cv=3).min() > 0.85
+    # Pixels go through a pipeline too, if its steps leave them uint8.
+    darker = make_pipeline(FunctionTransformer(lambda pixels: pixels // 2), ImageLogisticRegression(0.3, 40))
+    assert darker.fit(x, y)[-1].pixels_
+    calibrated = CalibratedClassifierCV(ImageLogisticRegression(0.3, 40), cv=3).fit(x, y)
+    assert calibrated.predict_proba(x[:5]).sum(axis=1) == pytest.approx(1)
+    assert calibrated.score(x, y) > 0.9
+
+
+def test_automatic_rate_never_raises_the_cost() -> None:
+    rng = np.random.RandomState(1)
+    for scale in (1e-3, 1.0, 1e3):
+        x = rng.normal(0.5, 1, (200, 7)) * scale
+        model = ImageLogisticRegression(number_of_iterations=50).fit(x, x[:, 0] + rng.normal(0, scale, 200) > 0)
+        assert (np.diff(model.history_) < 0).all()
+        assert model.learning_rate_ == pytest.approx(4 / (np.square(x).sum(axis=1).mean() + 1))
+        assert not model.pixels_
+
+
+def test_pixels_and_floats_are_not_mixed_up(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits[0][:100], digits[1][:100] > 4
+    model = ImageLogisticRegression(number_of_iterations=5).fit(x, y)
+    expected = model.decision_function(x).tolist()
+    assert model.decision_function(x.tolist()).tolist() == expected
+    assert model.decision_function(x.astype(np.int64)).tolist() == expected
+    for wrong in (x / 255, x.astype(np.float64), x.astype(np.int64) - 1, x.astype(np.int64) + 200):
+        with pytest.raises(InputError, match="trained on uint8 pixels"):
+            model.predict(wrong)
+    floats = ImageLogisticRegression(number_of_iterations=5).fit(x / 255, y)
+    assert floats.decision_function(x).tolist() == floats.decision_function(x.astype(float)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"learning_rate": 0}, "learning rate"), ({"learning_rate": "fast"}, "'auto'"),
+        ({"device": "tpu"}, "no device"),
+        ({"number_of_iterations": 0}, "number of iterations"), ({"implementation": "quick"}, "no implementation"),
+        ({"number_of_iterations": 1.5}, "number of iterations"), ({"learning_rate": None}, "learning rate"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_parameters_are_named_when_fitted(options: dict, words: str) -> None:
+    model = ImageLogisticRegression(**options)
+    with pytest.raises(XlogregError, match=words):
+        model.fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_other_errors() -> None:
+    with pytest.raises(InputError, match="one class"):
+        ImageLogisticRegression().fit(np.eye(3), [1, 1, 1])
+    with pytest.raises(DivergenceError, match="smaller learning rate"):
+        ImageLogisticRegression(1e9, 50).fit(np.random.RandomState(0).normal(0, 9, (20, 3)), np.arange(20) % 2)
+
+
+def test_without_scikit_learn_one_sentence_says_so() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import xlogreg.estimator"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].startswith("ImportError: xlogreg.estimator needs scikit-learn")
+
+
+def test_the_readmes_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    example = text.partition("<!-- scikit-learn example -->\n```python\n")[2].partition("```")[0]
+    assert "ImageLogisticRegression" in example
+    exec(compile(example, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert printed.startswith(tutorial.GOLDEN_SHA256_100)
+    assert "{'learning_rate': 0.0" in printed

@@ -1,0 +1,130 @@
+"""Predict any number of picture files: decoded in threads, in batches through the classifier, in their order.
+
+Pillow lets other threads work while it decodes, and so do the sums. What lies ahead is bounded by a few batches
+of the pictures' small pixels, so memory does not grow with the number of files. Pixels and sums are exact, so
+every probability has the bits that it has alone.
+"""
+
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from .classifier import Classifier, Failure, Prediction
+from .errors import InputError, XlogregError
+from .images import resize, to_pixels
+from .shrinking import resize_fast
+
+# Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
+BATCH = 32
+MAX_THREADS = 64
+# The compiler for the fast resize takes a second or two at its first use: not for a handful of small pictures.
+_FEW = 15
+_LARGE_PIXELS = 1_000_000
+
+Result = Prediction | Failure
+
+
+def default_threads() -> int:
+    """As many threads as this process may use processors."""
+    try:
+        return min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on this system
+        return min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def predict_many(
+    classifier: Classifier, paths: Iterable[str | os.PathLike[str] | Failure], *, threads: int | None = None
+) -> Iterator[list[Result]]:
+    """Predict picture files in batches, in order; a bad one gives a `Failure` in its place and the rest go on.
+
+    Parameters
+    ----------
+    paths : picture files; a `Failure` among them is passed on in its place
+    threads : how many decode; as many as there are processors by default
+
+    Yields
+    ------
+    Lists of results, short ones first so that the first comes soon. Closing the generator stops its threads.
+
+    Raises
+    ------
+    InputError
+        `threads` is no number from 1 to 64, or `paths` is one path.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
+    if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS):
+        raise InputError(f"The number of threads must be from 1 to {MAX_THREADS}, not {threads}.")
+    return _batches(classifier, iter(paths), threads or default_threads())
+
+
+def _batches(
+    classifier: Classifier, paths: Iterator[str | os.PathLike[str] | Failure], threads: int
+) -> Iterator[list[Result]]:
+    stop = threading.Event()
+    pending: deque[Future[list[Result]]] = deque()
+    executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
+    number, size = 0, 1
+    try:
+        while True:
+            while len(pending) < 2 * threads + 1:
+                batch = list(itertools.islice(paths, size))
+                if not batch:
+                    break
+                resizer = resize_fast if number >= _FEW else _resize_few
+                pending.append(executor.submit(_predict_batch, classifier, batch, resizer, stop))
+                number += len(batch)
+                size = min(2 * size, BATCH)
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        # Reached at the end, at Ctrl-C and when nobody wants more: the threads stop after the picture at hand.
+        stop.set()
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _resize_few(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return (resize_fast if x.shape[0] * x.shape[1] >= _LARGE_PIXELS else resize)(x, size)
+
+
+def _predict_batch(
+    classifier: Classifier,
+    paths: Sequence[str | os.PathLike[str] | Failure],
+    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    stop: threading.Event,
+) -> list[Result]:
+    height, width, channels = classifier.size
+    pixels = np.empty((len(paths), height, width, channels), dtype=np.uint8)
+    results: list[Path | Failure] = []
+    good = 0
+    for path in paths:
+        if stop.is_set():
+            return []
+        if isinstance(path, Failure):
+            results.append(path)
+            continue
+        path = path if isinstance(path, Path) else Path(path)
+        try:
+            pixels[good] = to_pixels(path, (height, width), channels, resizer)
+        except XlogregError as error:
+            results.append(Failure(path, str(error)))
+        else:
+            results.append(path)
+            good += 1
+    probabilities = iter(classifier.probability(pixels[:good]).tolist())
+    return [
+        result if isinstance(result, Failure) else _prediction(classifier, result, next(probabilities))
+        for result in results
+    ]
+
+
+def _prediction(classifier: Classifier, path: Path, probability: float) -> Prediction:
+    number = int(probability >= 0.5)
+    return Prediction(path, classifier.class_names[number], number, probability)

@@ -1,0 +1,31 @@
+"""`xlogreg export`: a trained model for other programs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..options import ModelArgument
+
+
+class ExportFormat(StrEnum):
+    onnx = "onnx"
+    npz = "npz"
+
+
+def export(
+    model: ModelArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .onnx or .npz.")],
+    form: Annotated[
+        ExportFormat | None, typer.Option("--format", help="The format. [default: what OUT ends with]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Write a trained model for other programs: ONNX (onnxruntime and others), or plain NumPy arrays."""
+    from .. import console
+    from ..classifier import Classifier
+    from ..export import export as export_to
+
+    path = export_to(Classifier.load(model), out, form.value if form else None, force=force)
+    console.out.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)

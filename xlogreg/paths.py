@@ -1,0 +1,110 @@
+"""The picture files that a command names: files, folders, patterns, and lists on standard input."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from .classifier import Failure
+from .errors import FileError
+from .files import reason
+
+# What a picture's name ends with, in a folder. A file that is named itself is read whatever its name.
+SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
+
+
+def picture_paths(
+    arguments: Iterable[str | os.PathLike[str]], *, stdin: IO[bytes] | None = None, null: bool = False
+) -> Iterator[Path | Failure]:
+    """Each picture file that the arguments name, one at a time; a `Failure` for what names none.
+
+    Parameters
+    ----------
+    arguments : files; folders, which give the pictures below them, sorted; patterns such as ``photos/**/*.jpg``, which
+        give what they match, sorted; and "-" for the paths (of files and folders) on standard input, one a line
+    stdin : where "-" reads, standard input by default
+    null : the paths there end with NUL, as ``find -print0`` writes them, not with the line
+
+    A file called ``-`` is named by ``./-``. Hidden files and folders are left out below folders, and links to folders
+    are not followed there. Only the names in the folders on the way are kept in memory.
+    """
+    for argument in arguments:
+        name = os.fspath(argument)
+        if name == "-":
+            for line in _lines(stdin or sys.stdin.buffer, b"\0" if null else b"\n"):
+                yield from _of(Path(line))
+        elif glob.has_magic(name) and not os.path.lexists(name):
+            yield from _matches(name)
+        else:
+            yield from _of(Path(name))
+
+
+def _matches(pattern: str) -> Iterator[Path | Failure]:
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        yield Failure(Path(pattern), f"No file matches {pattern}; check the pattern.")
+    for name in found:
+        path = Path(name)
+        # ** matches the folders on the way too, and what is in them by itself.
+        if not ("**" in pattern and path.is_dir()):
+            yield from _of(path)
+
+
+def _of(path: Path) -> Iterator[Path | Failure]:
+    try:
+        folder = path.is_dir()
+    except (OSError, ValueError):
+        folder = False  # reading it as a file will say what is wrong
+    if not folder:
+        yield path
+        return
+    empty = True
+    for found in _below(path):
+        empty = False
+        yield found
+    if empty:
+        yield Failure(path, f"There are no pictures in the folder {path}; name one with {', '.join(sorted(SUFFIXES))}.")
+
+
+def _below(folder: Path) -> Iterator[Path | Failure]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(
+                (entry.name, is_folder)
+                for entry in entries
+                if not entry.name.startswith(".")
+                and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_picture(entry))
+            )
+    except OSError as error:
+        yield Failure(folder, str(FileError(f"The folder {folder} cannot be read: {reason(error)}; check it.")))
+        return
+    for name, is_folder in names:
+        if is_folder:
+            yield from _below(folder / name)
+        else:
+            yield folder / name
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir()
+
+
+def _lines(stream: IO[bytes], end: bytes) -> Iterator[str]:
+    """The paths in a stream, read in pieces; empty ones are left out."""
+    rest = b""
+    # One read a piece, so that paths are at work before the stream ends.
+    read = getattr(stream, "read1", stream.read)
+    while piece := read(1 << 16):
+        *whole, rest = (rest + piece).split(end)
+        for line in whole:
+            yield from _line(line, end)
+    yield from _line(rest, end)
+
+
+def _line(line: bytes, end: bytes) -> Iterator[str]:
+    if end == b"\n":
+        line = line.removesuffix(b"\r")
+    if line:
+        yield os.fsdecode(line)
