@@ -190,7 +190,7 @@ def plot_weights(path: Path, classifier: "Classifier") -> None:
     for i, view in enumerate(views):
         _picture(figure.add_subplot(rows, columns, i + 1), view.picture, _cut(view.caption, 30))
     figure.suptitle("What the neuron looks for", color=_INK)
-    figure.supxlabel(sentence, fontsize=8, color=_SOFT, parse_math=False)
+    figure.supxlabel(plain(sentence), fontsize=8, color=_SOFT, parse_math=False)
     _save(figure, path)
 
 
@@ -211,7 +211,8 @@ def _confusion(axes: "Axes", evaluation: Evaluation, class_names: Sequence[str])
     axes.set_title(f"{evaluation.pictures} test pictures", color=_INK, fontsize=11)
 
 
-def _cut(text: str, length: int = 14) -> str:
+def _cut(name: str, length: int = 14) -> str:
+    text = plain(name)
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
