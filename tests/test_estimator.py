@@ -16,7 +16,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from xlogreg import load_birds, make_task, train, train_together, tutorial
+from xlogreg import DescentOptions, descend_many, history_sha256, load_birds, make_task, train, train_together, tutorial
 from xlogreg.data.task import make_tasks
 from xlogreg.errors import DivergenceError, InputError, XlogregError
 from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
@@ -129,7 +129,7 @@ def test_pipeline_search_and_calibration(digits: tuple[np.ndarray, np.ndarray]) 
     assert search.best_estimator_.history_sha256_ == alone.history_sha256_
     # Float features: scaled by the pipeline, with a rate that fits them.
     pipeline = make_pipeline(StandardScaler(), ImageLogisticRegression(number_of_iterations=100))
-    assert cross_val_score(pipeline, x, y, cv=3).min() > 0.85
+    assert cross_val_score(pipeline, x, y, cv=3).min() > 0.8
     # Pixels go through a pipeline too, if its steps leave them uint8.
     darker = make_pipeline(FunctionTransformer(lambda pixels: pixels // 2), ImageLogisticRegression(0.3, 40))
     assert darker.fit(x, y)[-1].pixels_
@@ -175,6 +175,15 @@ def test_bad_parameters_are_named_when_fitted(options: dict, words: str) -> None
     model = ImageLogisticRegression(**options)
     with pytest.raises(XlogregError, match=words):
         model.fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_options_are_those_of_the_training() -> None:
+    rng = np.random.RandomState(0)
+    x, y = rng.randint(0, 256, (40, 12)).astype(np.uint8), np.arange(40) % 2
+    options = DescentOptions(l2=0.1, momentum=0.9, nesterov=True)
+    model = ImageLogisticRegression(0.1, 30, l2=0.1, momentum=0.9, nesterov=True).fit(x, y)
+    (history,) = descend_many(x.T, y.reshape(1, -1), [0.1], 30, options=options).histories
+    assert model.history_sha256_ == history_sha256(history)
 
 
 def test_other_errors() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from .backend import choose_device, to_host
 from .descent import history_sha256
 from .elementary import sigmoid
+from .engine import DescentOptions
 from .errors import InputError
 from .logistic import check_iterations, check_learning_rate, descend_many
 from .reference import forward_rows
@@ -42,6 +43,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
     number_of_iterations : steps of gradient descent, all of which are done
     device : "auto", "cpu", "gpu" or "gpu:N"
     implementation : "auto", "reference" or "fused"; all give the same bits
+    l2, momentum, nesterov : as in `xlogreg.DescentOptions`; none by default
 
     Attributes
     ----------
@@ -62,11 +64,17 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         *,
         device: str = "auto",
         implementation: str = "auto",
+        l2: float = 0.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
     ) -> None:
         self.learning_rate = learning_rate
         self.number_of_iterations = number_of_iterations
         self.device = device
         self.implementation = implementation
+        self.l2 = l2
+        self.momentum = momentum
+        self.nesterov = nesterov
 
     def fit(self, X: Any, y: Any) -> "ImageLogisticRegression":
         """Train from zeros on X (m, d), or pictures (m, height, width, channels) uint8, and labels y (m,).
@@ -92,6 +100,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
             result = descend_many(
                 device.to_device(X.T), device.to_device(labels), [rate] * len(positives), iterations,
                 implementation=self.implementation,
+                options=DescentOptions(l2=self.l2, momentum=self.momentum, nesterov=self.nesterov),
             )  # fmt: skip
             self.coef_ = np.array(to_host(result.w))
             self.intercept_ = np.array(to_host(result.b))

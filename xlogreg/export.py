@@ -102,7 +102,6 @@ def to_onnx(classifier: Classifier) -> bytes:
 
     height, width, channels = classifier.size
     constants: dict[str, np.ndarray] = {
-        "flat": np.array([0, -1], dtype=np.int64),
         "w": classifier.w[:, 0].copy(),
         "scale": np.array(255.0),
         "b": np.array(classifier.b),
@@ -125,7 +124,7 @@ def to_onnx(classifier: Classifier) -> bytes:
         ]
         pixels = "grey"
     nodes += [
-        helper.make_node("Reshape", [pixels, "flat"], ["rows"]),
+        helper.make_node("Flatten", [pixels], ["rows"], axis=1),
         helper.make_node("Cast", ["rows"], ["numbers"], to=TensorProto.DOUBLE),
         helper.make_node("MatMul", ["numbers", "w"], ["sums"]),
         helper.make_node("Div", ["sums", "scale"], ["scaled"]),

@@ -42,7 +42,7 @@ def picture_paths(
 
 
 def _matches(pattern: str) -> Iterator[Path | Failure]:
-    found = sorted(glob.glob(pattern, recursive=True))
+    found = sorted(_found(pattern))
     if not found:
         yield Failure(Path(pattern), f"No file matches {pattern}; check the pattern.")
     for name in found:
@@ -50,6 +50,20 @@ def _matches(pattern: str) -> Iterator[Path | Failure]:
         # ** matches the folders on the way too, and what is in them by itself.
         if not ("**" in pattern and path.is_dir()):
             yield from _of(path)
+
+
+def _found(pattern: str) -> list[str]:
+    if "**" not in pattern:
+        return glob.glob(pattern)
+    # pathlib does not follow links to folders there, which may lead back to where they are; but it finds hidden files.
+    path = Path(pattern)
+    below = Path(*path.parts[1:]) if path.anchor else path
+    named = [part for part in path.parts if part.startswith(".")]
+    return [
+        str(found)
+        for found in (Path(path.anchor) if path.anchor else Path()).glob(str(below))
+        if all(not part.startswith(".") or part in named for part in found.parts)
+    ]
 
 
 def _of(path: Path) -> Iterator[Path | Failure]:

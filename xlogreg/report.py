@@ -173,9 +173,11 @@ def _render(template: str, **context: Any) -> str:
     # Only this very style may act on the page: no name of a class can smuggle in another.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     try:
-        return environment.get_template(template).render(
+        page = environment.get_template(template).render(
             style=Markup(style), style_hash=digest, version=__version__, measures=MEASURES, svg=Markup, **context
         )
+        # Names of folders are bytes, not always Unicode.
+        return page.encode("utf-8", "backslashreplace").decode("utf-8")
     except UndefinedError as error:
         raise KeyError(str(error)) from error
 

@@ -122,7 +122,8 @@ def sweep(
         prefix = f"{training.task.positive}-" if len(tasks) > 1 else ""
         sub = make_folder(folder / f"{prefix}rate-{rate!r}")
         names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
-        write_run(sub, training, plots.plot_run)
+        # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
+        write_run(sub, training)
     plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
     summary = {
         "runs": [results(training) for training in trainings],
