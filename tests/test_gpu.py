@@ -148,6 +148,20 @@ def test_more_bytes_than_32_bits_count(gpu: Device) -> None:
     np.testing.assert_allclose(many.gradient.dw.get(), once.gradient.dw, rtol=1e-15, atol=1e-18)
 
 
+@pytest.mark.parametrize("models", [1, 3])
+def test_pixels_in_the_hosts_memory(gpu: Device, models: int) -> None:
+    """As when they do not fit into the GPU's."""
+    rows, sign, w, b, rates = problem(3000, 3072, models, scale=0.01)
+    reference = Reference(rows, sign, w.copy(), b.copy(), rates)
+    expected = reference.run(3).tolist()
+    far = gpu.to_host_memory(rows)
+    engine = cuda.FusedCUDA(far, *on(gpu, sign, w, b, rates))
+    engine.prepare()
+    assert engine.run(3).tolist() == expected
+    plain = Reference(far, *on(gpu, sign, w, b, rates))
+    assert plain.run(3).tolist() == expected
+
+
 def test_public_functions_stay_on_the_device(gpu: Device, birds: tuple) -> None:
     host_x, host_y = birds[0][:, :300], birds[1][:, :300]
     x, y = on(gpu, np.ascontiguousarray(host_x.T), host_y)
