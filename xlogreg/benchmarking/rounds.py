@@ -25,6 +25,7 @@ from .problems import RATE, TUTORIAL, Problem, load
 _MEMORY_SHARE = 0.85
 # Seconds between two turns: threads that spin for a while when their work is done must be asleep by then.
 _PAUSE = 0.3
+_WORKER = [sys.executable, "-m", "xlogreg.benchmarking.worker"]
 Progress = Callable[[str], None]
 
 
@@ -34,7 +35,7 @@ class _Worker:
     def __init__(self, contestant: Contestant) -> None:
         self.contestant = contestant
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "xlogreg.benchmarking.worker", contestant.name],
+            [*_WORKER, contestant.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
