@@ -77,6 +77,7 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert {"xlogreg/py.typed", "xlogreg/data/builtin/birds.png", "xlogreg/data/builtin/birds.csv"} <= names
+    assert "xlogreg/kernels/cuda.cu" in names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
     code = "import xlogreg; print(xlogreg.__file__, len(xlogreg.load_birds()))"
     where, count = python(code, tmp_path / "installed", cwd=tmp_path).split()
