@@ -30,14 +30,16 @@ step() {
     [ "$code" = 0 ] || failed+=("$name")
 }
 
-step machine 30 nvidia-smi
-step doctor 60 "$python" -m xlogreg doctor
-step tests 150 "$python" -m pytest tests -m gpu -q -p no:cacheprovider
-step reproduce 45 "$python" -m xlogreg reproduce --device gpu --out "$folder/reproduce"
-step peers 170 "$python" -m xlogreg benchmark --peers --device gpu --pictures 1900 --pictures 50000 --rounds 5 \
+step machine 15 nvidia-smi
+step doctor 50 "$python" -m xlogreg doctor
+step tests 120 "$python" -m pytest tests -m gpu -q -p no:cacheprovider -k "not sanitizer"
+step reproduce 40 "$python" -m xlogreg reproduce --device gpu --out "$folder/reproduce"
+step peers 190 "$python" -m xlogreg benchmark --peers --device gpu --pictures 1900 --pictures 50000 --rounds 3 \
     --out "$folder"
-step throughput 70 "$python" -m pytest benchmarks/test_throughput.py -m gpu -q -p no:cacheprovider \
+step throughput 60 "$python" -m pytest benchmarks/test_throughput.py -m gpu -q -p no:cacheprovider \
     --benchmark-json="$folder/throughput.json"
+
+step sanitizer 60 "$python" -m pytest tests/test_gpu.py -q -rs -p no:cacheprovider -k sanitizer
 
 echo
 if [ ${#failed[@]} -gt 0 ]; then

@@ -7,6 +7,7 @@ test sets the device's size, the order of the threads and the free memory.
 import ctypes
 import functools
 import hashlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -65,6 +66,20 @@ def library(code: str) -> ctypes.CDLL:
     return loaded
 
 
+def _before_a_wall(array: np.ndarray) -> np.ndarray:
+    """A copy whose end is the end of what may be touched: a kernel that reads or writes on is killed by the system."""
+    page = mmap.PAGESIZE
+    size = -(-(array.nbytes + 16) // page) * page
+    memory = mmap.mmap(-1, size + page)
+    whole = np.frombuffer(memory, np.uint8)
+    # Pixels that are not aligned stay so.
+    offset = size - array.nbytes - (array.ctypes.data % 16 if array.nbytes % 16 == 0 else 0)
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(whole.ctypes.data + size), ctypes.c_size_t(page), 0) == 0
+    copy = whole[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
 class RawKernel:
     """Launches like CuPy's; `kernel` is the function that a launch goes through."""
 
@@ -85,11 +100,13 @@ class RawKernel:
         assert block[0] % 32 == 0
         assert shared_mem <= min(self.max_dynamic_shared_size_bytes, state.shared)
         state.launches += 1
-        values = []
+        values: list[Any] = []
+        guarded = []
         for value in args:
             if isinstance(value, strict.StrictArray):
                 assert value._values.flags.c_contiguous, "kernels ignore strides"
-                values.append(ctypes.c_void_p(value._values.ctypes.data))
+                guarded.append((value._values, _before_a_wall(value._values)))
+                values.append(ctypes.c_void_p(guarded[-1][1].ctypes.data))
             else:
                 assert isinstance(value, (np.int32, np.int64)), "kernels take numbers of a known size"
                 values.append((ctypes.c_int32 if isinstance(value, np.int32) else ctypes.c_int64)(int(value)))
@@ -98,6 +115,10 @@ class RawKernel:
             KERNELS.index(self._name), grid[0], block[0], shared_mem, ctypes.c_ulonglong(state.seed), pointers
         )
         assert result == 0, "a kernel wrote beyond its shared memory"
+        for array, copy in guarded:
+            if array.flags.writeable:
+                array[...] = copy
+            assert np.array_equal(array, copy, equal_nan=array.dtype == np.float64), "a kernel wrote to its input"
 
 
 class RawModule:

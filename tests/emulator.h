@@ -1,7 +1,7 @@
 // CUDA on the processor, for tests: the kernels' own source, compiled as C++ after this text, is executed thread by thread.
 //
 // Every CUDA thread is a coroutine. They take turns where they wait for each other (barriers, shuffles, spinning), in an
-// order that changes with the seed, so that a missing barrier shows itself as another result. Shared memory starts with
+// order and at a pace that change with the seed, so that a missing barrier shows itself as another result. Shared memory starts with
 // garbage and ends with a guard.
 #include <setjmp.h>
 #include <ucontext.h>
@@ -91,12 +91,22 @@ static int run(unsigned grid, unsigned size, unsigned shared, unsigned long long
         threads[i].block = i / size;
         order[i] = i;
     }
+    // For some rounds one block or one warp does not move, or one block alone does: nobody may rely on keeping pace.
+    unsigned mode = 0, chosen = 0, rounds = 0;
     while (!order.empty()) {
+        if (rounds-- == 0) {
+            mode = random_below(4);
+            chosen = random_below(mode == 3 ? grid * (size / 32) : grid);
+            rounds = 1 + random_below(30);
+        }
         // Neighbours mostly stay together; from which end they start, and from where, is chance.
         unsigned start = random_below((unsigned)order.size());
         std::rotate(order.begin(), order.begin() + start, order.end());
         if (random_below(2)) std::reverse(order.begin(), order.end());
         for (unsigned i : order) {
+            if (mode == 1 && i / size == chosen) continue;
+            if (mode == 2 && i / size != chosen) continue;
+            if (mode == 3 && i / 32 == chosen) continue;
             current = &threads[i];
             threadIdx.x = current->thread;
             blockIdx.x = current->block;

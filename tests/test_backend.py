@@ -124,3 +124,63 @@ def test_a_cache_folder_that_cannot_be_written_is_no_failure(
     assert folder != tmp_path / "file" / "kernels"
     assert folder.stat().st_mode & 0o077 == 0
     folder.rmdir()
+
+
+class FakeArray:
+    """What is at a device pointer, here: the memory of the owner that was given."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, memptr: Any) -> None:
+        self.values = np.frombuffer(memptr.owner, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
+
+    @property
+    def T(self) -> "FakeArray":
+        transposed = FakeArray.__new__(FakeArray)
+        transposed.values = self.values.T
+        return transposed
+
+
+@pytest.mark.parametrize("room_on_the_host", [True, False])
+def test_pixels_that_do_not_fit_the_gpu(room_on_the_host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    cupy = fake_cupy()
+
+    class OutOfMemoryError(Exception):
+        pass
+
+    class CUDARuntimeError(Exception):
+        pass
+
+    class PinnedMemory(bytearray):
+        ptr = 4096
+
+        def __init__(self, size: int) -> None:
+            if not room_on_the_host:
+                raise CUDARuntimeError("cudaErrorMemoryAllocation")
+            super().__init__(size)
+
+    def full(_: object) -> None:
+        raise OutOfMemoryError
+
+    class UnownedMemory:
+        def __init__(self, ptr: int, size: int, owner: Any, device_id: int) -> None:
+            assert (ptr, size, device_id) == (4096, len(owner), 0)
+            self.owner = owner
+
+    cupy.cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
+    cupy.cuda.PinnedMemory, cupy.cuda.UnownedMemory = PinnedMemory, UnownedMemory
+    cupy.cuda.PinnedMemoryPointer = lambda memory, offset: memory
+    cupy.cuda.MemoryPointer = lambda memory, offset: memory
+    cupy.asarray, cupy.ndarray = full, FakeArray
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    device = choose_device("gpu")
+    pixels = np.random.RandomState(0).randint(0, 256, (7, 12)).astype(np.uint8)
+    if room_on_the_host:
+        assert np.array_equal(device.to_device(pixels).values, pixels)
+        columns = device.to_device(pixels.T).values
+        assert np.array_equal(columns, pixels.T)
+        assert columns.T.flags.c_contiguous  # rows stay rows: the kernels need no copy
+    else:
+        with pytest.raises(DeviceError, match=r"0.0 GB do not fit into the memory of gpu:0 .*--device cpu"):
+            device.to_device(pixels)
+    with pytest.raises(DeviceError, match="do not fit"):
+        device.to_device(pixels.astype(np.float64))

@@ -1,6 +1,7 @@
 """The benchmark takes answers before times, and its report shows what was measured."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from PIL import Image
 pytest.importorskip("numba")
 
 from xlogreg import tutorial
-from xlogreg.benchmarking import limits, rounds
-from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, by_name
+from xlogreg.benchmarking import gpu, limits, rounds
+from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, Contestant, by_name
 from xlogreg.benchmarking.problems import RATE, SIZES, TUTORIAL, Problem, load
 from xlogreg.benchmarking.report import write_report
 from xlogreg.benchmarking.rounds import compete
@@ -117,3 +118,30 @@ def test_a_contestant_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_every_contestant_has_a_name_of_its_own() -> None:
     assert len({contestant.name for contestant in CONTESTANTS}) == len(CONTESTANTS)
+
+
+@pytest.mark.usefixtures("quick")
+def test_report_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The way from the contest to the report, with contestants of the processor in the GPU's place."""
+    ours = Contestant(gpu.OURS, by_name(OURS).setup, "numba", 1.0, True, 0.0, device="gpu")
+    monkeypatch.setattr(gpu, "CONTESTANTS", (ours, by_name("NumPy float32")))
+    monkeypatch.setattr(gpu, "measure_gpu", lambda: gpu.GpuLimits("Fake GPU", 4000.0, 2e-6, 132))
+    monkeypatch.setattr(rounds, "_WORKER", [sys.executable, "-c", _FAKE_WORKER])
+    results = compete([Problem(90, 12, "few"), Problem(130, 8, "more")], None, 2, lambda step: None, "gpu")
+    write_report(tmp_path, results)
+    assert results["device"] == "gpu"
+    assert results["problems"][0]["contestants"][gpu.OURS]["ratio"] == 1
+    text = (tmp_path / "peers.md").read_text()
+    assert "Fake GPU" in text
+    assert "2.00 microseconds for the two grid barriers" in text
+    assert "| xlogreg fused (GPU) |" in text
+
+
+# A worker to which the GPU's name means the processor's kernel.
+_FAKE_WORKER = f"""
+import sys
+from xlogreg.benchmarking import gpu, worker
+from xlogreg.benchmarking.contestants import by_name
+worker.by_name = lambda name: by_name({OURS!r} if name == gpu.OURS else name)
+worker.main()
+"""

@@ -99,16 +99,13 @@ def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> 
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
-@pytest.mark.parametrize(("m", "d"), [(1, 1), (2, 3), (3, 17), (5, 200), (64, 64), (65, 33), (131, 48), (1900, 3072)])
+@pytest.mark.parametrize(("m", "d"), [(1, 1), (2, 3), (3, 17), (5, 200), (64, 64), (65, 33), (131, 48), (300, 7)])
 def test_every_kernel(gpu: Device, kernel: str, resident: bool, m: int, d: int) -> None:
     limits = cuda.device_limits(gpu.xp)
     for threads in (64, 256, 512):
-        cut = max(3, -(-m * d // (2 * 30_000)))
-        chosen = plan(kernel, resident, m, d, threads=threads, blocks=limits.processors, cut=cut)
-        if chosen.shared <= limits.shared and chosen.blocks <= limits.processors:
-            assert_equal(gpu, problem(m, d, seed=m), chosen)
-    if kernel == "descend_in_one_read" or m * d < 2**20:
+        chosen = plan(kernel, resident, m, d, threads=threads)
         assert chosen.shared <= limits.shared
+        assert_equal(gpu, problem(m, d, seed=m), chosen)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -146,6 +143,20 @@ def test_more_bytes_than_32_bits_count(gpu: Device) -> None:
     assert once.gradient is not None
     # 800 copies of the samples have the mean of one, but for the rounding of a sum 800 times as large.
     np.testing.assert_allclose(many.gradient.dw.get(), once.gradient.dw, rtol=1e-15, atol=1e-18)
+
+
+@pytest.mark.parametrize("models", [1, 3])
+def test_pixels_in_the_hosts_memory(gpu: Device, models: int) -> None:
+    """As when they do not fit into the GPU's."""
+    rows, sign, w, b, rates = problem(3000, 3072, models, scale=0.01)
+    reference = Reference(rows, sign, w.copy(), b.copy(), rates)
+    expected = reference.run(3).tolist()
+    far = gpu.to_host_memory(rows)
+    engine = cuda.FusedCUDA(far, *on(gpu, sign, w, b, rates))
+    engine.prepare()
+    assert engine.run(3).tolist() == expected
+    plain = Reference(far, *on(gpu, sign, w, b, rates))
+    assert plain.run(3).tolist() == expected
 
 
 def test_public_functions_stay_on_the_device(gpu: Device, birds: tuple) -> None:

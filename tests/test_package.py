@@ -90,6 +90,7 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     assert {"xlogreg/py.typed", "xlogreg/data/builtin/birds.png", "xlogreg/data/builtin/birds.csv"} <= names
     assert {f"xlogreg/templates/{name}" for name in ("run.html", "comparison.html", "base.html", "style.css")} <= names
+    assert "xlogreg/kernels/cuda.cu" in names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
     # The page's templates are found where the wheel is installed.
     (tmp_path / "results.json").write_text(

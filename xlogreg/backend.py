@@ -96,17 +96,41 @@ class Device:
             yield
 
     def to_device(self, array: np.ndarray) -> Array:
-        """A copy of the NumPy array on this device (the array itself on the CPU)."""
+        """A copy of the NumPy array on this device (the array itself on the CPU).
+
+        Pixels (uint8) that do not fit into a GPU's memory go to page-locked memory of the host instead, from where the
+        GPU reads them whenever a kernel asks for them, as slowly as its connection is; to users it is the same array.
+
+        Raises
+        ------
+        DeviceError
+            There is no room in either memory.
+        """
         if self.kind == "cpu":
             return array
         with self.current():
             try:
                 return self.xp.asarray(array)
             except self.xp.cuda.memory.OutOfMemoryError as error:
-                raise DeviceError(
-                    f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}; "
-                    "train on fewer pictures or with --device cpu."
-                ) from error
+                problem = error
+            if array.dtype == np.uint8:
+                with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):
+                    return self.to_host_memory(array)
+            raise DeviceError(
+                f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}, nor into the host's memory that "
+                "it can read; train on fewer pictures or with --device cpu."
+            ) from problem
+
+    def to_host_memory(self, array: np.ndarray) -> Array:
+        """An array of this GPU whose elements are in page-locked memory of the host; copied, in the order they have."""
+        if array.flags.f_contiguous and not array.flags.c_contiguous:
+            return self.to_host_memory(array.T).T
+        cuda = self.xp.cuda
+        memory = cuda.PinnedMemoryPointer(cuda.PinnedMemory(array.nbytes), 0)
+        np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)[...] = array
+        # All 64-bit systems have one address space for both memories. The array keeps `memory` alive.
+        pointer = cuda.MemoryPointer(cuda.UnownedMemory(memory.ptr, array.nbytes, memory, self.number), 0)
+        return self.xp.ndarray(array.shape, dtype=array.dtype, memptr=pointer)
 
     def synchronise(self) -> None:
         """Wait until everything asked of this device is done; before and after anything is timed."""

@@ -29,6 +29,7 @@ _MEMORY_SHARE = 0.85
 _PATIENCE = 900.0
 # Seconds between two turns: threads that spin for a while when their work is done must be asleep by then.
 _PAUSE = 0.3
+_WORKER = [sys.executable, "-m", "xlogreg.benchmarking.worker"]
 Progress = Callable[[str], None]
 
 
@@ -46,7 +47,7 @@ class _Worker:
             threads["JAX_PLATFORMS"] = "cpu"
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "xlogreg.benchmarking.worker", contestant.name],
+            [*_WORKER, contestant.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
