@@ -122,10 +122,7 @@ def compete(
         "not_installed": sorted({c.needs for c in everybody if not c.installed}),
         "learning_rate": RATE,
         "rounds": rounds,
-        "limits": {
-            "copy_gb_s": limits.copy, "read_gb_s": limits.read, "multiply_adds_g_s": limits.multiply_adds,
-            "threads": limits.threads, "vector_bytes": limits.width,
-        },
+        "limits": limits.as_json(),
         "problems": results,
     }  # fmt: skip
 
