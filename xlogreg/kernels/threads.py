@@ -6,8 +6,9 @@ running, and one thread alone can be many times faster than several; small probl
 
 import time
 
-# Iterations of a trial of another number of threads, and how much of the time trials may take.
-_TRIAL = 2
+# Iterations of a trial of another number of threads: the first wake the threads and fill their caches, the others are
+# measured. And how much of the time trials may take.
+_WARM, _MEASURED = 3, 5
 _SHARE = 0.02
 # Another number of threads must be this much faster to be taken.
 _FASTER = 0.9
@@ -27,23 +28,35 @@ class Team:
         self.seconds: dict[int, float] = {}
         self._tried: dict[int, float] = {}
         self._next_trial = 0.0
+        # The number on trial, whether it is warm, and the seconds that the trial has taken.
+        self._trial: tuple[int, bool, float] | None = None
 
     def plan(self, iterations: int) -> tuple[int, int]:
         """(threads, iterations to do with them), at most so many."""
         other = self._other()
-        if self.threads in self.seconds and other != self.threads and time.perf_counter() >= self._next_trial:
-            return other, min(_TRIAL, iterations)
-        return self.threads, iterations
+        due = self.threads in self.seconds and other != self.threads and time.perf_counter() >= self._next_trial
+        if self._trial is None and due:
+            self._trial = (other, False, 0.0)
+        if self._trial is None:
+            return self.threads, iterations
+        threads, warm, _ = self._trial
+        return threads, min(_MEASURED if warm else _WARM, iterations)
 
     def note(self, threads: int, iterations: int, seconds: float) -> None:
         """What the planned iterations took."""
+        if self._trial is None:
+            self.seconds[threads] = seconds / iterations
+            return
+        _, warm, taken = self._trial
+        if not warm:
+            self._trial = (threads, True, seconds)
+            return
+        self._trial = None
         self.seconds[threads] = seconds / iterations
         self._tried[threads] = time.perf_counter()
-        if threads == self.threads:
-            return
         if self.seconds[threads] < _FASTER * self.seconds[self.threads]:
             self.threads = threads
-        self._next_trial = time.perf_counter() + seconds / _SHARE
+        self._next_trial = time.perf_counter() + (taken + seconds) / _SHARE
 
     def _other(self) -> int:
         """The number to try next: half or twice the present one, whichever was tried longer ago."""
