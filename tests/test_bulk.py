@@ -1,4 +1,4 @@
-"""Predicting many pictures: what is named, in which order, in which formats, at which memory; the same pixels and bits."""
+"""Predicting many pictures: what is named, in which order and formats, how far ahead; the same pixels and bits."""
 
 import csv
 import io
@@ -181,7 +181,7 @@ def test_paths_of_folders_patterns_and_lists(tmp_path: Path, monkeypatch: pytest
     assert named("b") == below
     assert named("c.png", "b", "nowhere.png", "b/notes.txt") == ["c.png", *below, "nowhere.png", "b/notes.txt"]
     assert named("[1].png", "*.png") == ["[1].png", "[1].png", "c.png"]
-    assert named("b/**/*.webp", "b/*.png") == ["b/a/x.webp", "b/2.png", "b/z.png"]
+    assert named("b/a/**/*.webp", "b/*.png") == ["b/a/x.webp", "b/2.png", "b/z.png"]
     assert named("?") == below  # a pattern may match folders
     assert named("*.gif") == ["No file matches *.gif; check the pattern."]
     (sentence,) = named("none")
