@@ -129,7 +129,7 @@ def test_pipeline_search_and_calibration(digits: tuple[np.ndarray, np.ndarray]) 
     assert search.best_estimator_.history_sha256_ == alone.history_sha256_
     # Float features: scaled by the pipeline, with a rate that fits them.
     pipeline = make_pipeline(StandardScaler(), ImageLogisticRegression(number_of_iterations=100))
-    assert cross_val_score(pipeline, x, y, cv=3).min() > 0.85
+    assert cross_val_score(pipeline, x, y, cv=3).min() > 0.8
     # Pixels go through a pipeline too, if its steps leave them uint8.
     darker = make_pipeline(FunctionTransformer(lambda pixels: pixels // 2), ImageLogisticRegression(0.3, 40))
     assert darker.fit(x, y)[-1].pixels_

@@ -103,7 +103,7 @@ def to_onnx(classifier: Classifier) -> bytes:
 
     height, width, channels = classifier.size
     constants: dict[str, np.ndarray] = {
-        "flat": np.array([0, -1], dtype=np.int64),
+        "flat": np.array([-1, len(classifier.w)], dtype=np.int64),
         "w": classifier.w[:, 0].copy(),
         "scale": np.array(255.0),
         "b": np.array(classifier.b),
