@@ -145,3 +145,12 @@ from xlogreg.benchmarking.contestants import by_name
 worker.by_name = lambda name: by_name({OURS!r} if name == gpu.OURS else name)
 worker.main()
 """
+
+
+def test_the_limits_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_BYTES", 2**20)
+    monkeypatch.setattr(limits, "_REPEATS", 20)
+    for odd in range(5):  # memory that begins anywhere
+        kept = np.zeros(1000 * odd + 8)
+        found = limits.measure(1)
+        assert min(found.copy, found.read, found.multiply_adds, *found.bounds(10, 20), len(kept)) > 0

@@ -10,14 +10,14 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..kernels.cpu import loops
+from ..kernels.cpu import aligned, loops
 
 forward = loops.forward
 
 # Of bytes read, far beyond any cache.
 _BYTES = 2**30
 # Pixels and digits that stay in the first-level cache.
-_SAMPLES, _FEATURES = 6, 2048
+_SAMPLES, _FEATURES, _REPEATS = 6, 2048, 20_000
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,12 @@ def measure(rounds: int = 7) -> Limits:
     copy = 2 * _BYTES / _median(partial(_copy, source, target), rounds)
     read = _BYTES / _median(partial(_read, source), rounds)
     pixels = np.ones((_SAMPLES, _FEATURES), dtype=np.uint8)
-    weights, sums = (np.zeros(*loops.shapes(1, _FEATURES, _SAMPLES)[name]) for name in ("weights", "sums"))
-    repeats = 20_000
-    seconds = _median(partial(_multiply, pixels, weights, np.stack([sums] * threads), repeats), rounds)
-    done = math.prod((threads, repeats, _SAMPLES, _FEATURES, loops.DIGITS))
+    shapes = loops.shapes(1, _FEATURES, _SAMPLES)
+    # From the start of a cache line on, as the instructions want it.
+    weights = aligned(*shapes["weights"])
+    sums = aligned((threads, *shapes["sums"][0]), shapes["sums"][1])
+    seconds = _median(partial(_multiply, pixels, weights, sums, _REPEATS), rounds)
+    done = math.prod((threads, _REPEATS, _SAMPLES, _FEATURES, loops.DIGITS))
     return Limits(copy / 1e9, read / 1e9, done / seconds / 1e9, threads, loops.WIDTH)
 
 

@@ -213,7 +213,7 @@ def compiled_before() -> bool:
         return False
 
 
-def _aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros from the start of a cache line on: vectors that cross lines take twice as long."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.zeros(size + _LINE, np.uint8)
@@ -225,7 +225,7 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     """The pixels from the start of a cache line on, copied there if they are few; many are limited by memory anyway."""
     if rows.ctypes.data % _LINE == 0 or rows.nbytes > _ALIGN_BYTES:
         return rows
-    copy = _aligned(rows.shape, np.uint8)
+    copy = aligned(rows.shape, np.uint8)
     copy[:] = rows
     return copy
 
@@ -293,10 +293,10 @@ class FusedCPU(Models):
         d, models, block = self.rows.shape[1], len(self.b), self._block
         padded = -(-d // _LINE) * _LINE
         of_all = {
-            name: _aligned(shape if name == "weights" else (threads, *shape), kind)
+            name: aligned(shape if name == "weights" else (threads, *shape), kind)
             for name, (shape, kind) in loops.shapes(models, d, block).items()
         }
-        largest = _aligned((threads, models), np.float64)
+        largest = aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
         nothing = np.empty((models, 0))
         importance = nothing if self.weights is None else self.weights
@@ -312,16 +312,16 @@ class FusedCPU(Models):
             self.rows, self.sign, importance, self.w, self.b, velocity, bias_velocity, self.rates,
             np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
             costs, slopes, dw, db, block, ceilings, _loss_constants(len(self.rows), ceilings),
-            _aligned((models,), np.int64),  # the exponents of the weights
+            aligned((models,), np.int64),  # the exponents of the weights
             largest,
-            _aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
+            aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
             of_all["weights"],
-            _aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
-            _aligned((threads, models, padded), np.int64),  # and high halves
-            _aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
+            aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
+            aligned((threads, models, padded), np.int64),  # and high halves
+            aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
             of_all["sums"], of_all["residuals"], of_all["narrow"], of_all["spare"],
-            _aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
-            _aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
+            aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
+            aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
         )  # fmt: skip
         numba.set_num_threads(allowed)
         return costs, slopes, dw, db
