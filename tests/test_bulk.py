@@ -227,10 +227,15 @@ def test_out_is_whole_or_not_there(run: Callable[..., Result], tmp_path: Path, m
     printed = run("predict", "model", "1.png", "2.png", "--csv").out
     result = run("predict", "model", "1.png", "2.png", "--out", "table.csv")
     assert (result.code, result.out) == (0, "")
-    assert result.err == "2 pictures, 0 of them not readable: table.csv\n"
+    assert result.err == "2 pictures: table.csv\n"
     assert Path("table.csv").read_bytes().decode() == printed
     assert run("predict", "model", "1.png", "gone.png", "--out", "t.jsonl").code == 1
     assert json.loads(Path("t.jsonl").read_text().splitlines()[1])["path"] == "gone.png"
+    # Nothing is replaced unasked; with no picture to predict at all the exit code is another.
+    result = run("predict", "model", "1.png", "--out", "table.csv")
+    assert result.code == 2
+    assert "table.csv is there already; choose another name, or replace it with --force." in result.err
+    assert run("predict", "model", "gone.png", "--out", "t.jsonl", "--force").code == 2
     before = sorted(tmp_path.iterdir())
 
     def stopped(*_: object, **__: object) -> Iterator[list[bulk.Result]]:
@@ -238,7 +243,7 @@ def test_out_is_whole_or_not_there(run: Callable[..., Result], tmp_path: Path, m
         raise KeyboardInterrupt
 
     monkeypatch.setattr(bulk, "predict_many", stopped)
-    result = run("predict", "model", "1.png", "--out", "table.csv")
+    result = run("predict", "model", "1.png", "--out", "table.csv", "--force")
     assert result.code == 130
     assert result.err == "Error: Told.\nNote: Stopped after 1 pictures; table.csv was not written.\n"
     assert Path("table.csv").read_bytes().decode() == printed
@@ -250,7 +255,8 @@ def test_bad_options_get_one_sentence(run: Callable[..., Result], tmp_path: Path
     for options, words in (
         (("--csv", "--json"), "one format, not csv and json"), (("--csv", "--format", "text"), "one format"),
         (("--threads", "0"), "number of threads"), (("--out", "no/where.csv"), "Cannot write"),
-        (("--out", "."), "no regular file"),
+        (("--out", "t.json"), "which format"), (("--out", "t.png"), "end it with .csv, .jsonl or .txt"),
+        (("--csv", "--out", "."), "no regular file"),
     ):  # fmt: skip
         result = run("predict", "model", "1.png", *options)
         assert (result.code, result.out) == (2, ""), options

@@ -208,6 +208,70 @@ def test_evaluate(run: Callable[..., Result], trained: Path) -> None:
     assert run("evaluate", trained, "--out", "judged").code == 2
 
 
+def test_evaluate_takes_the_split_of_the_run(run: Callable[..., Result], trained: Path) -> None:
+    options = ("--seed", 3, "--test-size", 50, "--balance", "random", "--validation", 0.1, "--positive", "cat")
+    assert run("train", "--iterations", 20, "--out", "odd", *options).code == 0
+    results = json.loads(Path("odd/results.json").read_text())
+    # Another folder to stand in, and a model file instead of its folder.
+    Path("elsewhere").mkdir()
+    os.chdir("elsewhere")
+    for arguments in (("../odd",), ("../odd/model.safetensors",), ("../odd", "birds")):
+        report = json.loads(run("evaluate", *arguments, "--json").out)
+        assert {part: report[part] for part in results["metrics"]} == results["metrics"]
+    # What is asked for goes before.
+    report = json.loads(run("evaluate", "../odd", "--test-size", 40, "--json").out)
+    assert report["test"]["pictures"] == 40
+    # A model by itself does not know.
+    Path("alone.safetensors").write_bytes(Path("../odd/model.safetensors").read_bytes())
+    result = run("evaluate", "alone.safetensors")
+    assert result.code == 2
+    assert "It is not recorded which pictures alone.safetensors was trained on" in result.err
+    assert run("evaluate", "alone.safetensors", "birds").code == 0
+
+
+def test_notes_on_a_training_that_may_be_a_mistake(run: Callable[..., Result], trained: Path) -> None:
+    result = run("train", "--learning-rate", 0.5, "--iterations", 5)
+    assert result.code == 0
+    assert "the learning rate 0.5 is too large" in result.err
+    assert "try 0.05" in result.err
+    result = run("train", "--positive", "cat", "--start", trained, "--iterations", 5)
+    assert result.code == 0
+    assert "The model to start from tells bird and 'not bird' apart, not cat and 'not cat'." in result.err
+
+
+def test_report_replaces_only_pages_of_its_own(run: Callable[..., Result], trained: Path) -> None:
+    assert run("report", trained, "--out", "page.html").code == 0
+    assert run("report", trained, "--out", "page.html").code == 0
+    Path("notes.html").write_text("mine")
+    result = run("report", trained, "--out", "notes.html")
+    assert result.code == 2
+    assert "notes.html is there already" in result.err
+    assert Path("notes.html").read_text() == "mine"
+    assert run("report", trained, "--out", "notes.html", "--force").code == 0
+
+
+def test_a_page_that_was_resumed_says_the_first_command(run: Callable[..., Result]) -> None:
+    from xlogreg.commands.train import _KINDS
+    from xlogreg.plan import Plan, read_plan, write_plan
+
+    # As a training leaves it that was killed before its first checkpoint.
+    assert run("train", "--iterations", 30, "--positive", "cat", "--out", "whole").code == 0
+    whole = json.loads(Path("whole/results.json").read_text())
+    Path("run").mkdir()
+    plan = dict.fromkeys(_KINDS) | {
+        "source": "birds", "positive": "cat", "learning_rate": 0.005, "iterations": 30, "seed": 0, "l2": 0.0,
+        "momentum": 0.0, "nesterov": False, "class_weight": "none", "features": "pixels", "no_cache": False,
+        "device": "auto", "implementation": "auto",
+    }  # fmt: skip
+    write_plan(Path("run"), Plan(plan, os.getcwd(), "xlogreg train --iterations 30 --positive cat --out run"))
+    assert read_plan(Path("run"), _KINDS).options["iterations"] == 30
+    assert run("train", "--resume", "run").code == 0
+    results = json.loads(Path("run/results.json").read_text())
+    assert results["history_sha256"] == whole["history_sha256"]
+    assert results["command"] == "xlogreg train --iterations 30 --positive cat --out run"
+    assert "--resume" not in Path("run/report.html").read_text()
+
+
 def test_report(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:
     before = (trained / "report.html").read_text()
     result = run("report", trained, "--out", "page.html")
@@ -268,6 +332,8 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(run: Callable[..., Result],
         (("train", "--device", "gpu"), "gpu" if _has_gpu() else "No GPU can be used"),
         (("train", "--device", "tpu"), "no device 'tpu'"),
         (("train", "--test-size", "5000"), "leaves nothing"),
+        (("train", "--test-size", "1.5"), "whole number of pictures or a share"),
+        (("train", "bomb.png"), "bomb.png is a picture; train on a folder"),
         (("train", "--seed", "-1"), "seed"),
         (("train", "nowhere"), "no data 'nowhere'"),
         (("train", "evil"), "system"),

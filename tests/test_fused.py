@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlogreg import kernels
+from xlogreg.engine import DescentOptions
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
 from xlogreg.reference import Reference
@@ -134,6 +135,19 @@ def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPa
     assert alone.plan(5) == (1, 5)
     alone.note(1, 5, 1.0)
     assert alone.plan(5) == (1, 5)
+
+
+def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Numba compiles anew for each mixture of writable and read-only arrays and of layouts.
+    x = np.random.RandomState(0).randint(0, 256, (70, 90)).astype(np.uint8)
+    y = np.arange(90).reshape(1, -1) % 2
+    locked = x.copy()
+    locked.flags.writeable = False
+    optimize(np.zeros((70, 1)), 0, x, y, 3, 0.1)
+    optimize(np.zeros((70, 1)), 0, locked[:, ::-1], np.asfortranarray(y), 3, 0.1)
+    descend_many(locked, np.repeat(y, 2, axis=0), [0.1, 0.2], 3, sample_weight=np.ones(90))
+    descend_many(x, y, [0.1, 0.2], 3, options=DescentOptions(momentum=0.9, l2=0.1))
+    assert len(cpu._run.signatures) == 1
 
 
 def test_blocks_change_no_bit() -> None:

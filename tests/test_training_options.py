@@ -46,7 +46,7 @@ def test_hold_out(task: Task) -> None:
     assert both[0].x_train is both[1].x_train
     assert both[0].x_validation is both[1].x_validation
     assert not np.array_equal(both[0].y_validation, both[1].y_validation)
-    for share in (0, 1, -0.5, 0.0001, 0.9999, float("nan"), 5):
+    for share in (0, 400, -0.5, 0.0001, 0.9999, float("nan"), 1.0, 5.0):
         with pytest.raises(InputError, match="leaves nothing"):
             hold_out([task], share)
     one = replace(task, y_train=np.where(np.arange(400) < 380, 0, task.y_train))

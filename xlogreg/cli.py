@@ -1,5 +1,6 @@
 """The command line: `xlogreg reproduce`, `train`, `predict` and the others, put together."""
 
+import logging
 import os
 import sys
 from typing import Annotated
@@ -52,6 +53,7 @@ for command in (reproduce, train, sweep, predict, evaluate, report, export, fetc
 
 def main() -> None:
     """Run the command line: exit code 0, 1 for a result that is not as it should be, 2 for what the user can mend."""
+    logging.getLogger("xlogreg").setLevel(logging.ERROR)  # progress says it
     try:
         app()
     except XlogregError as error:

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from . import kernels, tutorial
 from .data.folders import Reading
+from .data.task import Task
 from .descent import Observer
 from .doctor import Examination
 from .evaluation import MEASURES, Evaluation
@@ -39,7 +40,8 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
         )  # fmt: skip
         with Progress(*columns, console=err, transient=True) as bar:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
-            task = bar.add_task("compiling", total=iterations, cost="...")
+            first = "loading the kernel" if kernels.is_compiled() else "compiling the kernel, this once"
+            task = bar.add_task(first, total=iterations, cost="...")
 
             def advance(done: int, costs: np.ndarray) -> None:
                 bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}", description=what)
@@ -57,6 +59,13 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
                 err.print(f"{what}: iteration {done} of {iterations}, cost {costs[-1].min():.6f}", markup=False)
 
         yield tell
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Says on a terminal what is being done while it is."""
+    with err.status(what) if err.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager
@@ -107,9 +116,10 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def show_reading(reading: Reading) -> None:
     """What was found in a folder of pictures, in a line, and what to know about it."""
+    cached = f" ({reading.cached:,} decoded before)" if reading.cached else ""
     others = f"; {reading.ignored:,} other files passed over" if reading.ignored else ""
     err.print(
-        f"{reading.pictures:,} pictures of {len(reading.classes)} classes ({reading.cached:,} kept decoded){others}",
+        f"{reading.pictures:,} pictures of {len(reading.classes)} classes{cached}{others}",
         markup=False,
     )
     if reading.empty:
@@ -130,10 +140,8 @@ def show_reading(reading: Reading) -> None:
 def show_training(training: Training, folder: Path) -> None:
     """The result of one training and where it is kept."""
     task, rate = training.task, training.classifier.learning_rate
-    against = task.negative or "the rest"
     _pairs(
-        ("data", task.source),
-        ("task", f"{task.positive} against {against}: {len(task.y_train)} to train, {len(task.y_test)} to test"),
+        *_about(task),
         ("features", f"{training.classifier.features.name}, {len(training.classifier.w):,} a picture"),
         ("learning rate", f"{rate:g}, {len(training.history)} iterations{_stop(training)}"),
         *([("options", described)] if (described := describe(training)) else []),
@@ -146,6 +154,24 @@ def show_training(training: Training, folder: Path) -> None:
         ("kept in", str(folder)),
         ("report", str(folder / "report.html")),
     )
+    note_rising(training)
+
+
+def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
+    against = task.negative or "the rest"
+    split = f"{len(task.y_train)} to train, {len(task.y_test)} to test"
+    return ("data", task.source), ("task", f"{task.positive} against {against}: {split}")
+
+
+def note_rising(training: Training) -> None:
+    """Says that a training ended worse than it began, and why that may be."""
+    first, last, rate = training.history[0], training.history[-1], training.classifier.learning_rate
+    if last > first:
+        complain(
+            f"The cost rose from {first:.6f} to {last:.6f}: the learning rate {rate:g} is too large for these "
+            f"pictures; try {rate / 10:g}.",
+            "Note",
+        )
 
 
 def describe(training: Training) -> str:
@@ -208,6 +234,8 @@ def show_sweep(trainings: list[Training]) -> None:
         )  # fmt: skip
     out.print(table)
     out.print(timing(trainings[0]), markup=False)
+    for training in trainings:
+        note_rising(training)
 
 
 def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:
@@ -245,8 +273,10 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
     out.print(timing(main), markup=False)
 
 
-def show_evaluation(parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
+def show_evaluation(task: Task, parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
     """All measures and the confusion matrix of each part, and why a measure has no value."""
+    _pairs(*_about(task))
+    out.print()
     # What a measure means is left out where it would break into many lines.
     wide = out.width >= 120
     table = _table("measure", *(f"{part}, {evaluation.pictures}" for part, evaluation in parts.items()), "")

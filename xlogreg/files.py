@@ -42,6 +42,21 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
+    """Whether `path` may be written: nothing is there yet, or a regular file and `force`.
+
+    Raises
+    ------
+    FileError
+        It may not.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise FileError(f"{path} is no regular file; choose another name.")
+    if path.exists() and not force:
+        raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
+
+
 def write_whole(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write `content` (text as UTF-8) to `path`, whole or not at all."""
     data = content.encode() if isinstance(content, str) else content

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,27 @@ from .errors import FileError, InputError
 from .files import reason, write_whole
 
 PLAN = "plan.json"
-_FORMAT = "xlogreg plan 1"
+_FORMAT = "xlogreg plan 2"
 _MAX_BYTES = 1 << 20
 
 
-def write_plan(folder: Path, plan: dict[str, Any]) -> None:
-    """Keep the options of a training, in plain types, and where it was started."""
-    content = {"format": _FORMAT, "started_in": str(Path.cwd()), "options": plan}
+@dataclass(frozen=True)
+class Plan:
+    """The options of a training, the folder it was started in, and the command that started it."""
+
+    options: dict[str, Any]
+    started_in: str
+    command: str
+
+
+def write_plan(folder: Path, plan: Plan) -> None:
+    """Keep a plan, its options in plain types."""
+    content = {"format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options}
     write_whole(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
-def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> tuple[dict[str, Any], Path]:
-    """The options of the training in `folder`, each through the function of its name, and where it was started.
+def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
+    """The plan of the training in `folder`, each option made by the function of its name.
 
     Raises
     ------
@@ -46,7 +56,7 @@ def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> tuple[dic
         if content["format"] != _FORMAT or set(content["options"]) != set(kinds):
             raise KeyError("other options")
         options = {name: None if value is None else kinds[name](value) for name, value in content["options"].items()}
-        return options, Path(content["started_in"])
+        return Plan(options, str(content["started_in"]), str(content["command"]))
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise InputError(
             f"{path} is no plan that this xlogreg can resume ({error or type(error).__name__}); train anew."

@@ -29,7 +29,7 @@ _COST_ROWS = 21
 _PLACED = frozenset((
     "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
     "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
-    "seconds_per_iteration", "machine", "command", "folder", "model",
+    "seconds_per_iteration", "machine", "command", "folder", "model", "asked",
 ))  # fmt: skip
 # These follow from the class and the data; a run is not called by them.
 _COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
@@ -58,6 +58,15 @@ def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path
         raise no_results(folder) from error
     write_whole(path, page)
     return path
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was made here, which may be made again."""
+    try:
+        with open(path, "rb") as file:
+            return b'<meta name="generator" content="xlogreg ' in file.read(4096)
+    except OSError:
+        return False
 
 
 def write_comparison(runs: Sequence[Run], path: Path, title: str, command: str = "") -> Path:

@@ -162,10 +162,14 @@ def write_run(
     training: Training,
     plots: Callable[[Path, Training], None] | None = None,
     extra: "Sequence[Tile]" = (),
+    *,
+    asked: dict[str, Any] | None = None,
+    command: str | None = None,
 ) -> None:
     """Write model, history, predictions, pictures, report and results into `folder`, each file whole or not at all.
 
-    `extra` pictures are kept and shown beside the task's. `results.json` comes last: a folder that has it is complete.
+    `extra` pictures are kept and shown beside the task's. `asked` and `command` say where the data are and what
+    repeats the run, by default the command that runs now. `results.json` comes last: a folder that has it is complete.
     """
     from .gallery import write_gallery
     from .report import write_report
@@ -176,7 +180,7 @@ def write_run(
     if plots is not None:
         plots(folder, training)
     write_gallery(folder, training.judgement, extra)
-    content = {**results(training), "command": command_line()}
+    content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
     write_report(folder, content)
     write_json(folder / "results.json", content)
 

@@ -16,7 +16,8 @@ def doctor(as_json: JsonOption = False) -> None:
     from .. import console
     from ..doctor import examine
 
-    report = examine()
+    with console.working("training shortly on every implementation (the first time the kernel is compiled)"):
+        report = examine()
     if as_json:
         print_json(asdict(report) | {"healthy": report.healthy})
     else:

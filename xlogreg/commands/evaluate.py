@@ -1,31 +1,39 @@
 """`xlogreg evaluate`: how good a trained model is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
 from ..options import (
     BalanceArgument,
+    BalanceOption,
     DataOption,
     JsonOption,
     MaxUnreadableOption,
     ModelArgument,
     NoCacheOption,
-    SeedOption,
-    SourceArgument,
     TestSizeOption,
 )
 from .shared import FolderReading, one_task, print_json
 
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+
 
 def evaluate(
     model: ModelArgument,
-    source: SourceArgument = "birds",
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", show_default=False, help="Data as for train. [default: the run's own]"),
+    ] = None,
     positive: Annotated[str | None, typer.Option(help="The class to recognise. [default: the model's]")] = None,
     balance: BalanceArgument = None,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(show_default=False, help="Seed of the shuffle and the draw. [default: the run's, or 0]"),
+    ] = None,
     test_size: TestSizeOption = None,
     max_unreadable: MaxUnreadableOption = None,
     no_cache: NoCacheOption = False,
@@ -33,21 +41,35 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for the pictures and the page, new or empty.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a trained model on the training and test pictures of a task: accuracy, recall, ROC, calibration and more.
+    """Measure a trained model on training and test pictures: accuracy, recall, ROC, calibration and more.
 
-    With --out, also the most wrong and most certain pictures, the weights and a page of it all.
+    By default on its run's own, in the run's own split. With --out, also the most wrong and most certain pictures, the
+    weights and a page of it all.
     """
     from .. import console
     from ..classifier import Classifier
     from ..data.sources import is_picture_folder
+    from ..data.task import hold_out
     from ..evaluation import judge
 
     classifier = Classifier.load(model)
+    results = _results(model, classifier)
+    source, data, own = _data(model, classifier, results, source, data)
+    held_out = None
+    if own:
+        # What the run was, where nothing else is asked for.
+        task_options = results["task"]
+        seed = task_options.get("seed") if seed is None else seed
+        balance = BalanceOption(task_options["balance"]) if balance is None else balance
+        if test_size is None:
+            test_size, held_out = task_options.get("test_size"), task_options.get("validation")
     # A folder's pictures are resized to what the model takes.
     height, width, _ = classifier.size
     size = f"{height}x{width}" if is_picture_folder(source) else None
     reading = FolderReading(size, max_unreadable, no_cache)
-    task = one_task(source, data, positive or classifier.class_names[1], balance, seed, test_size, reading)
+    task = one_task(source, data, positive or classifier.class_names[1], balance, seed or 0, test_size, reading)
+    if held_out is not None:
+        (task,) = hold_out([task], held_out)
     if task.size != classifier.size:
         raise InputError(
             f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "
@@ -66,7 +88,7 @@ def evaluate(
         found = {name: part.as_dict() for name, part in parts.items()}
         print_json({"model": str(model), "data": task.source, **found} | ({"folder": str(folder)} if folder else {}))
     else:
-        console.show_evaluation(parts, classifier.class_names)
+        console.show_evaluation(task, parts, classifier.class_names)
         if folder is not None:
             console.show_files(folder, {
                 "report.html": "everything on one page", "evaluation.png": "ROC curve, calibration, confusion matrix",
@@ -74,3 +96,46 @@ def evaluate(
                 "weights.png": "what the neuron looks for", "evaluation.json": "all measures",
                 "predictions.csv": "the probability of every picture",
             })  # fmt: skip
+
+
+def _results(model: Path, classifier: "Classifier") -> dict[str, Any]:
+    """results.json beside the model, if it is of this very model; else nothing."""
+    from ..gallery import read_json
+    from ..runs import RESULTS
+
+    found = read_json((model if model.is_dir() else model.parent) / RESULTS)
+    usable = isinstance(found, dict) and found.get("history_sha256") == classifier.history_sha256
+    task = found.get("task") if usable else None
+    return found if isinstance(task, dict) and task.get("balance") in list(BalanceOption) else {}
+
+
+def _data(
+    model: Path, classifier: "Classifier", results: dict[str, Any], source: str | None, data: Path | None
+) -> tuple[str, Path | None, bool]:
+    """DATA and --data, given or the run's own, and whether they are the run's own."""
+    from ..data.sources import BUILT_IN, CIFAR10
+
+    asked = results.get("asked") or {}
+    of_run, started_in = asked.get("source"), Path(asked.get("started_in") or "")
+
+    def found(path: str) -> str:
+        # A relative path, perhaps from another folder than then.
+        return path if path in (BUILT_IN, CIFAR10) or Path(path).exists() else str(started_in / path)
+
+    if source is None:
+        if of_run is None:
+            raise InputError(
+                f"It is not recorded which pictures {model} was trained on ({classifier.trained_on}); name them: "
+                f"xlogreg evaluate {model} DATA."
+            )
+        source = found(of_run)
+        if source not in (BUILT_IN, CIFAR10) and not Path(source).exists():
+            raise InputError(
+                f"The pictures that {model} was trained on are no longer in {source}; name them: "
+                f"xlogreg evaluate {model} DATA."
+            )
+        if data is None and asked.get("data") is not None:
+            data = Path(found(asked["data"]))
+        return source, data, True
+    same = of_run is not None and (source == of_run or Path(source).resolve() == Path(found(of_run)).resolve())
+    return source, data, same

@@ -8,7 +8,7 @@ from typing import IO, Annotated
 
 import typer
 
-from ..errors import FileError, InputError
+from ..errors import InputError
 from ..options import ModelArgument
 
 
@@ -18,7 +18,9 @@ class FormatOption(StrEnum):
     json = "json"
 
 
-_SUFFIXES = {".csv": FormatOption.csv, ".jsonl": FormatOption.json, ".ndjson": FormatOption.json}
+_SUFFIXES = {
+    ".csv": FormatOption.csv, ".jsonl": FormatOption.json, ".ndjson": FormatOption.json, ".txt": FormatOption.text,
+}  # fmt: skip
 
 
 def predict(
@@ -36,8 +38,10 @@ def predict(
         FormatOption | None, typer.Option("--format", help="The same choice: text, csv or json. [default: text]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Write to this file, whole or not at all; .csv and .jsonl say its format.")
+        Path | None,
+        typer.Option(help="Write to this file, whole or not at all; .csv, .jsonl and .txt say its format."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file of --out if it is there.")] = False,
     null: Annotated[
         bool, typer.Option("--null", "-0", help="Paths on standard input end with NUL (find -print0).")
     ] = False,
@@ -45,16 +49,19 @@ def predict(
 ) -> None:
     """Say what own pictures show: label and probability, one line a picture, in the order they are named.
 
-    A picture that cannot be read is reported and the others are still predicted; the exit code is 1 then. CSV and JSON
-    have probabilities in full precision.
+    A picture that cannot be read is reported and the others are still predicted; the exit code is 1 then, and 2 if
+    there are no others. CSV and JSON have probabilities in full precision.
     """
     from .. import console
     from ..bulk import predict_many
     from ..classifier import Classifier, Failure
+    from ..files import check_new
     from ..output import HEADERS, lines
     from ..paths import picture_paths
 
     chosen = _format(as_json, as_csv, output_format, out)
+    if out is not None:
+        check_new(out, force)
     classifier = Classifier.load(model)
     batches = predict_many(classifier, picture_paths(pictures, null=null), threads=threads)
     done = failures = 0
@@ -75,9 +82,10 @@ def predict(
         console.complain(f"Stopped after {done} pictures{left}.", "Note")
         raise typer.Exit(130) from None
     if out is not None:
-        console.err.print(f"{done} pictures, {failures} of them not readable: {out}", markup=False)
+        unread = f", {failures:,} of them not readable" if failures else ""
+        console.err.print(f"{done:,} {'picture' if done == 1 else 'pictures'}{unread}: {out}", markup=False)
     if failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2 if failures == done else 1)
 
 
 def _format(as_json: bool, as_csv: bool, output_format: FormatOption | None, out: Path | None) -> FormatOption:
@@ -89,7 +97,12 @@ def _format(as_json: bool, as_csv: bool, output_format: FormatOption | None, out
         raise InputError(f"The output can have one format, not {names}; give --csv, --json or --format once.")
     if wanted:
         return wanted.pop()
-    return _SUFFIXES.get(out.suffix.lower(), FormatOption.text) if out is not None else FormatOption.text
+    suffix = ".txt" if out is None else out.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InputError(
+            f"{out} does not say which format to write; end it with .csv, .jsonl or .txt, or give --format."
+        )
+    return _SUFFIXES[suffix]
 
 
 @contextlib.contextmanager
@@ -106,7 +119,5 @@ def _sink(out: Path | None, chosen: FormatOption) -> Iterator[IO[str]]:
             sys.stdout.reconfigure(errors=errors)
         yield sys.stdout
         return
-    if out.exists() and not out.is_file():
-        raise FileError(f"{out} is no regular file; choose another name with --out.")
     with whole_file(out) as temporary, open(temporary, "w", encoding="utf-8", errors=errors, newline="") as file:
         yield file

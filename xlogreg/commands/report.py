@@ -11,18 +11,21 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="The page's file. [default: RUN/report.html; of several runs comparison.html]")
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the page's file even if it is no report.")] = False,
 ) -> None:
     """Make the report page of a run again from the files in its folder, or one page that compares several runs.
 
     The page is one file that needs nothing else: it can be mailed, printed and opened without network access.
     """
     from .. import console
-    from ..report import write_comparison, write_report
+    from ..files import check_new
+    from ..report import PAGE, is_report, write_comparison, write_report
     from ..runs import load_runs
 
+    path = out or (runs[0] / PAGE if len(runs) == 1 else Path("comparison.html"))
+    check_new(path, force or is_report(path))
     if len(runs) == 1:
-        path = write_report(runs[0], path=out)
+        write_report(runs[0], path=path)
     else:
-        path = out or Path("comparison.html")
         write_comparison([run for folder in runs for run in load_runs(folder)], path, path.stem)
     console.out.print(str(path), markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
-from .shared import chosen_device, print_json, sample_picture, training_folder
+from .shared import asked_data, chosen_device, print_json, sample_picture, training_folder
 
 
 def reproduce(
@@ -54,12 +54,16 @@ def reproduce(
         f"{(picture or sample_picture()).name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
     )
 
+    asked = asked_data("birds", None)
     for training in others:
-        write_run(make_folder(folder / f"rate-{training.classifier.learning_rate:g}"), training)
+        sub = make_folder(folder / f"rate-{training.classifier.learning_rate:g}")
+        with console.working(f"writing {sub}"):
+            write_run(sub, training, asked=asked)
     plots.plot_cost_histories(folder / "learning_rates.png", others, "Cost at three learning rates")
     plots.plot_own_picture(folder / "own_picture.png", own, resized, sentence)
     write_json(folder / "comparison.json", {**asdict(comparison), "reproduced": comparison.reproduced})
-    write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability))
+    with console.working("drawing pictures and report"):
+        write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability), asked=asked)
 
     if as_json:
         print_json({

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ..errors import InputError
 from ..options import BalanceOption
+from ..text import shown
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
@@ -151,6 +154,34 @@ def tasks_of(
     return tasks
 
 
+def asked_data(source: str, data: Path | None, started_in: str | None = None) -> dict[str, str | None]:
+    """What a run records of where its pictures came from, so that they can be found again."""
+    return {
+        "source": source,
+        "data": None if data is None else str(data),
+        "started_in": started_in or str(Path.cwd()),
+    }
+
+
+def first_model(start: Path | None) -> Any:
+    """The model that --start names."""
+    from ..classifier import Classifier
+
+    return None if start is None else Classifier.load(start)
+
+
+def note_other_classes(start: Any, task: Any) -> None:
+    """Says so where a training goes on from a model of other classes, which is allowed and may be a mistake."""
+    from .. import console
+
+    if start is not None and start.class_names != task.class_names:
+        names = " and ".join(map(shown, reversed(start.class_names)))
+        console.complain(
+            f"The model to start from tells {names} apart, not {' and '.join(map(shown, reversed(task.class_names)))}.",
+            "Note",
+        )
+
+
 def feature_rows(task: Any, features: Any) -> tuple[Any, Any]:
     """The features of a task's training and test pictures, with progress."""
     from .. import console
@@ -164,15 +195,20 @@ def feature_rows(task: Any, features: Any) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def training_folder(folder: Path) -> Iterator[None]:
-    """Takes the run folder away again if the training fails before anything is in it."""
+    """Takes the run folder away again if the training fails before anything is in it; Ctrl-C gets a sentence."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         # A folder that was named by --out may have been there before.
         with contextlib.suppress(OSError):
             if folder.parent.name == "runs" and not any(folder.iterdir()):
                 folder.rmdir()
-        raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        from .. import console
+
+        console.complain("Stopped; only `xlogreg train` keeps checkpoints to go on from.", "Note")
+        raise typer.Exit(130) from None
 
 
 @contextlib.contextmanager

@@ -33,10 +33,13 @@ from ..options import (
 )
 from .shared import (
     FolderReading,
+    asked_data,
     check_options,
     chosen_device,
     descent_options,
     feature_rows,
+    first_model,
+    note_other_classes,
     print_json,
     tasks_of,
     training_folder,
@@ -82,7 +85,6 @@ def sweep(
     rate is too large, that model is left out, the others are kept and the exit code is 2.
     """
     from .. import console, plots
-    from ..classifier import Classifier
     from ..data.sources import run_name
     from ..data.task import hold_out
     from ..features import Features
@@ -98,10 +100,12 @@ def sweep(
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
     options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
     chosen = chosen_device(device)
-    first = None if start is None else Classifier.load(start)
+    first = first_model(start)
     tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
     if validation is not None:
         tasks = hold_out(tasks, validation)
+    for task in tasks:
+        note_other_classes(first, task)
     chosen_features = Features(features.value)
     rows = feature_rows(tasks[0], chosen_features)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
@@ -123,7 +127,8 @@ def sweep(
         sub = make_folder(folder / f"{prefix}rate-{rate!r}")
         names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
         # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
-        write_run(sub, training)
+        with console.working(f"writing {names[sub.name]}"):
+            write_run(sub, training, asked=asked_data(source, data))
     plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
     summary = {
         "runs": [results(training) for training in trainings],

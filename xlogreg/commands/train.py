@@ -2,7 +2,7 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,15 +37,21 @@ from ..options import (
 )
 from .shared import (
     FolderReading,
+    asked_data,
     check_options,
     chosen_device,
     descent_options,
     feature_rows,
+    first_model,
+    note_other_classes,
     one_task,
     print_json,
     stop_signals,
     training_folder,
 )
+
+if TYPE_CHECKING:
+    from ..plan import Plan
 
 
 def train(
@@ -95,7 +101,7 @@ def train(
     if resume is None:
         _train(asked, None, checkpoint, as_json)
         return
-    from ..plan import read_plan
+    from ..plan import Plan, read_plan
 
     given = [name for name in (*_KINDS, "out") if _was_given(context, name)]
     for name in given:
@@ -104,14 +110,15 @@ def train(
             raise InputError(
                 f"A resumed training keeps its own options; leave {words} out, or train into a new folder."
             )
-    options, started_in = read_plan(resume, _KINDS)
-    options |= {name: asked[name] for name in given}
+    plan = read_plan(resume, _KINDS)
+    options = plan.options | {name: asked[name] for name in given}
     # Where the paths of the plan are relative, and this is another folder than then.
     for name in ("source", "data", "start"):
         path = options[name]
-        if path is not None and not Path(path).exists() and (started_in / path).exists():
-            options[name] = type(path)(started_in / path)
-    _train(options, resume, checkpoint, as_json)
+        there = Path(plan.started_in, path or "")
+        if path is not None and not Path(path).exists() and there.exists():
+            options[name] = type(path)(there)
+    _train(options, resume, checkpoint, as_json, Plan(options, plan.started_in, plan.command))
 
 
 # What the bits of a training depend on, and how to make each of plain JSON.
@@ -137,15 +144,14 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: bool) -> None:
-    """Train as asked, into a new folder or on in that of `run`."""
+def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: bool, plan: "Plan | None" = None) -> None:
+    """Train as asked, into a new folder or on in that of `run`, as its `plan` says."""
     from .. import checkpoint, console, plots
-    from ..classifier import Classifier
     from ..data.sources import run_name
     from ..data.task import hold_out
     from ..features import Features
-    from ..plan import remove_plan, write_plan
-    from ..run_folder import new_run_folder, results, write_run
+    from ..plan import Plan, remove_plan, write_plan
+    from ..run_folder import command_line, new_run_folder, results, write_run
     from ..training import train as train_task
 
     out, asked = asked.get("out"), {name: asked[name] for name in _KINDS}
@@ -155,22 +161,26 @@ def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: boo
         asked[name] for name in ("l2", "momentum", "nesterov", "stop_gradient", "stop_cost", "class_weight")
     ))  # fmt: skip
     chosen = chosen_device(asked["device"])
-    start = None if asked["start"] is None else Classifier.load(asked["start"])
+    start = first_model(asked["start"])
     task = one_task(
         asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
         FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]),
     )  # fmt: skip
     if asked["validation"] is not None:
         (task,) = hold_out([task], asked["validation"])
+    note_other_classes(start, task)
     features = Features(asked["features"].value)
     rows = feature_rows(task, features)
     folder = new_run_folder(run_name(asked["source"]), out=out) if run is None else run
     checkpoints = checkpoint.Checkpoints(
         folder, seconds, run is not None, lambda message: console.complain(message, "Note")
     )
+    if plan is None:
+        options_asked = {name: _plain(value) for name, value in asked.items()}
+        plan = Plan(options_asked, str(Path.cwd()), command_line())
     with training_folder(folder), stop_signals():
         if run is None:
-            write_plan(folder, {name: _plain(value) for name, value in asked.items()})
+            write_plan(folder, plan)
         try:
             with console.training_progress(iterations, "training") as observer:
                 (training,) = train_task(
@@ -178,7 +188,11 @@ def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: boo
                     observer=observer, options=options, start=start, features=features, rows=rows,
                     checkpoints=checkpoints,
                 )  # fmt: skip
-            write_run(folder, training, plots.plot_run)
+            with console.working("drawing pictures and report"):
+                write_run(
+                    folder, training, plots.plot_run, command=plan.command,
+                    asked=asked_data(asked["source"], asked["data"], plan.started_in),
+                )  # fmt: skip
         except KeyboardInterrupt:
             done = checkpoints.stopped()
             console.complain(

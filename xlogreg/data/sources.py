@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FileError, InputError
+from ..images import is_picture
 from ..text import shown
 from .birds import load_birds
 from .pictures import Pictures
@@ -54,6 +55,11 @@ def load_source(
             from .folders import read_folder
 
             return read_folder(path, folder), None
+    if path.is_file() and is_picture(path):
+        raise InputError(
+            f"{shown(source)} is a picture; train on a folder with one sub-folder of pictures per class, or let a "
+            "trained model say what the picture shows with `xlogreg predict MODEL PICTURE`."
+        )
     if path.is_file() and path.suffix not in (".gz", ".tgz"):
         return read_batch(path), None
     return read_cifar10_sets(path)

@@ -157,8 +157,8 @@ def make_tasks(
     return tasks
 
 
-def hold_out(tasks: Sequence[Task], share: float) -> list[Task]:
-    """The same tasks with the last `share` of their training pictures held out for validation.
+def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
+    """The same tasks with the last `share` of their training pictures, or so many, held out for validation.
 
     The pictures were shuffled before, so the last ones are as good as any. Tasks that share their pictures go on
     sharing them. Arrays are views.
@@ -166,10 +166,10 @@ def hold_out(tasks: Sequence[Task], share: float) -> list[Task]:
     Raises
     ------
     InputError
-        The share is not between 0 and 1, or leaves too little to train on or to validate with.
+        It is neither a share between 0 and 1 nor a whole number, or leaves too little to train or to validate with.
     """
     count = len(tasks[0].y_train)
-    held = round(count * share) if 0 < share < 1 else 0  # NaN is neither
+    held = share if isinstance(share, int) else round(count * share) if 0 < share < 1 else 0  # NaN is neither
     if not 1 <= held < count:
         raise InputError(
             f"A validation share of {share} leaves nothing to train or to validate on: there are {count} training "
@@ -243,10 +243,15 @@ def _test_count(test_size: int | float | None, n: int, own: bool) -> int:
     elif not isinstance(test_size, bool) and float(test_size).is_integer():
         count = int(test_size)
     else:
-        count = 0
-    if not 1 <= count < n:
         raise InputError(
-            f"A test size of {'the default share' if test_size is None else test_size} leaves nothing to train or test "
-            f"on: there are {n} pictures; give a number from 1 to {n - 1} or a share between 0 and 1."
+            f"The test size must be a whole number of pictures or a share between 0 and 1, 0.2 say, not {test_size}."
+        )
+    if not 1 <= count < n:
+        share = test_size is None or 0 < test_size < 1
+        what = "The default test size" if test_size is None else f"A test size of {test_size:g}"
+        rounded = f" ({count} of them)" if share else ""
+        raise InputError(
+            f"{what}{rounded} leaves nothing to train or to test on: there are {n} pictures; give a number from 1 to "
+            f"{n - 1} or a share between 0 and 1."
         )
     return count

@@ -1,6 +1,7 @@
 """The implementations of gradient descent: the reference and its fused twins, which give the same bits faster."""
 
 import functools
+import logging
 import warnings
 from importlib.util import find_spec
 from typing import Any
@@ -11,6 +12,8 @@ from ..errors import DeviceError, InputError
 from ..reference import Reference
 
 Array = Any
+
+_log = logging.getLogger("xlogreg")
 
 IMPLEMENTATIONS = ("auto", "reference", "fused")
 
@@ -70,6 +73,9 @@ def engine_for(
     if chunk is not None:
         raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
     try:
+        if xp.__name__ == "numpy" and not is_compiled():
+            # Heard by default; the command line, which has words of its own for it, turns it off.
+            _log.warning("xlogreg compiles its kernel, this once: about ten seconds")
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         engine.prepare()
     except DeviceError:

@@ -206,9 +206,9 @@ _run = _compile(_sources())
 
 
 def compiled_before() -> bool:
-    """Whether compiled code of an earlier process lies in Numba's cache."""
+    """Whether the kernel was compiled in this process, or compiled code of an earlier one lies in Numba's cache."""
     try:
-        return any(Path(_run._cache.cache_path).glob("cpu._compile.locals.run-*.nbi"))
+        return bool(_run.signatures) or any(Path(_run._cache.cache_path).glob("cpu._compile.locals.run-*.nbi"))
     except AttributeError:  # no cache, or a Numba that keeps it elsewhere
         return False
 
@@ -219,6 +219,16 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     memory = np.zeros(size + _LINE, np.uint8)
     offset = -memory.ctypes.data % _LINE
     return memory[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A view in order of rows that cannot be written to.
+
+    Numba compiles anew for each combination of writable and read-only arguments and of layouts: this makes it one.
+    """
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
 
 
 def _aligned_copy(rows: np.ndarray) -> np.ndarray:
@@ -309,7 +319,8 @@ class FusedCPU(Models):
         allowed = numba.get_num_threads()
         numba.set_num_threads(threads)
         _run(
-            self.rows, self.sign, importance, self.w, self.b, velocity, bias_velocity, self.rates,
+            _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
+            velocity, bias_velocity, _read_only(self.rates),
             np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
             costs, slopes, dw, db, block, ceilings, _loss_constants(len(self.rows), ceilings),
             aligned((models,), np.int64),  # the exponents of the weights

@@ -6,18 +6,24 @@ running, and one thread alone can be many times faster than several; small probl
 
 import time
 
-# Iterations of a trial of another number of threads: the first wake the threads and fill their caches, the others are
-# measured. And how much of the time trials may take.
+# Iterations of a trial of another number of threads, at most: the first wake the threads and fill their caches, the
+# others are measured. Of iterations that take longer than this (seconds) one each is enough.
 _WARM, _MEASURED = 3, 5
-_SHARE = 0.02
+_ENOUGH = 0.01
 # Another number of threads must be this much faster to be taken.
 _FASTER = 0.9
+# The next trial begins after this many times the time that the last one took: soon after a change, ever later while
+# trials find nothing better.
+_SOON, _FIRST, _LATE = 3.0, 20.0, 50.0
 # Iterations that take longer than this (seconds) make the meetings cheap in comparison.
 _LONG = 0.05
 
 
 class Team:
     """Chooses the number of threads for the next iterations, from what the last ones took.
+
+    A trial goes to another number and, if that was faster, back to the present one: only if that is slower still, and
+    was not just disturbed for a moment, is the other number taken.
 
     most : the largest number there may be
     """
@@ -27,36 +33,47 @@ class Team:
         # Seconds an iteration, as last measured.
         self.seconds: dict[int, float] = {}
         self._tried: dict[int, float] = {}
-        self._next_trial = 0.0
-        # The number on trial, whether it is warm, and the seconds that the trial has taken.
-        self._trial: tuple[int, bool, float] | None = None
+        self._next_trial, self._wait = 0.0, _FIRST / 2.0
+        # What a trial still has to do, (threads, iterations), the number it is about, and the seconds it has taken.
+        self._steps: list[tuple[int, int]] = []
+        self._candidate, self._spent = most, 0.0
 
     def plan(self, iterations: int) -> tuple[int, int]:
         """(threads, iterations to do with them), at most so many."""
-        other = self._other()
-        due = self.threads in self.seconds and other != self.threads and time.perf_counter() >= self._next_trial
-        if self._trial is None and due:
-            self._trial = (other, False, 0.0)
-        if self._trial is None:
+        if not self._steps and self.threads in self.seconds and time.perf_counter() >= self._next_trial:
+            other = self._other()
+            if other != self.threads:
+                self._candidate, self._spent = other, 0.0
+                self._steps = self._trial(other)
+        if not self._steps:
             return self.threads, iterations
-        threads, warm, _ = self._trial
-        return threads, min(_MEASURED if warm else _WARM, iterations)
+        threads, count = self._steps[0]
+        return threads, min(count, iterations)
 
     def note(self, threads: int, iterations: int, seconds: float) -> None:
         """What the planned iterations took."""
-        if self._trial is None:
+        self._spent += seconds
+        if len(self._steps) != 2:  # the first step only warms up
             self.seconds[threads] = seconds / iterations
+        if not self._steps:
             return
-        _, warm, taken = self._trial
-        if not warm:
-            self._trial = (threads, True, seconds)
+        self._steps.pop(0)
+        if self._steps:
             return
-        self._trial = None
-        self.seconds[threads] = seconds / iterations
-        self._tried[threads] = time.perf_counter()
-        if self.seconds[threads] < _FASTER * self.seconds[self.threads]:
-            self.threads = threads
-        self._next_trial = time.perf_counter() + (taken + seconds) / _SHARE
+        better = self.seconds[self._candidate] < _FASTER * self.seconds[self.threads]
+        if better and threads == self._candidate:
+            self._steps = self._trial(self.threads)
+            return
+        now = time.perf_counter()
+        self._tried[self._candidate] = now
+        if better:
+            self.threads = self._candidate
+        self._wait = _SOON if better else min(2.0 * self._wait, _LATE)
+        self._next_trial = now + self._wait * self._spent
+
+    def _trial(self, threads: int) -> list[tuple[int, int]]:
+        enough = 1 + int(_ENOUGH / max(self.seconds[self.threads], 1e-9))
+        return [(threads, min(_WARM, enough)), (threads, min(_MEASURED, enough))]
 
     def _other(self) -> int:
         """The number to try next: half or twice the present one, whichever was tried longer ago."""
