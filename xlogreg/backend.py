@@ -22,7 +22,7 @@ from .errors import DeviceError
 Array = Any
 
 _INSTALL_ADVICE = (
-    "install CuPy for your CUDA version (pip install 'xlogreg[cuda12]' or 'xlogreg[cuda13]'), "
+    "install CuPy for your CUDA version (pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]'), "
     "or train with --device cpu, which gives the same bits"
 )
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from .classifier import Classifier, Failure, Prediction
 from .errors import InputError, XlogregError
-from .images import resize, to_pixels
+from .images import decode, fit, read_content, resize
+from .parallel import Turn, processors
 from .shrinking import resize_fast
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
@@ -32,10 +33,7 @@ Result = Prediction | Failure
 
 def default_threads() -> int:
     """As many threads as this process may use processors."""
-    try:
-        return min(MAX_THREADS, len(os.sched_getaffinity(0)))
-    except AttributeError:  # not on this system
-        return min(MAX_THREADS, os.cpu_count() or 1)
+    return min(MAX_THREADS, processors())
 
 
 def predict_many(
@@ -67,7 +65,7 @@ def predict_many(
 def _batches(
     classifier: Classifier, paths: Iterator[str | os.PathLike[str] | Failure], threads: int
 ) -> Iterator[list[Result]]:
-    stop = threading.Event()
+    stop, turn = threading.Event(), Turn()
     pending: deque[Future[list[Result]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
     number, size = 0, 1
@@ -78,7 +76,7 @@ def _batches(
                 if not batch:
                     break
                 resizer = resize_fast if number >= _FEW else _resize_few
-                pending.append(executor.submit(_predict_batch, classifier, batch, resizer, stop))
+                pending.append(executor.submit(_predict_batch, classifier, batch, resizer, stop, turn))
                 number += len(batch)
                 size = min(2 * size, BATCH)
             if not pending:
@@ -99,6 +97,18 @@ def _predict_batch(
     paths: Sequence[str | os.PathLike[str] | Failure],
     resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
     stop: threading.Event,
+    turn: Turn,
+) -> list[Result]:
+    with turn:
+        return _predict_in_turn(classifier, paths, resizer, stop, turn)
+
+
+def _predict_in_turn(
+    classifier: Classifier,
+    paths: Sequence[str | os.PathLike[str] | Failure],
+    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    stop: threading.Event,
+    turn: Turn,
 ) -> list[Result]:
     height, width, channels = classifier.size
     pixels = np.empty((len(paths), height, width, channels), dtype=np.uint8)
@@ -112,7 +122,9 @@ def _predict_batch(
             continue
         path = path if isinstance(path, Path) else Path(path)
         try:
-            pixels[good] = to_pixels(path, (height, width), channels, resizer)
+            content = read_content(path)
+            with turn.given_up_for(len(content)):
+                pixels[good] = fit(decode(path, content), (height, width), channels, resizer)
         except XlogregError as error:
             results.append(Failure(path, str(error)))
         else:

@@ -18,7 +18,7 @@ try:
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise ImportError(
-        "xlogreg.estimator needs scikit-learn, which is not installed; pip install 'xlogreg[sklearn]'."
+        "xlogreg.estimator needs scikit-learn, which is not installed; pip install scikit-learn."
     ) from error
 
 # The tutorial's rate, for pixels.

@@ -97,7 +97,7 @@ def to_onnx(classifier: Classifier) -> bytes:
         from onnx import TensorProto, helper
     except ImportError as error:
         raise InputError(
-            "ONNX needs the package onnx, which is not installed; pip install 'xlogreg[onnx]', or export .npz instead."
+            "ONNX needs the package onnx, which is not installed; pip install onnx, or export .npz instead."
         ) from error
 
     height, width, channels = classifier.size

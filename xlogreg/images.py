@@ -37,6 +37,8 @@ _RESIZE_VERSION = 2
 # Very large pictures are first reduced to about so many times the wanted size.
 _REDUCED = 8
 _ORIENTATION = 0x0112  # the EXIF tag
+# Where Pillow finds it, beside a TIFF file's own tags.
+_MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 
 
 def read_picture(
@@ -61,7 +63,8 @@ def read_picture(
 
 def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """`read_picture` without its last copy: the array may be read-only."""
-    return decode(Path(path), read_content(path, max_bytes), max_pixels)
+    path = path if isinstance(path, Path) else Path(path)
+    return decode(path, read_content(path, max_bytes), max_pixels)
 
 
 def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
@@ -184,6 +187,8 @@ def _damaged(path: Path, error: Exception) -> InputError:
 
 def _upright(picture: "Image") -> "Image":
     # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
+    if picture.format != "TIFF" and not _MAY_TURN & picture.info.keys():
+        return picture  # reading no EXIF takes as long as reading a small picture
     orientation = picture.getexif().get(_ORIENTATION, 1)
     if orientation == 1:
         return picture
