@@ -76,8 +76,8 @@ def _other_limits(limits: dict[str, Any]) -> str:
             "nothing else to do"
         )
     return (
-        f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million 16-bit multiply-adds "
-        f"a second with {limits['threads']} threads"
+        f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million multiply-adds of a "
+        f"pixel and a digit a second with {limits['threads']} threads, each the best of seven rounds"
     )
 
 
