@@ -271,7 +271,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(images, "open", refuse, raising=False)
+    monkeypatch.setattr(images.os, "open", refuse)
     with pytest.raises(FileError, match="cannot be read: Permission denied"):
         read_picture(tmp_path / "a.png")
 

@@ -18,7 +18,7 @@ import numpy as np
 from .classifier import Classifier, Failure, Prediction
 from .errors import InputError, XlogregError
 from .images import decode, fit, read_content, resize
-from .parallel import Turn, processors
+from .parallel import processors
 from .shrinking import resize_fast
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
@@ -27,6 +27,12 @@ MAX_THREADS = 64
 # The compiler for the fast resize takes a second or two at its first use: not for a handful of small pictures.
 _FEW = 15
 _LARGE_PIXELS = 1_000_000
+# Bytes of a file that is decoded sooner than Python's lock goes from one thread to another and back. Such files are
+# Python's own work for the most part, as reading is; threads that all want its lock, for a few microseconds each time,
+# take several times as long as one alone. So they do it in turns.
+_SMALL = 6_000
+# Bytes that a thread reads in its turn before it decodes them, or one file more.
+_AT_ONCE = 4 * 2**20
 
 Result = Prediction | Failure
 
@@ -65,7 +71,7 @@ def predict_many(
 def _batches(
     classifier: Classifier, paths: Iterator[str | os.PathLike[str] | Failure], threads: int
 ) -> Iterator[list[Result]]:
-    stop, turn = threading.Event(), Turn()
+    stop, turn = threading.Event(), threading.Lock()
     pending: deque[Future[list[Result]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
     number, size = 0, 1
@@ -97,44 +103,55 @@ def _predict_batch(
     paths: Sequence[str | os.PathLike[str] | Failure],
     resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
     stop: threading.Event,
-    turn: Turn,
+    turn: threading.Lock,
 ) -> list[Result]:
-    with turn:
-        return _predict_in_turn(classifier, paths, resizer, stop, turn)
-
-
-def _predict_in_turn(
-    classifier: Classifier,
-    paths: Sequence[str | os.PathLike[str] | Failure],
-    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
-    stop: threading.Event,
-    turn: Turn,
-) -> list[Result]:
+    """Predict some files. Threads read, and decode small files, one at a time: see `_SMALL`."""
     height, width, channels = classifier.size
     pixels = np.empty((len(paths), height, width, channels), dtype=np.uint8)
     results: list[Path | Failure] = []
-    good = 0
-    for path in paths:
-        if stop.is_set():
-            return []
-        if isinstance(path, Failure):
-            results.append(path)
-            continue
-        path = path if isinstance(path, Path) else Path(path)
+
+    def decode_into(number: int, content: bytes) -> None:
+        path = results[number]
+        assert isinstance(path, Path)
         try:
-            content = read_content(path)
-            with turn.given_up_for(len(content)):
-                pixels[good] = fit(decode(path, content), (height, width), channels, resizer)
+            pixels[number] = fit(decode(path, content), (height, width), channels, resizer)
         except XlogregError as error:
-            results.append(Failure(path, str(error)))
-        else:
-            results.append(path)
-            good += 1
-    probabilities = iter(classifier.probability(pixels[:good]).tolist())
+            results[number] = Failure(path, str(error))
+
+    while len(results) < len(paths):
+        large: list[tuple[int, bytes]] = []
+        room = _AT_ONCE
+        with turn:
+            while len(results) < len(paths) and room > 0:
+                if stop.is_set():
+                    return []
+                path = paths[len(results)]
+                results.append(path if isinstance(path, Failure) else Path(path))
+                content = _read_into(results)
+                room -= len(content)
+                if len(content) > _SMALL:
+                    large.append((len(results) - 1, content))
+                elif content:
+                    decode_into(len(results) - 1, content)
+        while large and not stop.is_set():
+            decode_into(*large.pop(0))
+    good = [number for number, result in enumerate(results) if isinstance(result, Path)]
+    probabilities = iter(classifier.probability(pixels if len(good) == len(paths) else pixels[good]).tolist())
     return [
         result if isinstance(result, Failure) else _prediction(classifier, result, next(probabilities))
         for result in results
     ]
+
+
+def _read_into(results: list[Path | Failure]) -> bytes:
+    """What the file of the last result holds; nothing if it failed, which the result says then."""
+    path = results[-1]
+    if isinstance(path, Path):
+        try:
+            return read_content(path)
+        except XlogregError as error:
+            results[-1] = Failure(path, str(error))
+    return b""
 
 
 def _prediction(classifier: Classifier, path: Path, probability: float) -> Prediction:

@@ -69,18 +69,26 @@ def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_b
 
 def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a picture file, bounded; the errors of `read_picture`."""
-    path = path if isinstance(path, Path) else Path(path)
     try:
-        status = os.stat(path)
-        size = status.st_size
-        if stat.S_ISDIR(status.st_mode):
-            raise FileError(f"{path} is a folder; name picture files.")
-        if size > max_bytes:
-            raise InputError(f"{path} has {size:,} bytes; pictures may have up to {max_bytes:,}.")
-        if size == 0:
-            raise InputError(f"{path} is empty; give a picture file.")
-        with open(path, "rb") as file:
-            return file.read(max_bytes + 1)
+        # Nothing waits here for somebody to write into a named pipe.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                raise FileError(f"{path} is a folder; name picture files.")
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError(f"{path} is no file with a content of its own; name picture files.")
+            if status.st_size > max_bytes:
+                raise InputError(f"{path} has {status.st_size:,} bytes; pictures may have up to {max_bytes:,}.")
+            if status.st_size == 0:
+                raise InputError(f"{path} is empty; give a picture file.")
+            content = os.read(handle, status.st_size)
+            # Network file systems give less at a time.
+            while len(content) < status.st_size and (more := os.read(handle, status.st_size - len(content))):
+                content += more
+            return content
+        finally:
+            os.close(handle)
     except (FileError, InputError):
         raise
     except FileNotFoundError as error:

@@ -14,6 +14,8 @@ _PICTURE = types.Array(types.uint8, 2, "C", readonly=True)
 _FIRST, _WEIGHTS = types.int64[::1], types.float64[:, ::1]
 _SIGNATURE = types.boolean(_PICTURE, _FIRST, _WEIGHTS, _FIRST, _WEIGHTS, types.float64, types.uint8[:, :, ::1])
 
+_BLOCK = 16
+
 
 @njit(**OPTIONS)
 def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-def]
@@ -38,11 +40,13 @@ def shrink(x, top, down, left, across, margin, out):  # type: ignore[no-untyped-
     # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, which is at most 255.
     slack = (taps / 4 + 12) * 2.0**-24 * 256
     coarse = down.astype(np.float32)
-    row = np.empty(x.shape[1], np.float32)
+    # A cache line's worth of rows, to be turned round together.
+    block = np.empty((_BLOCK, x.shape[1]), np.float32)
     # Turned round, so that the sums over columns go through memory in order, for all output rows at once.
     rows = np.empty((x.shape[1], height), np.float32)
     for i in range(height):
         first = top[i]
+        row = block[i % _BLOCK]
         row[:] = 0
         k = 0
         # Four rows at a time: each sum is loaded and stored once for them.
@@ -58,8 +62,11 @@ def shrink(x, top, down, left, across, margin, out):  # type: ignore[no-untyped-
             for j in range(x.shape[1]):
                 row[j] += a * np.float32(xa[j])
             k += 1
-        for j in range(x.shape[1]):
-            rows[j, i] = row[j]
+        if i % _BLOCK == _BLOCK - 1 or i == height - 1:
+            above = i - i % _BLOCK
+            for j in range(x.shape[1]):
+                for k in range(i + 1 - above):
+                    rows[j, above + k] = block[k, j]
     sums = np.empty(height)
     for j in range(width):
         for channel in range(channels):
