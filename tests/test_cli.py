@@ -404,7 +404,8 @@ def test_full_disk(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.skipif(sys.platform != "linux" or not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_closed_and_full_standard_output(trained: Path) -> None:
     command = f"{sys.executable} -m xlogreg predict {trained} {trained}/examples.png {trained}/examples.png"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    # With a buffer, as people have it, whatever the machine that tests sets.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""}
     done = subprocess.run(f"{command} | true", shell=True, env=environment, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     done = subprocess.run(

@@ -592,3 +592,52 @@ def test_faces_in_one_command(tmp_path: Path, run: Callable[..., Any]) -> None:
 def test_read_picture_is_what_a_folder_holds(photos: Path) -> None:
     pictures, _ = read(photos, size=(20, 24))
     assert np.array_equal(pictures.x[0], read_picture(photos / "cat" / "0.png"))
+
+
+def test_evaluate_tells_when_a_folder_has_changed(photos: Path, run: Callable[..., Any]) -> None:
+    for i in range(20, 60):
+        save(photos / ("cat" if i % 2 else "dog") / f"{i}.png", i)
+    options = ("--positive", "dog", "--iterations", 5, "--no-cache")
+    assert run("train", "photos", *options, "--out", "run")[0] == 0
+    code, out, _ = run("evaluate", "run", "--json")
+    assert code == 0
+    results = json.loads(Path("run/results.json").read_text())
+    assert {part: json.loads(out)[part] for part in results["metrics"]} == results["metrics"]
+    # Another split is what is asked for, and may be misleading.
+    code, _, err = run("evaluate", "run", "--seed", 1)
+    assert (code, "not the run's own split" in err) == (0, True)
+    (photos / "cat" / "0.png").unlink()
+    for arguments in (("run",), ("run", "photos")):
+        code, out, err = run("evaluate", *arguments, "--out", "judged")
+        assert (code, out) == (2, "")
+        assert "are no longer those that the model was trained and tested on" in err
+        assert not Path("judged").exists()
+    assert run("evaluate", "run", "--seed", 0)[0] == 0
+
+
+def test_all_of_another_folder_is_tested_on(photos: Path, run: Callable[..., Any]) -> None:
+    for i in range(7):
+        save(Path("others") / "dog" / f"{i}.png", 50 + i)
+        save(Path("others") / "cat" / f"{i}.png", 60 + i)
+    save(Path("others") / "horse" / "1.png", 3)
+    assert run("train", "photos", "--positive", "dog", "--iterations", 5, "--no-cache", "--out", "run")[0] == 0
+    code, out, _ = run("evaluate", "run", "others", "--json", "--out", "judged")
+    found = json.loads(out)
+    assert (code, found.get("train"), found["test"]["pictures"], found["test"]["positives"]) == (0, None, 15, 7)
+    recorded = json.loads(Path("judged/evaluation.json").read_text())
+    assert recorded["metrics"] == {"test": found["test"]}
+    assert "train_accuracy" not in recorded
+    # Predicted one by one they are told alike.
+    names = sorted(Path("others").rglob("*.png"))
+    code, out, _ = run("predict", "run", *names, "--json")
+    right = [(json.loads(line)["label"] == "dog") == (name.parent.name == "dog") for line, name in
+             zip(out.splitlines(), names, strict=True)]  # fmt: skip
+    assert found["test"]["accuracy"] == pytest.approx(100 * sum(right) / 15)
+    page = Path("judged/report.html").read_text()
+    assert "trained on folder photos" in page
+    assert "test pictures of folder others" in page
+    # A page beside the run itself.
+    assert run("report", "run", "judged", "--out", "both.html")[0] == 0
+    # With a share to test on it is split as ever.
+    code, out, _ = run("evaluate", "run", "others", "--test-size", 0.5, "--json")
+    assert json.loads(out)["train"]["pictures"] > 0

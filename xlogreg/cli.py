@@ -1,5 +1,6 @@
 """The command line: `xlogreg reproduce`, `train`, `predict` and the others, put together."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -65,9 +66,11 @@ def main() -> None:
         from . import console
         from .files import reason
 
-        console.complain(f"Something could not be written or read: {reason(error)}.")
-        # Nothing more can be written there, and Python must not try at its end.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        # Nothing more can be written there, and nobody must try: neither what comes next nor Python at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        console.complain(f"Something could not be written or read: {reason(error)}.")
         sys.exit(2)
     except MemoryError:
         from . import console

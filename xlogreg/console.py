@@ -159,7 +159,7 @@ def show_training(training: Training, folder: Path) -> None:
 
 def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     against = task.negative or "the rest"
-    split = f"{len(task.y_train)} to train, {len(task.y_test)} to test"
+    split = f"{len(task.y_train)} to train, " * bool(len(task.y_train)) + f"{len(task.y_test)} to test"
     return ("data", task.source), ("task", f"{task.positive} against {against}: {split}")
 
 

@@ -85,29 +85,52 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """A classifier's probabilities of class 1 on the pictures of a task: (m,) float64 each."""
+    """A classifier's probabilities of class 1 on the pictures of a task: (m,) float64 each.
+
+    features_sha256 : digest of the pictures' features, as a run records it; empty where it was not computed
+    """
 
     classifier: Classifier
     task: Task
     probability_train: np.ndarray
     probability_test: np.ndarray
+    features_sha256: str = ""
 
     def parts(self) -> dict[str, Evaluation]:
-        """The evaluation of the training and of the test pictures."""
-        task, names = self.task, self.task.class_names
-        return {
-            "train": measure(task.y_train, self.probability_train, names),
-            "test": measure(task.y_test, self.probability_test, names),
-        }
+        """The evaluation of the training pictures, where there are any, and of the test pictures."""
+        names = self.task.class_names
+        return {part: measure(y, p, names) for part, y, p in self.pictures()}
+
+    def pictures(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """ "train", where there are any, and "test": labels and probabilities (m,) each."""
+        task = self.task
+        parts = ("train", task.y_train, self.probability_train), ("test", task.y_test, self.probability_test)
+        return [part for part in parts if len(part[1])]
 
 
 def judge(classifier: Classifier, task: Task, rows: int = 4096) -> Judgement:
-    """Predict all pictures of a task, `rows` at a time, so that no copy of them all is made."""
+    """Predict all pictures of a task, `rows` at a time, so that no float copy of them all is made.
+
+    Raises
+    ------
+    InputError
+        The pictures have another size than the model takes.
+    """
+    from .features import sha256_of
+    from .logistic import forward
+
+    if task.size != classifier.size:
+        raise InputError(
+            f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "
+            f"{' x '.join(map(str, task.size))}; evaluate on data of the same size."
+        )
 
     def probability(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([classifier.probability(x[i : i + rows]) for i in range(0, len(x), rows)])
+        parts = (x[i : i + rows].T for i in range(0, len(x), rows))
+        return np.concatenate([np.zeros(0), *(forward(classifier.w, classifier.b, part)[0] for part in parts)])
 
-    return Judgement(classifier, task, probability(task.x_train), probability(task.x_test))
+    train, test = (classifier.features.rows(x) for x in (task.x_train, task.x_test))
+    return Judgement(classifier, task, probability(train), probability(test), sha256_of(train, test))
 
 
 def evaluate(classifier: Classifier, x: np.ndarray, y: np.ndarray) -> Evaluation:

@@ -83,10 +83,7 @@ def write_gallery(folder: Path, judgement: Judgement, extra: Sequence[Tile] = ()
     kept = [tile for tile in tiles(judgement) if tile.pixels.size] + list(extra)
     write_tiles(folder, kept)
     lines = ["part,index,label,probability\n"]
-    for part, y, p in (
-        ("train", judgement.task.y_train, judgement.probability_train),
-        ("test", judgement.task.y_test, judgement.probability_test),
-    ):
+    for part, y, p in judgement.pictures():
         lines += [f"{part},{i},{a},{b:.17g}\n" for i, (a, b) in enumerate(zip(y.tolist(), p.tolist(), strict=True))]
     write_whole(folder / PREDICTIONS, "".join(lines))
     return kept

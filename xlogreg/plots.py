@@ -125,8 +125,8 @@ def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluatio
     task = judgement.task
     figure = _figure(11.4, 3.9)
     roc, reliability, matrix = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
-    given = (("train", task.y_train, judgement.probability_train), ("test", task.y_test, judgement.probability_test))
-    for (part, y, p), colour, style in zip(given, _COLOURS[1::-1], ("--", "-"), strict=True):
+    for part, y, p in judgement.pictures():
+        colour, style = (_COLOURS[0], "-") if part == "test" else (_COLOURS[1], "--")
         evaluation = parts[part]
         if evaluation.roc_auc is not None:
             false, true, _ = roc_curve(y, p)

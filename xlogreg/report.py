@@ -104,6 +104,7 @@ def render_run(run: Run) -> str:
         r=results,
         names=run.class_names,
         metrics=metrics,
+        parts=[(style, part) for style, part in enumerate(("test", "train")) if part in metrics],
         undefined={f"{part}: {key}": why for part, m in metrics.items() for key, why in m["undefined"].items()},
         cost_chart=_cost_chart([run]) if run.history is not None else None,
         cost_rows=_cost_rows(run),
@@ -127,7 +128,9 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     options = [_options(run) for run in runs]
     keys = list(dict.fromkeys(key for given in options for key in given))
     differing = [key for key in keys if len({given.get(key) for given in options}) > 1]
-    accuracies = [a for run in runs for a in (run.results["train_accuracy"], run.results["test_accuracy"])]
+    # Of pictures that are only tested on there is no other.
+    both = [(r.results.get("train_accuracy", r.results["test_accuracy"]), r.results["test_accuracy"]) for r in runs]
+    accuracies = [accuracy for pair in both for accuracy in pair]
     low, high = 10 * math.floor(min(accuracies) / 10), 10 * math.ceil(max(accuracies) / 10)
     low = low if low < high else high - 10
     # An accuracy on other classes or other pictures is no better or worse.
@@ -146,16 +149,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         best=best,
         low=low,
         high=high,
-        dumbbells=[
-            dumbbell(
-                r.results["train_accuracy"],
-                r.results["test_accuracy"],
-                low,
-                high,
-                f"train {r.results['train_accuracy']:.2f} %, test {r.results['test_accuracy']:.2f} %",
-            )
-            for r in runs
-        ],
+        dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
         pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],

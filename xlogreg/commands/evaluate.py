@@ -16,10 +16,11 @@ from ..options import (
     NoCacheOption,
     TestSizeOption,
 )
-from .shared import FolderReading, one_task, print_json
+from .shared import FolderReading, load_pictures, one_task, print_json
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
+    from ..evaluation import Judgement
 
 
 def evaluate(
@@ -43,19 +44,20 @@ def evaluate(
 ) -> None:
     """Measure a trained model on training and test pictures: accuracy, recall, ROC, calibration and more.
 
-    By default on its run's own, in the run's own split. With --out, also the most wrong and most certain pictures, the
-    weights and a page of it all.
+    By default on its run's own, in the run's own split; all pictures of another folder are test pictures. With --out,
+    also the most wrong and most certain pictures, the weights and a page of it all.
     """
     from .. import console
     from ..classifier import Classifier
     from ..data.sources import is_picture_folder
-    from ..data.task import hold_out
+    from ..data.task import hold_out, only_test
     from ..evaluation import judge
 
     classifier = Classifier.load(model)
     results = _results(model, classifier)
     source, data, own = _data(model, classifier, results, source, data)
     held_out = None
+    as_the_run = own and (positive, balance, seed, test_size) == (None, None, None, None)
     if own:
         # What the run was, where nothing else is asked for.
         task_options = results["task"]
@@ -67,15 +69,18 @@ def evaluate(
     height, width, _ = classifier.size
     size = f"{height}x{width}" if is_picture_folder(source) else None
     reading = FolderReading(size, max_unreadable, no_cache)
-    task = one_task(source, data, positive or classifier.class_names[1], balance, seed or 0, test_size, reading)
+    positive = positive or classifier.class_names[1]
+    if is_picture_folder(source) and not own and test_size is None:
+        # Pictures that the model has not seen, all of them.
+        pictures, _ = load_pictures(source, data, reading)
+        task = only_test(pictures, positive, balance="none" if balance is None else balance.value, seed=seed or 0)
+    else:
+        task = one_task(source, data, positive, balance, seed or 0, test_size, reading)
     if held_out is not None:
         (task,) = hold_out([task], held_out)
-    if task.size != classifier.size:
-        raise InputError(
-            f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "
-            f"{' x '.join(map(str, task.size))}; evaluate on data of the same size."
-        )
     judgement = judge(classifier, task)
+    if own:
+        _check_split(judgement, results, as_the_run)
     parts = judgement.parts()
     folder = None
     if out is not None:
@@ -96,6 +101,22 @@ def evaluate(
                 "weights.png": "what the neuron looks for", "evaluation.json": "all measures",
                 "predictions.csv": "the probability of every picture",
             })  # fmt: skip
+
+
+def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bool) -> None:
+    """Refuses, or says, that the pictures to test on are not the run's, and may be among those it learned from."""
+    from .. import console
+
+    recorded = (results.get("features") or {}).get("sha256")
+    if not recorded or recorded == judgement.features_sha256:
+        return
+    if as_the_run:
+        raise InputError(
+            f"The pictures of {judgement.task.source} are no longer those that the model was trained and tested on "
+            "(added, changed or taken away, or decoded otherwise here), so it may know the ones to test on; train "
+            "again, name a folder of other pictures, or give --seed to split them anew all the same."
+        )
+    console.complain("This is not the run's own split: pictures to test on may be among those it learned from.", "Note")
 
 
 def _results(model: Path, classifier: "Classifier") -> dict[str, Any]:

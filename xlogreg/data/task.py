@@ -157,6 +157,22 @@ def make_tasks(
     return tasks
 
 
+def only_test(
+    pictures: Pictures, positive: str | int | None = None, *, balance: Balance = "none", seed: int = 0
+) -> Task:
+    """A task of test pictures only, for a model that was trained on others: `make_task` without a split."""
+    names = pictures.class_names
+    number = class_number(default_class(names) if positive is None else positive, names)
+    name = names[number]
+    rows, y = _select(pictures, number, balance, seed)
+    return Task(
+        pictures.x[:0], y[:0], pictures.x[rows], y, name, pictures.source,
+        {"positive": name, "balance": balance, "seed": int(seed), "test_size": len(rows)},
+        negative=names[1 - number] if len(names) == 2 else "",
+        files_test=tuple(pictures.files[row] for row in rows) if pictures.files else (),
+    )  # fmt: skip
+
+
 def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
     """The same tasks with the last `share` of their training pictures, or so many, held out for validation.
 
@@ -192,6 +208,7 @@ def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
                 x_train=x if shared else task.x_train[:cut],
                 y_train=y,
                 x_validation=x_validation if shared else task.x_train[cut:],
+                files_train=task.files_train[:cut],
                 y_validation=task.y_train[cut:],
                 options={**task.options, "validation": held},
             )
