@@ -19,7 +19,7 @@ from xlogreg.data import cache as cache_module
 from xlogreg.data import folders
 from xlogreg.data.cache import Cache
 from xlogreg.data.folders import FolderOptions, Reading
-from xlogreg.data.pictures import Pictures, default_class
+from xlogreg.data.pictures import Pictures, class_number, default_class
 from xlogreg.data.sources import load_source, run_name
 from xlogreg.errors import FileError, InputError
 from xlogreg.images import read_picture, resize, to_pixels
@@ -641,3 +641,31 @@ def test_all_of_another_folder_is_tested_on(photos: Path, run: Callable[..., Any
     # With a share to test on it is split as ever.
     code, out, _ = run("evaluate", "run", "others", "--test-size", 0.5, "--json")
     assert json.loads(out)["train"]["pictures"] > 0
+
+
+def test_class_names_in_either_form_of_unicode() -> None:
+    composed, split = "caf\u00e9", "cafe\u0301"
+    assert class_number(composed, ("tea", split)) == 1
+    assert class_number(split, ("tea", composed)) == 1
+    assert class_number(composed, (split, composed)) == 1
+
+
+def test_sweep_of_classes_with_long_names(photos: Path, run: Callable[..., Any]) -> None:
+    names = ["x" * 240, "x" * 241, "cat"]
+    for number, name in enumerate(names[:2]):
+        for i in range(4):
+            save(photos / name / f"{i}.png", 70 + 4 * number + i)
+    classes = [part for name in names for part in ("--positive", name)]
+    code, _, err = run("sweep", "photos", *classes, "--learning-rate", 0.01, "--iterations", 2, "--no-cache",
+                       "--out", "swept")  # fmt: skip
+    assert code == 0, err
+    found = [json.loads(path.read_text())["task"]["positive"] for path in Path("swept").glob("*/results.json")]
+    assert sorted(found) == sorted(names)
+
+
+def test_the_unreadable_one_that_is_named_is_of_another_class(photos: Path) -> None:
+    (photos / "cat" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    for path in (photos / "dog").rglob("*.*"):
+        path.write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    with pytest.raises(InputError, match=r"Only the pictures of cat .*the first of the others: .*dog"):
+        read(photos, max_unreadable=11)

@@ -12,11 +12,13 @@ import pytest
 from xlogreg import kernels
 from xlogreg.backend import to_host
 from xlogreg.data.birds import load_birds
-from xlogreg.data.task import as_columns, make_task
+from xlogreg.data.task import Task, as_columns, make_task
 from xlogreg.descent import Descent, history_sha256
 from xlogreg.engine import FEATURES, DescentOptions
 from xlogreg.errors import DivergenceError, InputError
-from xlogreg.logistic import LARGEST_WEIGHT, descend_many, model, optimize, propagate
+from xlogreg.exact import LARGEST_WEIGHT
+from xlogreg.logistic import descend_many, model, optimize, propagate
+from xlogreg.training import train_together
 
 
 @dataclass(frozen=True)
@@ -505,3 +507,14 @@ def test_other_bad_calls() -> None:
         descend_many(X, np.ones_like(Y), [RATE], 1, options=DescentOptions(class_weight="balanced"))
     with pytest.raises(InputError, match=r"xlogreg\.DescentOptions, not dict"):
         descend_many(X, Y, [RATE], 1, options={"l2": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_a_last_step_into_the_void_is_a_divergence(implementation: str) -> None:
+    task = make_task(load_birds())
+    diverged: list[tuple[Task, DivergenceError]] = []
+    (kept,) = train_together([task], [1e300, 0.005], 1, implementation=implementation, diverged=diverged)
+    assert kept.classifier.learning_rate == 0.005
+    assert [(error.iteration, error.learning_rate) for _, error in diverged] == [(1, 1e300)]
+    with pytest.raises(DivergenceError, match="choose a smaller learning rate"):
+        train_together([task], [1e300], 1, implementation=implementation)

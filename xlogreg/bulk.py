@@ -9,7 +9,7 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,16 +17,13 @@ import numpy as np
 
 from .classifier import Classifier, Failure, Prediction
 from .errors import InputError, XlogregError
-from .images import decode, fit, read_content, resize
+from .images import Resizer, decode, fit, read_content
 from .parallel import processors
-from .shrinking import resize_fast
+from .shrinking import resizer_for
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
 BATCH = 32
 MAX_THREADS = 64
-# The compiler for the fast resize takes a second or two at its first use: not for a handful of small pictures.
-_FEW = 15
-_LARGE_PIXELS = 1_000_000
 # Bytes of a file that is decoded sooner than Python's lock goes from one thread to another and back. Such files are
 # Python's own work for the most part, as reading is; threads that all want its lock, for a few microseconds each time,
 # take several times as long as one alone. So they do it in turns.
@@ -81,8 +78,7 @@ def _batches(
                 batch = list(itertools.islice(paths, size))
                 if not batch:
                     break
-                resizer = resize_fast if number >= _FEW else _resize_few
-                pending.append(executor.submit(_predict_batch, classifier, batch, resizer, stop, turn))
+                pending.append(executor.submit(_predict_batch, classifier, batch, resizer_for(number), stop, turn))
                 number += len(batch)
                 size = min(2 * size, BATCH)
             if not pending:
@@ -94,14 +90,10 @@ def _batches(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _resize_few(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return (resize_fast if x.shape[0] * x.shape[1] >= _LARGE_PIXELS else resize)(x, size)
-
-
 def _predict_batch(
     classifier: Classifier,
     paths: Sequence[str | os.PathLike[str] | Failure],
-    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray],
+    resizer: Resizer,
     stop: threading.Event,
     turn: threading.Lock,
 ) -> list[Result]:
@@ -133,7 +125,9 @@ def _predict_batch(
                     large.append((len(results) - 1, content))
                 elif content:
                     decode_into(len(results) - 1, content)
-        while large and not stop.is_set():
+        while large:
+            if stop.is_set():
+                return []
             decode_into(*large.pop(0))
     good = [number for number, result in enumerate(results) if isinstance(result, Path)]
     probabilities = iter(classifier.probability(pixels if len(good) == len(paths) else pixels[good]).tolist())

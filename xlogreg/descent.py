@@ -11,6 +11,7 @@ import numpy as np
 from .backend import namespace, to_host
 from .engine import DescentOptions, Engine, Gradient, State
 from .errors import DivergenceError
+from .exact import LARGEST_WEIGHT
 
 Array = Any
 
@@ -141,6 +142,12 @@ def descend(
         ended = {j: reason for j, (at, reason) in ends.items() if at == steps}
         if done == iterations:
             ended = {j: ended.get(j, ITERATIONS) for j in range(len(models))}
+        for j in ended:
+            if not bool((abs(engine.w[j]) < LARGEST_WEIGHT).all()):
+                # Its last step alone; there is no further cost to show it, and no cost to compute from it.
+                if len(rates) == 1:
+                    raise _divergence(done, float(rates[0]))
+                ended[j] = DIVERGED
         if observer is not None and steps:
             observer(done, costs)
         if visitor is not None:

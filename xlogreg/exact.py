@@ -42,6 +42,8 @@ BLOCK_TERMS = 2**18
 MAX_TERMS = 2**26
 # Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
 MIN_EXPONENT = -900
+# Weights beyond it do not fit the grids of the sums.
+LARGEST_WEIGHT = 2.0**900
 # Squares of larger values would bring the grids near the end of float64; no training that converges comes near.
 MAX_SQUARE_EXPONENT = 450
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+Resizer = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
+
 # A photograph of 100 million pixels is 300 MB of RGB; whatever claims more is a mistake or an attack.
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
@@ -293,7 +295,7 @@ def to_pixels(
     path: str | os.PathLike[str],
     size: tuple[int, int],
     channels: int = 3,
-    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize,
+    resizer: Resizer = resize,
 ) -> np.ndarray:
     """The file's picture as a model takes it, (height, width, channels) uint8 of `size` (height, width).
 
@@ -314,7 +316,7 @@ def fit(
     picture: np.ndarray,
     size: tuple[int, int],
     channels: int = 3,
-    resizer: Callable[[np.ndarray, tuple[int, int]], np.ndarray] = resize,
+    resizer: Resizer = resize,
 ) -> np.ndarray:
     """A picture (h, w, 3) uint8 as a model takes it: grey if `channels` is 1, then resized to `size`."""
     if channels == 1:

@@ -21,7 +21,7 @@ from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, hist
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .errors import InputError
-from .exact import MAX_TERMS
+from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
 
@@ -29,7 +29,6 @@ Array = Any
 
 # The cost of each is kept: 8 GB at most.
 MAX_ITERATIONS = 10**9
-LARGEST_WEIGHT = 2.0**900
 
 __all__ = [
     "accuracy", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize", "predict", "propagate",

@@ -14,7 +14,7 @@ import numpy as np
 from .evaluation import Evaluation, Judgement, roc_curve
 from .files import whole_file
 from .gallery import Tile, tiles
-from .text import plain
+from .text import plain, short
 from .weights import weight_views
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
         # More lines than colours: the next round of colours is dashed, and so on.
         colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
         rate = training.classifier.learning_rate
-        label = f"{plain(training.task.positive)}, {rate:g}" if several else f"{rate:g}"
+        label = f"{plain(short(training.task.positive))}, {rate:g}" if several else f"{rate:g}"
         axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
         if len(trainings) == 1 and training.validation:
             at, costs = zip(*((record.iteration, record.cost) for record in training.validation), strict=True)

@@ -21,6 +21,7 @@ from .files import write_whole
 from .gallery import read_json
 from .runs import SWEEP, Run, folder_name, load_run, no_results, sweep_runs
 from .svg import Line, chart, dumbbell
+from .text import short
 from .weights import WeightView, summary_picture, weight_views
 
 PAGE = "report.html"
@@ -171,7 +172,7 @@ def _render(template: str, **context: Any) -> str:
         loader=PackageLoader("xlogreg", "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": _number, "uri": _uri, "words": _words, "short": _short}
+    environment.filters |= {"number": _number, "uri": _uri, "words": _words, "short": short}
     style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
     # Only this very style may act on the page: no name of a class can smuggle in another.
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -332,11 +333,6 @@ def _uri(picture: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _short(name: str) -> str:
-    # Beside small pictures a long name would push everything else away; it is whole at the page's top.
-    return name if len(name) <= 36 else name[:35] + "…"
 
 
 def _words(key: str) -> str:

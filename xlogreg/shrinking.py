@@ -13,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .images import reduced, resize
+from .images import Resizer, reduced, resize
 
+# The compiler takes a second or two at its first use: not for a handful of small pictures.
+_FEW = 15
+_LARGE_PIXELS = 1_000_000
 MARGIN = 1e-9  # grey levels; thousands of times what the two ways can differ by
 
 
@@ -32,6 +35,15 @@ def resize_fast(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if kernel(rows, *_weights(height, size[0]), *_weights(width, size[1]), MARGIN, out):
         return out
     return resize(whole, size)
+
+
+def resizer_for(number: int) -> Resizer:
+    """What resizes a picture sooner, `number` being how many came before it: `resize` or `resize_fast`."""
+    return resize_fast if number >= _FEW else _resize_few
+
+
+def _resize_few(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return (resize_fast if x.shape[0] * x.shape[1] >= _LARGE_PIXELS else resize)(x, size)
 
 
 @functools.cache

@@ -25,3 +25,8 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     """Names with commas between them, the first so many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(shown, names[:most])) + more
+
+
+def short(name: str) -> str:
+    """The beginning of a long name, for where it would push everything else away."""
+    return name if len(name) <= 36 else name[:35] + "…"

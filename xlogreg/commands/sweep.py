@@ -1,5 +1,6 @@
 """`xlogreg sweep`: several learning rates and classes in one pass."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -123,7 +124,7 @@ def sweep(
     names = {}
     for training in trainings:
         rate = training.classifier.learning_rate
-        prefix = f"{training.task.positive}-" if len(tasks) > 1 else ""
+        prefix = _prefix(training.task, tasks) if len(tasks) > 1 else ""
         sub = make_folder(folder / f"{prefix}rate-{rate!r}")
         names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
         # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
@@ -158,3 +159,10 @@ def _complain(diverged: list[Any], several: bool) -> None:
 
     for task, error in diverged:
         console.complain(f"{task.positive}: {error}" if several else str(error))
+
+
+def _prefix(task: Any, tasks: list[Any]) -> str:
+    # Names of folders have up to 255 bytes, and a class may be called by as long a one.
+    if len(os.fsencode(task.positive)) <= 200:
+        return f"{task.positive}-"
+    return f"{task.positive[:40]}-{tasks.index(task) + 1}-"

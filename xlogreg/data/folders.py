@@ -20,6 +20,7 @@ from ..errors import FileError, InputError
 from ..files import reason
 from ..images import decode, decoder, fit, is_picture, read_content
 from ..parallel import in_order, processors
+from ..shrinking import resizer_for
 from ..text import listed, shown
 from .cache import Cache
 from .pictures import Pictures
@@ -50,6 +51,7 @@ class Unreadable:
 
     path: Path
     message: str
+    label: int
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
             raise _too_many(path, bad, len(items))
         raise InputError(
             f"Only the pictures of {shown(classes[there[0]])} in {shown(path)} can be read, and training needs two "
-            f"classes; the first of the others: {bad[0].message}"
+            f"classes; the first of the others: {next(one for one in bad if one.label != there[0]).message}"
         )
     if len(bad):
         x = x[good]
@@ -202,11 +204,12 @@ class _Reader:
                 cache.remember(item.path, status, digest)
                 if self._from_cache(number, digest):
                     return digest, True
-            self._x[number] = fit(decode(item.path, content), self._x.shape[1:3], self._x.shape[3])
+            picture = decode(item.path, content)
+            self._x[number] = fit(picture, self._x.shape[1:3], self._x.shape[3], resizer_for(number))
         except (InputError, FileError) as error:
-            return Unreadable(item.path, str(error))
+            return Unreadable(item.path, str(error), item.label)
         except OSError as error:
-            return Unreadable(item.path, f"{item.path} cannot be read: {reason(error)}; check the file.")
+            return Unreadable(item.path, f"{item.path} cannot be read: {reason(error)}; check the file.", item.label)
         if cache is not None:
             cache.put(self._key(digest), self._x[number].tobytes())
         return digest, False

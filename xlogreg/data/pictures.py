@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,10 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
         return class_names.index(text)
     if text.isascii() and text.isdecimal() and int(text) < len(class_names):
         return int(text)
-    spelled = _ALIASES.get(text.lower(), text.lower())
-    lowered = [name.lower() for name in class_names]
+    # File systems and keyboards write an accented letter in one character or in two.
+    spelled = unicodedata.normalize("NFC", text).lower()
+    spelled = _ALIASES.get(spelled, spelled)
+    lowered = [unicodedata.normalize("NFC", name).lower() for name in class_names]
     if spelled in lowered:
         return lowered.index(spelled)
     near = difflib.get_close_matches(spelled, lowered, n=1)
