@@ -1,5 +1,7 @@
 """Folders of own pictures: what counts as a picture, order, split, cache, and everything that can be wrong."""
 
+import csv
+import html
 import json
 import os
 import sqlite3
@@ -669,3 +671,52 @@ def test_the_unreadable_one_that_is_named_is_of_another_class(photos: Path) -> N
         path.write_bytes(b"\x89PNG\r\n\x1a\nno more")
     with pytest.raises(InputError, match=r"Only the pictures of cat .*the first of the others: .*dog"):
         read(photos, max_unreadable=11)
+
+
+def test_a_picture_is_found_by_its_file(photos: Path, run: Callable[..., Any]) -> None:
+    odd = 'a "<b>bold</b>", & so.png'
+    for i in range(8):
+        save(photos / "cat" / f"{i} {odd}", 90 + i)
+        save(photos / "dog" / f"{i} {odd}", 190 + i)
+    code, _, err = run("train", "photos", "--positive", "dog", "--iterations", 30, "--validation", 0.2, "--no-cache",
+                       "--out", "found")  # fmt: skip
+    assert code == 0, err
+    with open("found/predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    held_out = json.loads(Path("found/results.json").read_text())["validation"]["pictures"]
+    assert len({row["file"] for row in rows}) == len(rows) == 28 - held_out
+    for row in rows:
+        assert (photos / row["file"]).is_file()
+        assert int(row["label"]) == row["file"].startswith("dog/")
+        # One by one they have the same probability.
+        if row["part"] == "test":
+            _, out, _ = run("predict", "found", photos / row["file"], "--json")
+            assert json.loads(out)["probability"] == float(row["probability"])
+    page = Path("found/report.html").read_text()
+    tiles = json.loads(Path("found/pictures.json").read_text())
+    assert all(html.escape(tile["file"]) in page.replace("&#34;", "&quot;") for tile in tiles)
+    assert "<b>bold" not in page
+    # The page can be made again, and shows the validation.
+    assert run("report", "found")[0] == 0
+    again = Path("found/report.html").read_text()
+    assert again == page
+    assert 'data-key="validation.lowest_cost"' in page
+    assert "&#39;iteration&#39;" not in page
+
+
+def test_a_comparison_names_the_features(photos: Path, run: Callable[..., Any]) -> None:
+    for i in range(20, 30):
+        save(photos / "cat" / f"{i}.png", i)
+        save(photos / "dog" / f"{i}.png", 40 + i)
+    arguments = ("train", "photos", "--positive", "dog", "--iterations", 3)
+    for name, more in (("a", ()), ("b", ("--features", "hog")), ("c", ("--validation", 0.2))):
+        assert run(*arguments, *more, "--out", name)[0] == 0
+    assert run("report", "a", "b", "--out", "features.html")[0] == 0
+    page = Path("features.html").read_text()
+    assert "features hog" in page
+    assert "an edge in that direction" in page
+    # Fewer to train on, the same to test on.
+    assert run("report", "a", "c", "--out", "validation.html")[0] == 0
+    page = Path("validation.html").read_text()
+    assert "Most test pictures right" in page
+    assert "light there speaks" in page

@@ -27,7 +27,7 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 # Without a terminal, a line of progress is printed about this often (seconds).
 _PLAIN_SECONDS = 5.0
 # So many unreadable pictures are named.
-_NAMED = 5
+_NAMED = 100
 
 
 @contextmanager

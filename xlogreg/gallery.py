@@ -1,10 +1,12 @@
 """The pictures that a run is shown by: examples, the most wrong, the most certain; kept small in the run folder.
 
 `pictures.png` holds them side by side, `pictures.json` says what each is, `predictions.csv` the label and probability
-of every picture: with these the report can be made again without the data.
+of every picture, and its file where it has one: with these the report can be made again without the data.
 """
 
+import csv
 import io
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ _MAX_LIST = 1000
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One picture (h, w, 3) uint8 of a group, its number in its part, labels and probability of class 1."""
+    """One picture (h, w, 3) uint8 of a group, its number in its part, labels, probability of class 1, and file."""
 
     group: str
     index: int
@@ -37,6 +39,7 @@ class Tile:
     predicted: int | None
     probability: float | None
     pixels: np.ndarray
+    file: str = ""
 
 
 def tiles(judgement: Judgement) -> list[Tile]:
@@ -47,7 +50,7 @@ def tiles(judgement: Judgement) -> list[Tile]:
     """
     task = judgement.task
     chosen = [
-        _tile("example", shown(task, "train"), i, int(task.y_train[i]), None)
+        _tile("example", shown(task, "train"), i, int(task.y_train[i]), None, task.files_train)
         for i in range(min(EXAMPLES, len(task.y_train)))
     ]
     y, p = task.y_test, judgement.probability_test
@@ -61,7 +64,9 @@ def tiles(judgement: Judgement) -> list[Tile]:
     }
     pictures = shown(task, "test")
     return chosen + [
-        _tile(group, pictures, int(i), int(y[i]), float(p[i])) for group, rows in groups.items() for i in rows
+        _tile(group, pictures, int(i), int(y[i]), float(p[i]), task.files_test)
+        for group, rows in groups.items()
+        for i in rows
     ]
 
 
@@ -82,10 +87,16 @@ def write_gallery(folder: Path, judgement: Judgement, extra: Sequence[Tile] = ()
     """Write `pictures.png`, `pictures.json` and `predictions.csv`, each whole or not at all; returns the tiles."""
     kept = [tile for tile in tiles(judgement) if tile.pixels.size] + list(extra)
     write_tiles(folder, kept)
-    lines = ["part,index,label,probability\n"]
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("part", "index", "label", "probability", "file"))
     for part, y, p in judgement.pictures():
-        lines += [f"{part},{i},{a},{b:.17g}\n" for i, (a, b) in enumerate(zip(y.tolist(), p.tolist(), strict=True))]
-    write_whole(folder / PREDICTIONS, "".join(lines))
+        files = getattr(judgement.task, f"files_{part}") or itertools.repeat("")
+        writer.writerows(
+            (part, i, a, f"{b:.17g}", file)
+            for i, (a, b, file) in enumerate(zip(y.tolist(), p.tolist(), files, strict=False))
+        )
+    write_whole(folder / PREDICTIONS, table.getvalue().encode("utf-8", "surrogateescape"))
     return kept
 
 
@@ -109,7 +120,7 @@ def write_tiles(folder: Path, kept: Sequence[Tile]) -> None:
         write_whole(folder / PICTURES, buffer.getvalue())
     listed = [
         {"group": tile.group, "index": tile.index, "true": tile.true, "predicted": tile.predicted,
-         "probability": tile.probability, "box": list(box)}
+         "probability": tile.probability, "file": tile.file, "box": list(box)}
         for tile, box in zip(kept, boxes, strict=True)
     ]  # fmt: skip
     write_whole(folder / LIST, json.dumps(listed, indent=1) + "\n")
@@ -140,7 +151,7 @@ def read_tiles(folder: Path) -> list[Tile]:
                 raise ValueError("a box outside the sheet")
             true, guess = (None if item[key] is None else int(bool(item[key])) for key in ("true", "predicted"))
             p = None if item["probability"] is None else float(item["probability"])
-            found.append(Tile(item["group"], int(item["index"]), true, guess, p, pixels))
+            found.append(Tile(item["group"], int(item["index"]), true, guess, p, pixels, str(item.get("file", ""))))
         return found
     except XlogregError:
         raise
@@ -157,13 +168,12 @@ def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {}
     parts: dict[str, tuple[list[int], list[float]]] = {}
     try:
-        for line in text.splitlines()[1:]:
-            part, _, label, probability = line.split(",")
+        for part, _, label, probability, *_ in itertools.islice(csv.reader(io.StringIO(text)), 1, None):
             labels, probabilities = parts.setdefault(part, ([], []))
             labels.append(int(label))
             probabilities.append(float(probability))
         return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise InputError(
             f"{folder / PREDICTIONS} is damaged; delete it, and the report leaves its curves out."
         ) from error
@@ -197,10 +207,12 @@ def read_text(path: Path) -> str | None:
     return content.decode("utf-8", "replace")
 
 
-def _tile(group: str, pictures: np.ndarray | None, index: int, true: int, probability: float | None) -> Tile:
+def _tile(
+    group: str, pictures: np.ndarray | None, index: int, true: int, probability: float | None, files: Sequence[str]
+) -> Tile:
     predicted = None if probability is None else int(probability >= 0.5)
     pixels = np.zeros((0, 0, 3), dtype=np.uint8) if pictures is None else _small(pictures[index])
-    return Tile(group, index, true, predicted, probability, pixels)
+    return Tile(group, index, true, predicted, probability, pixels, files[index] if files else "")
 
 
 def _small(picture: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ _COST_ROWS = 21
 _PLACED = frozenset((
     "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
     "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
-    "seconds_per_iteration", "machine", "command", "folder", "model", "asked",
+    "seconds_per_iteration", "machine", "command", "folder", "model", "asked", "trained_on", "validation",
 ))  # fmt: skip
 # These follow from the class and the data; a run is not called by them.
 _COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
@@ -107,7 +107,8 @@ def render_run(run: Run) -> str:
         metrics=metrics,
         parts=[(style, part) for style, part in enumerate(("test", "train")) if part in metrics],
         undefined={f"{part}: {key}": why for part, m in metrics.items() for key, why in m["undefined"].items()},
-        cost_chart=_cost_chart([run]) if run.history is not None else None,
+        cost_chart=_cost_chart([run], with_validation=True) if run.history is not None else None,
+        validation=results.get("validation") or {},
         cost_rows=_cost_rows(run),
         digest_holds=_digest_holds(run),
         roc=_roc_chart(run),
@@ -134,8 +135,8 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     accuracies = [accuracy for pair in both for accuracy in pair]
     low, high = 10 * math.floor(min(accuracies) / 10), 10 * math.ceil(max(accuracies) / 10)
     low = low if low < high else high - 10
-    # An accuracy on other classes or other pictures is no better or worse.
-    alike = not any(key in differing for key in ("positive", "source", *_COUNTS))
+    # An accuracy on other classes or other test pictures is no better or worse.
+    alike = not any(key in differing for key in ("positive", "source", "seed", "test_pictures", "test_positives"))
     highest = max(run.results["test_accuracy"] for run in runs)
     best = [i for i, run in enumerate(runs) if alike and run.results["test_accuracy"] == highest]
     labels = [
@@ -152,6 +153,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         high=high,
         dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
         pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
+        of_pixels=not any((run.results.get("features") or {}).get("name") == "hog" for run in runs),
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
         shared={key: options[0][key] for key in keys if key not in differing},
@@ -193,7 +195,7 @@ def _digest_holds(run: Run) -> bool | None:
     return None if run.history is None else history_sha256(run.history) == run.results["history_sha256"]
 
 
-def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None) -> str:
+def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None, *, with_validation: bool = False) -> str:
     lines = [
         Line(labels[i] if labels else run.name, np.arange(len(run.history), dtype=np.float64), run.history, i)
         for i, run in enumerate(runs)
@@ -204,7 +206,12 @@ def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None) -> str
     if len(lines) == 1 and len(first.y):
         text = f"The cost falls from {first.y[0]:.4f} to {first.y[-1]:.4f} in {len(first.y)} iterations."
     # The axis ends at the number of iterations, one past the last cost.
-    return chart(lines, "iteration", "cost", text, x_range=(0.0, float(max(2, *(len(line.y) for line in lines), 2))))
+    end = float(max(2, *(len(line.y) for line in lines), 2))
+    records = (runs[0].results.get("validation") or {}).get("history") if with_validation else None
+    if records:
+        at, costs = (np.array([record[key] for record in records], dtype=np.float64) for key in ("iteration", "cost"))
+        lines.append(Line("validation", at, costs, 1))
+    return chart(lines, "iteration", "cost", text, x_range=(0.0, end))
 
 
 def _cost_rows(run: Run) -> list[tuple[int, float]]:
@@ -248,6 +255,9 @@ def _calibration_chart(metrics: dict[str, Any]) -> str | None:
 def _options(run: Run) -> dict[str, str]:
     r = run.results
     given = {"learning_rate": r.get("learning_rate"), "iterations": r.get("iterations")}
+    # What the model sees and where it began; a digest names nothing for people.
+    chosen = {"features": (r.get("features") or {}).get("name"), "start": bool(r.get("start"))}
+    given |= {key: value for key, value in chosen.items() if value}
     flat = _flat(r.get("data", {})) | _flat({k: v for k, v in r["task"].items() if k != "class_names"})
     return flat | _flat(given) | _flat(r.get("options", {}))
 
