@@ -1,6 +1,6 @@
 """How fast `xlogreg predict` is beside Pillow's own decoder, and whether its memory stays flat.
 
-    python benchmarks/predict_rate.py [--files 10000] [--rounds 3] [--threads N]
+    python benchmarks/predict_rate.py [--files 10000] [--rounds 3] [--threads N] [--out benchmarks/results/predict.json]
 
 The built-in birds become files in a temporary folder: PNG and JPEG, as they are (32 x 32) and enlarged to 256 x 256.
 For each kind, in turns and in a process of its own each time, Pillow opens and decodes all files (`Image.open` and
@@ -9,6 +9,7 @@ from first to last, imports and compilation not counted (a few files go first). 
 """
 
 import argparse
+import datetime
 import itertools
 import json
 import os
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=10_000, help="files of each kind")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=None, help="a JSON file for the results")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -44,6 +46,7 @@ def main() -> int:
     print(f"{options.files} files of each kind, {threads} threads, {options.rounds} rounds; {platform.platform()}")
     print(f"{'kind':>14} {'Pillow/s':>10} {'xlogreg/s':>10} {'share':>7} {'MB at a tenth':>14} {'MB at all':>10}")
     fine = True
+    results: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as name:
         for size, suffix in KINDS:
             folder = Path(name) / f"{size}-{suffix}"
@@ -60,8 +63,20 @@ def main() -> int:
                 f"{tenth:>14.0f} {megabytes:>10.0f}",
                 flush=True,
             )
+            results[f"{size} x {size} {suffix}"] = {
+                "pillow_per_second": pillow_rate, "xlogreg_per_second": rate, "share": share,
+                "shares": [row[2] for row in rounds], "megabytes_at_a_tenth": tenth, "megabytes": megabytes,
+            }  # fmt: skip
             fine &= share >= AIM and megabytes < 1.1 * tenth + 8
     print(f"at least {AIM:.0%} of Pillow's rate and flat memory for each kind: {'yes' if fine else 'NO'}")
+    if options.out is not None:
+        from xlogreg.backend import processor_name
+        from xlogreg.run_folder import machine, write_json
+
+        write_json(options.out, {
+            "date": datetime.date.today().isoformat(), "machine": {"processor": processor_name(), **machine()},
+            "files": options.files, "threads": threads, "rounds": options.rounds, "kinds": results,
+        })  # fmt: skip
     return 0 if fine else 1
 
 
