@@ -268,3 +268,14 @@ def test_help_is_for_newcomers(run: Callable[..., Result], monkeypatch: pytest.M
                        "--validation", "--start"):  # fmt: skip
             assert option in text
         assert "Beyond the tutorial" in text
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_golden_digests_of_a_warm_start_and_of_a_validation(implementation: str) -> None:
+    (held,) = hold_out([make_task(load_birds())], 0.2)
+    (first,) = train(held, [0.005], 40, implementation=implementation)
+    (second,) = train(held, [0.01], 40, start=first.classifier, implementation=implementation)
+    assert first.history_sha256 == "c01a7d99f6cc221787ba806a29eaa499d51ba2548058fbe382b5d6ebc8c11ae9"
+    assert second.history_sha256 == "605bed4c47d39ce420f12b33a379dbb16c0fffba363574c241d31d03a944b304"
+    costs = np.array([record.cost for training in (first, second) for record in training.validation])
+    assert history_sha256(costs) == "0006f7970350fce0f046f471de0d15eff803ebd8f8d5510d1ddf5583d9040e00"

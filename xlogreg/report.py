@@ -21,7 +21,7 @@ from .files import write_whole
 from .gallery import read_json
 from .runs import SWEEP, Run, folder_name, load_run, no_results, sweep_runs
 from .svg import Line, chart, dumbbell
-from .text import short
+from .text import plain, short
 from .weights import WeightView, summary_picture, weight_views
 
 PAGE = "report.html"
@@ -173,6 +173,8 @@ def _render(template: str, **context: Any) -> str:
     environment = Environment(
         loader=PackageLoader("xlogreg", "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
+        # What would reorder the page's text is shown, not obeyed. (Markup is ours.)
+        finalize=lambda value: plain(value) if type(value) is str else value,
     )  # fmt: skip
     environment.filters |= {"number": _number, "uri": _uri, "words": _words, "short": short}
     style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
