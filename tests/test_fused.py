@@ -152,7 +152,7 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_blocks_change_no_bit() -> None:
     histories = []
-    for block in (2, 4, 6, 64, 512):
+    for block in (1, 2, 4, 7, 64, 256):
         _, fused = engines(333, 200, scale=0.1)
         fused._block = block
         histories.append(fused.run(5).tolist())
@@ -165,6 +165,53 @@ def test_calls_of_any_length_are_one_run() -> None:
     costs = np.concatenate([parts.run(n) for n in (1, 5, 2, 12)])
     assert np.array_equal(costs, whole.run(20))
     assert np.array_equal(parts.w, whole.w)
+
+
+def smooth(m: int, d: int, models: int = 1, rate: float = 0.5, seed: int = 0) -> tuple:
+    """The reference and the kernel on a problem in which an order of differences is worth its while."""
+    rng = np.random.RandomState(seed)
+    y = rng.randint(0, 2, (models, m))
+    rows = rng.randint(0, 100, (m, d)).astype(np.uint8)
+    rows[:, : d // 2] += (60 * y[0][:, None]).astype(np.uint8)
+    rates = np.array([rate / d / 2**i for i in range(models)])
+    return tuple(
+        kind(rows, 1.0 - 2.0 * y, np.zeros((models, d)), np.zeros(models), rates) for kind in (Reference, cpu.FusedCPU)
+    )
+
+
+@pytest.mark.parametrize(("m", "d", "models"), [(200, 300, 1), (500, 385, 3), (96, 96, 1), (600, 1100, 9), (47, 500, 1)])
+def test_differences_change_no_bit(m: int, d: int, models: int) -> None:
+    reference, fused = smooth(m, d, models)
+    for iterations in (1, 2, 60, 7):
+        assert_equal(reference, fused, iterations)
+    # Weights that jump, as another program might set them, and that go back to a finer grid.
+    for factor in (-3.0, 2.0**-9, 1.0 + 2.0**-30, 2.0**11):
+        for engine in (reference, fused):
+            engine.w[:] = engine.w * factor
+        assert_equal(reference, fused, 3)
+    state = fused.state()
+    assert_equal(reference, fused, 5)
+    for engine in (reference, fused):
+        engine.restore(state)
+        if models > 1:
+            engine.keep([0, models - 1])
+    assert_equal(reference, fused, 20)
+
+
+def test_differences_save_most_of_the_work() -> None:
+    _, fused = smooth(400, 500)
+    fused.run(100)
+    before = fused.work.copy()
+    fused.run(100)
+    # Of 64 / BITS digits, one of the weights and one of the residuals is left, or hardly more.
+    assert (fused.work - before <= 150).all()
+    assert (before >= 100).all()
+
+
+def test_differences_of_a_training_on_an_edge() -> None:
+    # The steepest direction is at the limit of what descends: it swings from side to side, and no order is small.
+    for rate in (2.0, 8.0, 30.0):
+        assert_equal(*smooth(300, 400, rate=rate), iterations=40)
 
 
 def test_large_and_tiny_weights() -> None:
@@ -253,94 +300,106 @@ def test_an_old_kernel_is_never_used(tmp_path: Path) -> None:
     assert cpu._run.py_func.__closure__[0].cell_contents == cpu._sources()
     before = cpu._sources()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu.loops, "MULTIPLY", "another instruction")
+        patch.setattr(cpu.digits, "MULTIPLY", "another instruction")
         assert cpu._sources() != before
 
 
 LOOPS = """
 import sys
 import numpy as np
-from numba import njit
-from xlogreg.kernels import pairs, quads
-if sys.argv[1] == "portable":
-    pairs.MULTIPLY = ""
-from xlogreg.kernels.arithmetic import halves_of
-from xlogreg.kernels.steps import loops
+from xlogreg.kernels import vectors
+processor = sys.argv[1]
+if processor.startswith("as if"):
+    # The layout for processors that multiply bytes, with instructions that every processor has.
+    bits = {"as if vnni": {"avx512bw", "avx512vl", "avx512vnni"}, "as if avxvnni": {"avx2", "avxvnni"}}[processor]
+    vectors.features = lambda: bits
+from xlogreg.kernels import digits
+if processor.startswith("as if") or processor == "portable":
+    digits.MULTIPLY = ""
+from xlogreg.kernels import sums
 
-@njit
-def cut(values):
-    lower, upper = np.empty(len(values), np.int32), np.empty(len(values), np.int32)
-    for s in range(len(values)):
-        lower[s], upper[s] = halves_of(values[s])
-    return lower, upper
-
-halves = njit(lambda sums, place: loops_halves(sums, place))
-loops_halves = loops.halves
 rng = np.random.RandomState(0)
-for m, d, models in ((70, 333, 1), (41, 5000, 3), (3, 17, 2), (9, 40, 1), (64, 128, 5)):
+for m, d, models in ((70, 333, 1), (41, 5000, 3), (3, 17, 2), (9, 40, 1), (64, 128, 5), (1, 64, 1), (250, 65, 2)):
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     rows[0] = 255
-    w, r = (np.round(rng.uniform(-1, 1, (models, n)) * 2.0**52) / 2.0**52 for n in (d, m))
-    w[0, :2], r[0, :2] = (1.0, -1.0), (-1.0, 1.0)
+    # Numbers of every length, and the largest of each.
+    weights, residuals = ((rng.uniform(-1, 1, (models, n)) * 2.0**62).astype(np.int64) for n in (d, m))
+    for model in range(models):
+        weights[model] >>= 62 - (62, 30, 7, 0, 15)[model]
+        residuals[model] >>= 62 - (62, 7, 41, 30, 0)[model]
+    weights[0, 0], residuals[0, 0] = 2**62, -(2**62)
     arrays = {}
-    for name, (shape, kind) in loops.shapes(models, d, m).items():
+    for name, (shape, kind) in sums.shapes(models, models, d, m).items():
         memory = np.zeros(int(np.prod(shape)) * np.dtype(kind).itemsize + 64, np.uint8)
         start = -memory.ctypes.data % 64
         arrays[name] = memory[start : len(memory) - 64 + start].view(kind).reshape(shape)
-    low, high = np.zeros((2, models, d), np.int64)
+    places, widths, digit = [], [], 1
     for model in range(models):
-        loops.cut_weights(w[model], 1.0, arrays["weights"][model], 0, d)
-    model = 0
-    while model < models:
-        count = loops.together(models - model)
-        loops.forward(rows, arrays["weights"][model : model + count], arrays["sums"])
-        for k in range(count):
-            exact = rows.astype(object) @ (w[model + k] * 2.0**52).astype(np.int64).astype(object)
-            for s in range(m):
-                lower, upper = halves(arrays["sums"], s * count + k)
-                assert lower + (upper << loops.HALF) == exact[s], (m, d, s)
-            loops.cut_residuals(*cut(r[model + k]), m, arrays["residuals"][k])
-        part = slice(model, model + count)
-        loops.backward(
-            rows, arrays["residuals"][:count], arrays["narrow"][part], arrays["spare"], low[part], high[part]
-        )
-        model += count
-    loops.flush(arrays["narrow"], low, high, d)
-    exact = (r * 2.0**52).astype(np.int64).astype(object) @ rows.astype(object)
-    assert (low.astype(object) + high.astype(object) * 2**loops.HALF == exact).all(), (m, d)
+        largest = int(np.abs(weights[model]).max())
+        widths.append(sums.rows_for(largest))
+        digit = max(digit, sums.largest_digit(largest))
+        places += [model * digits.DIGITS + k for k in range(widths[-1])]
+        for first in range(0, d, 64):
+            sums.cut_weights(weights[model], arrays["weights"], model, first, min(d, first + 64))
+    sums.forward(rows, arrays["weights"], np.array(places), len(places), digit, arrays["sums"])
+    low, high = np.zeros((2, m), np.int64)
+    for model in range(models):
+        sums.join(arrays["sums"], sum(widths[:model]), widths[model], low, high)
+        exact = rows.astype(object) @ weights[model].astype(object)
+        assert (low.astype(object) + high.astype(object) * 2**32 == exact).all(), (m, d, model)
+        assert (low >= 0).all() and (low < 2**32).all()
+    low, high = np.zeros((2, models, d), np.int64)
+    places, widths = [], []
+    for model in range(models):
+        widths.append(sums.rows_for(int(np.abs(residuals[model]).max())))
+        sums.cut_residuals(residuals[model], widths[-1], arrays["residuals"], len(places))
+        places += [model * digits.DIGITS + k for k in range(widths[-1])]
+        sums.add_few(rows, residuals[model], low[model], high[model])
+    sums.backward(rows, arrays["residuals"], np.array(places), len(places), arrays["narrow"], arrays["spare"])
+    for model in range(models):
+        sums.flush(arrays["narrow"], model, widths[model], low[model], high[model], arrays["tile"])
+    exact = residuals.astype(object) @ rows.astype(object)
+    assert (low.astype(object) + high.astype(object) * 2**32 == exact).all(), (m, d)
+    assert (low >= 0).all() and (low < 2**32).all()
     assert not arrays["narrow"].any()
-print(loops.__name__, loops.WIDTH)
+for n in range(1, digits.DIGITS):
+    most = sum((2 ** (digits.BITS - 1) - 1) << digits.BITS * k for k in range(n))
+    assert sums.rows_for(most) == n and sums.rows_for(most + 1) == n + 1
+assert sums.rows_for(0) == 0
+print(digits.BITS, digits.WIDTH)
 """
 
 
 @pytest.mark.parametrize(
-    ("processor", "features", "loops", "needs"),
+    ("processor", "features", "digits", "needs"),
     [
         ("host", "", "", "sse2"),
-        ("skylake-avx512", "+avx512f,+avx512bw,+avx512vl,+avx512dq", "pairs 64", "avx512bw"),
-        ("haswell", "+avx2,+avxvnni", "quads 32", "avxvnni"),
-        ("haswell", "+avx2", "pairs 32", "avx2"),
-        ("x86-64", "+sse2", "pairs 16", "sse2"),
-        ("portable", "+sse2", "pairs 16", "sse2"),
+        ("skylake-avx512", "+avx512f,+avx512bw,+avx512vl,+avx512dq", "16 64", "avx512bw"),
+        ("haswell", "+avx2,+avxvnni", "8 32", "avxvnni"),
+        ("haswell", "+avx2", "16 32", "avx2"),
+        ("x86-64", "+sse2", "16 16", "sse2"),
+        ("portable", "+sse2", "16 16", "sse2"),
+        ("as if vnni", "+sse2", "8 64", "sse2"),
+        ("as if avxvnni", "+sse2", "8 32", "sse2"),
     ],
 )
-def test_other_processors(tmp_path: Path, processor: str, features: str, loops: str, needs: str) -> None:
-    """What the inner loops compile to for processors without VNNI or AVX, and without any x86, is exact as well."""
+def test_other_processors(tmp_path: Path, processor: str, features: str, digits: str, needs: str) -> None:
+    """What the inner loops compile to for processors with and without VNNI or AVX, and without any x86, is exact."""
     environment = {
         **os.environ, "PYTHONPATH": str(Path(__file__).parents[1]),
-        "NUMBA_CPU_NAME": "x86-64" if processor == "portable" else processor, "NUMBA_CACHE_DIR": str(tmp_path),
+        "NUMBA_CPU_NAME": processor if processor in ("host", "skylake-avx512", "haswell") else "x86-64",
+        "NUMBA_CACHE_DIR": str(tmp_path),
     }  # fmt: skip
     if processor != "host":
         environment["NUMBA_CPU_FEATURES"] = features
     import llvmlite.binding as llvm
 
-    if not llvm.get_host_cpu_features().get(needs) and processor != "portable":
+    if not llvm.get_host_cpu_features().get(needs) and needs != "sse2":
         pytest.skip(f"this machine's processor has no {needs}")
     done = subprocess.run(
         [sys.executable, "-c", LOOPS, processor], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    from xlogreg.kernels.steps import loops as own
+    from xlogreg.kernels import digits as own
 
-    loops = loops or f"{own.__name__.rpartition('.')[2]} {own.WIDTH}"
-    assert done.stdout.split()[-2:] == [f"xlogreg.kernels.{loops.split()[0]}", loops.split()[1]]
+    assert done.stdout.split() == (digits or f"{own.BITS} {own.WIDTH}").split()

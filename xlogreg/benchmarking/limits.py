@@ -13,21 +13,22 @@ import numba
 import numpy as np
 from numba import njit, prange
 
-from ..kernels.cpu import aligned, loops
+from ..kernels import digits, sums
+from ..kernels.cpu import aligned
 
-forward = loops.forward
+forward = sums.forward
 
 # Of bytes read, far beyond any cache.
 _BYTES = 2**30
 # Pixels and digits that stay in the first-level cache.
-_SAMPLES, _FEATURES, _REPEATS = 6, 2048, 20_000
+_SAMPLES, _FEATURES, _REPEATS = 12, 2048, 20_000
 
 
 @dataclass(frozen=True)
 class Limits:
     """copy : GB/s read and written by a copy; read : GB/s of a sum over bytes far beyond any cache; multiply_adds :
-    10^9 a second, of pixels with digits as the kernel cuts them, from the first-level cache; threads; width : bytes
-    of a register."""
+    10^9 a second, of pixels with one row of digits as the kernel cuts them, from the first-level cache; threads;
+    width : bytes of a register."""
 
     copy: float
     read: float
@@ -45,12 +46,12 @@ class Limits:
         }  # fmt: skip
 
     def bounds(self, pictures: int, features: int) -> tuple[float, float]:
-        """Seconds an iteration at best: one read of the pixels, and two multiply-adds a pixel and digit.
+        """Seconds an iteration at best: one read of the pixels, and two multiply-adds a pixel, of one digit each.
 
         The read is measured here, over as many bytes again and again, for a cache may hold them all.
         """
         pixels = pictures * features
-        return pixels / (reading(pixels) * 1e9), 2 * loops.DIGITS * pixels / (self.multiply_adds * 1e9)
+        return pixels / (reading(pixels) * 1e9), 2 * pixels / (self.multiply_adds * 1e9)
 
 
 @njit(parallel=True, cache=True)
@@ -73,10 +74,10 @@ def _read(parts: Any, passes: int) -> Any:
 
 
 @njit(parallel=True, cache=True)
-def _multiply(pixels: Any, weights: Any, sums: Any, repeats: int) -> None:
-    for thread in prange(len(sums)):
+def _multiply(pixels: Any, weights: Any, places: Any, results: Any, repeats: int) -> None:
+    for thread in prange(len(results)):
         for _ in range(repeats):
-            forward(pixels, weights, sums[thread])
+            forward(pixels, weights, places, len(places), 1, results[thread])
 
 
 def measure(rounds: int = 7) -> Limits:
@@ -87,13 +88,13 @@ def measure(rounds: int = 7) -> Limits:
     copy = 2 * _BYTES / _shortest(partial(_copy, source, target), rounds)
     read = reading(_BYTES, rounds)
     pixels = np.ones((_SAMPLES, _FEATURES), dtype=np.uint8)
-    shapes = loops.shapes(1, _FEATURES, _SAMPLES)
+    shapes = sums.shapes(1, 1, _FEATURES, _SAMPLES)
     # From the start of a cache line on, as the instructions want it.
     weights = aligned(*shapes["weights"])
-    sums = aligned((threads, *shapes["sums"][0]), shapes["sums"][1])
-    seconds = _shortest(partial(_multiply, pixels, weights, sums, _REPEATS), rounds)
-    done = math.prod((threads, _REPEATS, _SAMPLES, _FEATURES, loops.DIGITS))
-    return Limits(copy / 1e9, read, done / seconds / 1e9, threads, loops.WIDTH)
+    results = aligned((threads, *shapes["sums"][0]), shapes["sums"][1])
+    seconds = _shortest(partial(_multiply, pixels, weights, np.arange(1), results, _REPEATS), rounds)
+    done = math.prod((threads, _REPEATS, _SAMPLES, _FEATURES))
+    return Limits(copy / 1e9, read, done / seconds / 1e9, threads, digits.WIDTH)
 
 
 def reading(size: int, rounds: int = 7) -> float:

@@ -1,14 +1,15 @@
 """The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
 
 The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 bits below a power
-of two. Here those are cut into digits of 8 or 13 bits, so that pixels times digits are small integers, which every
-processor multiplies and adds many at a time (`quads`, `pairs`), several times as fast as float64. The integer sums are
-the exact sums of the reference, and they are rounded in the same single place: the bits are the same.
+of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into digits
+of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many at a
+time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same single
+place: the bits are the same.
 
 One iteration, by all threads:
 
-1. weights -> digits
-2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> digits, backward
+1. weights -> differences -> digits
+2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> differences -> digits, backward
 3. add the threads' sums, update the weights, find their new exponents
 
 Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order
@@ -27,31 +28,85 @@ from numba import njit, prange
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models
 from ..exact import LOSS_BITS, LOSS_EXPONENT, MAX_SQUARE_EXPONENT, bits_per_piece, exponent_above
+from . import digits, sums
 from .arithmetic import CAN_CACHE, OPTIONS
-from .steps import (
-    add_squares,
-    exponents_of,
-    loops,
-    of_square,
-    residuals_of,
-    update_bias,
-    update_weights,
-)
+from .differences import (
+    KEPT,
+    LARGEST,
+    MOST_SHIFT,
+    ORDER,
+    ORDERS,
+    PLAN,
+    accumulate,
+    choose,
+    differences,
+    orders_for,
+)  # fmt: skip
+from .digits import DIGITS
+from .steps import add_squares, exponents_of, fixed_point, of_square, residuals_of, update_bias, update_weights
+from .sums import ROOM, add_few, backward, cut_residuals, cut_weights, flush, forward, join, largest_digit, rows_for
 from .threads import Team
 
 Array = Any
 
-_FLUSH = loops.FLUSH
-_together, _forward, _backward, _flush = loops.together, loops.forward, loops.backward, loops.flush
-_cut_weights = loops.cut_weights
-
 # Bytes of pixels that a block of samples may have: it is read from memory once and from the cache once more.
 _BLOCK_BYTES = 196_608
-_MAX_BLOCK = 512
+# 32-bit sums take so many samples times the largest digit, of 16 bits.
+_MAX_BLOCK = 256
+# Models that share the loading of the pixels.
+_GROUP = 8
 # Up to so many bytes of pixels are copied if they do not start with a cache line.
 _ALIGN_BYTES = 2**25
 # Digits are laid out in rows of whole cache lines, which no two threads share.
 _LINE = 64
+# The two plans of a model.
+_OF_WEIGHTS, _OF_RESIDUALS = 0, 1
+
+
+@njit(**OPTIONS)
+def _plan(plans: Array, base: Array, exponents: Array, orders: int) -> None:
+    """What to multiply in the next iteration, for all models; `base` is the exponent of the weights' grid."""
+    for model in range(len(exponents)):
+        choose(plans[model, _OF_RESIDUALS], orders)
+        plan = plans[model, _OF_WEIGHTS]
+        choose(plan, orders)
+        shift = exponents[model] - base[model]
+        if shift < 0 or shift > MOST_SHIFT or (shift > 0 and plan[ORDER] == 0):
+            # On a grid of their own, which those of before do not fit.
+            plan[:LARGEST] = 0
+            plan[KEPT] = min(1, orders)
+            base[model] = exponents[model]
+
+
+@njit(**OPTIONS)
+def _gather(plans: Array, largest: Array, side: int) -> None:
+    """The largest numbers that any thread saw, into the plans; clears the threads'."""
+    for model in range(len(plans)):
+        for thread in range(len(largest)):
+            for order in range(ORDERS + 1):
+                place = LARGEST + order
+                plans[model, side, place] = max(plans[model, side, place], largest[thread, model, side, order])
+                largest[thread, model, side, order] = 0
+
+
+@njit(**OPTIONS)
+def _prepare_weights(
+    w: Array, exponents: Array, base: Array, plans: Array, kept: Array, weights: Array, numbers: Array, largest: Array,
+    rule: Array, totals: Array, first: int, last: int,
+) -> None:  # fmt: skip
+    """Differences and digits of the weights of features first .. last - 1, all models; numbers : (2, M, d) to work in."""
+    for model in range(len(w)):
+        values, chosen = numbers[0, model, first:last], numbers[1, model, : w.shape[1]]
+        fixed_point(
+            w[model, first:last], math.ldexp(1.0, -exponents[model]), exponents[model] - base[model], values
+        )  # fmt: skip
+        differences(
+            plans[model, _OF_WEIGHTS], kept[model], first, values, chosen[first:last], largest[model, _OF_WEIGHTS]
+        )  # fmt: skip
+        cut_weights(chosen, weights, model, first, last)
+        if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
+            down = math.ldexp(1.0, -of_square(exponents[model]))
+            add_squares(w[model], down, first, last, totals[model])
 
 
 @njit(**OPTIONS)
@@ -60,7 +115,10 @@ def _propagate(
     sign: Array,
     importance: Array,
     b: Array,
-    exponents: Array,
+    base: Array,
+    plans: Array,
+    kept_sums: Array,
+    kept_residuals: Array,
     weights: Array,
     ceilings: Array,
     loss_constants: Array,
@@ -69,34 +127,93 @@ def _propagate(
     low: Array,
     high: Array,
     totals: Array,
-    sums: Array,
-    residuals: Array,
+    largest: Array,
+    products: Array,
+    cut: Array,
     narrow: Array,
+    pending: Array,
     spare: Array,
+    tile: Array,
     numbers: Array,
-    lower_: Array,
-    upper_: Array,
+    whole: Array,
 ) -> None:
-    """Forward and backward propagation of a block: samples first .. last - 1, all models."""  # fmt: skip
+    """Forward and backward propagation of a block: samples first .. last - 1, all models.
+
+    pending : (M, 2): digits in the narrow sums, and how much of their room is taken
+    numbers, whole : to work in, (3, samples) float64 and (8, samples) int64
+    """  # fmt: skip
     pixels = rows[first:last]
-    models = len(b)
-    model = 0
-    while model < models:
-        count = _together(models - model)
-        _forward(pixels, weights[model : model + count], sums)
-        for k in range(count):
-            i = model + k
+    samples, features = pixels.shape
+    places = np.empty(_GROUP * DIGITS, np.int64)
+    value_low, value_high = whole[0, :samples], whole[1, :samples]
+    other_low, other_high = whole[2, :samples], whole[3, :samples]
+    residuals, chosen = whole[4, :samples], whole[5, :samples]
+    for begin in range(0, len(b), _GROUP):
+        end = min(begin + _GROUP, len(b))
+        count, digit = 0, np.int64(1)
+        for i in range(begin, end):
+            plan = plans[i, _OF_WEIGHTS]
+            most = plan[LARGEST + plan[ORDER]]
+            digit = max(digit, largest_digit(most))
+            for k in range(rows_for(most)):
+                places[count] = i * DIGITS + k
+                count += 1
+        forward(pixels, weights, places, count, digit, products)
+        column, count = 0, 0
+        for i in range(begin, end):
+            plan = plans[i, _OF_WEIGHTS]
+            width = rows_for(plan[LARGEST + plan[ORDER]])
+            join(products, column, width, value_low, value_high)
+            column += width
+            accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
             # A slice of what is empty is empty.
             residuals_of(
-                sums, k, count, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, exponents[i] - 52),
-                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals[k], totals[i], numbers,
-                lower_, upper_,
+                value_low, value_high, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, base[i] - 52),
+                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals, totals[i], numbers,
             )  # fmt: skip
-        _backward(
-            pixels, residuals[:count], narrow[model : model + count], spare,
-            low[model : model + count, : rows.shape[1]], high[model : model + count, : rows.shape[1]],
+            plan = plans[i, _OF_RESIDUALS]
+            differences(plan, kept_residuals[i], first, residuals, chosen, largest[i, _OF_RESIDUALS])
+            most = np.int64(0)
+            for s in range(samples):
+                most = max(most, abs(chosen[s]))
+            width = rows_for(most)
+            room = samples * largest_digit(most)
+            if pending[i, 1] + room > ROOM:
+                flush(narrow, i, pending[i, 0], low[i, :features], high[i, :features], tile)
+                pending[i, 0] = pending[i, 1] = 0
+            pending[i, 0] = max(pending[i, 0], width)
+            pending[i, 1] += room
+            cut_residuals(chosen, width, cut, count)
+            add_few(pixels, chosen, low[i, :features], high[i, :features])
+            for k in range(width):
+                places[count] = i * DIGITS + k
+                count += 1
+        backward(pixels, cut, places, count, narrow, spare)
+
+
+@njit(**OPTIONS)
+def _update(
+    w: Array, velocity: Array, rates: Array, rule: Array, ceilings: Array, dw: Array, samples: int, low: Array, high: Array,
+    plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int, last: int,
+) -> None:  # fmt: skip
+    """Add the threads' sums and update the weights of features first .. last - 1, all models."""
+    for model in range(len(w)):
+        value_low, value_high = low[0, model], high[0, model]
+        for thread in range(1, len(low)):
+            other_low, other_high = low[thread, model], high[thread, model]
+            for j in range(first, last):
+                value_low[j] += other_low[j]
+                value_high[j] += other_high[j]
+        for j in range(first, last):
+            value_high[j] += value_low[j] >> 32
+            value_low[j] &= 2**32 - 1
+        accumulate(
+            plans[model, _OF_RESIDUALS], kept[model, 0], kept[model, 1], first, value_low[first:last],
+            value_high[first:last], numbers[0, model, first:last], numbers[1, model, first:last],
         )  # fmt: skip
-        model += count
+        largest[model], steepest[model] = update_weights(
+            w[model], velocity[model], rates[model], rule, ceilings[model], dw[model], samples, value_low, value_high, first, last
+        )
 
 
 @njit(**OPTIONS)
@@ -116,9 +233,9 @@ def _share(features: int, thread: int, threads: int) -> int:
 def _sources() -> str:
     """A digest of everything that is compiled into the kernel."""
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "pairs", "quads", "steps", "cpu")]
+    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "cpu")]
     files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference", "engine")]
-    digest = hashlib.sha256(loops.MULTIPLY.encode())
+    digest = hashlib.sha256(f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}".encode())
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
@@ -144,21 +261,33 @@ def _compile(sources: str) -> Any:
         dw: Array,
         db: Array,
         block: int,
+        orders: int,
         ceilings: Array,
         loss_constants: Array,
         exponents: Array,
+        base: Array,
+        plans: Array,
+        kept_weights: Array,
+        kept_sums: Array,
+        kept_residuals: Array,
+        kept_gradients: Array,
+        work: Array,
         largest: Array,
         steepest: Array,
+        seen: Array,
         weights: Array,
         low: Array,
         high: Array,
         totals: Array,
-        sums: Array,
-        residuals: Array,
+        products: Array,
+        cut: Array,
         narrow: Array,
+        pending: Array,
         spare: Array,
+        tile: Array,
         numbers: Array,
-        numbers32: Array,
+        whole: Array,
+        split: Array,
     ) -> None:
         """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
         assert len(sources) > 0
@@ -167,33 +296,38 @@ def _compile(sources: str) -> Any:
         threads = len(low)
         for iteration in range(len(costs)):
             exponents_of(largest, exponents)
+            _plan(plans, base, exponents, orders)
             for thread in prange(threads):
-                begin, end = _share(d, thread, threads), _share(d, thread + 1, threads)
                 _clear(low[thread], high[thread], totals[thread])
-                for model in range(len(w)):
-                    _cut_weights(w[model], math.ldexp(1.0, -exponents[model]), weights[model], begin, end)
-                    if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
-                        down = math.ldexp(1.0, -of_square(exponents[model]))
-                        add_squares(w[model], down, begin, end, totals[thread, model])
-            for thread in prange(threads):
-                pending = 0
-                for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-                    if pending + block > _FLUSH:
-                        _flush(narrow[thread], low[thread], high[thread], d)
-                        pending = 0
-                    pending += block
-                    _propagate(
-                        rows, sign, importance, b, exponents, weights, ceilings, loss_constants,
-                        i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread], sums[thread],
-                        residuals[thread], narrow[thread], spare[thread], numbers[thread],
-                        numbers32[thread, 0], numbers32[thread, 1],
-                    )  # fmt: skip
-                _flush(narrow[thread], low[thread], high[thread], d)
-            for thread in prange(threads):
-                update_weights(
-                    w, velocity_w, rates, rule, ceilings, dw, m, low, high, largest[thread], steepest[thread],
+                _prepare_weights(
+                    w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread],
                     _share(d, thread, threads), _share(d, thread + 1, threads),
                 )  # fmt: skip
+            _gather(plans, seen, _OF_WEIGHTS)
+            for thread in prange(threads):
+                for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+                    _propagate(
+                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
+                        loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
+                        seen[thread], products[thread], cut[thread], narrow[thread], pending[thread], spare[thread],
+                        tile[thread], numbers[thread], whole[thread],
+                    )  # fmt: skip
+                for model in range(len(w)):
+                    flush(
+                        narrow[thread], model, pending[thread, model, 0], low[thread, model, :d],
+                        high[thread, model, :d], tile[thread],
+                    )  # fmt: skip
+                    pending[thread, model] = 0
+            for thread in prange(threads):
+                _update(
+                    w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split,
+                    largest[thread], steepest[thread], _share(d, thread, threads), _share(d, thread + 1, threads),
+                )  # fmt: skip
+            _gather(plans, seen, _OF_RESIDUALS)
+            for model in range(len(w)):
+                for side in range(2):
+                    place = LARGEST + plans[model, side, ORDER]
+                    work[side] += rows_for(plans[model, side, place])
             update_bias(
                 b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m, totals,
                 steepest,
@@ -274,9 +408,27 @@ class FusedCPU(Models):
         if self.options.momentum:
             self.velocity, self.bias_velocity = np.zeros_like(w), np.zeros_like(b)
         m, d = rows.shape
-        self._block = max(2, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
+        self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
         self._team = Team(min(numba.get_num_threads(), -(-m // self._block)))
+        # Digits that each iteration multiplied, of all models together: of weights, and of residuals at most.
+        self.work = np.zeros(2, np.int64)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Keep nothing of the iterations before, from which differences are taken."""
+        (m, d), models = self.rows.shape, len(self.b)
+        self._orders = orders_for(m, d, models)
+        self._plans = np.zeros((models, 2, PLAN), np.int64)
+        self._base = np.zeros(models, np.int64)
+        self._kept = [np.zeros((models, *shape), np.int64) for shape in (
+            (self._orders, d), (2, self._orders, m), (self._orders, m), (2, self._orders, d)
+        )]  # fmt: skip
+
+    def keep(self, models: list[int]) -> None:
+        """Go on with these models only."""
+        super().keep(models)
+        self._forget()
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
@@ -300,11 +452,11 @@ class FusedCPU(Models):
     def _advance(self, iterations: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
-        d, models, block = self.rows.shape[1], len(self.b), self._block
+        (m, d), models, block = self.rows.shape, len(self.b), self._block
         padded = -(-d // _LINE) * _LINE
         of_all = {
             name: aligned(shape if name == "weights" else (threads, *shape), kind)
-            for name, (shape, kind) in loops.shapes(models, d, block).items()
+            for name, (shape, kind) in sums.shapes(models, min(models, _GROUP), d, block).items()
         }
         largest = aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
@@ -318,21 +470,28 @@ class FusedCPU(Models):
             ceilings[:] = exponent_above(self.weights)[:, 0]
         allowed = numba.get_num_threads()
         numba.set_num_threads(threads)
-        _run(
-            _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
-            velocity, bias_velocity, _read_only(self.rates),
-            np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
-            costs, slopes, dw, db, block, ceilings, _loss_constants(len(self.rows), ceilings),
-            aligned((models,), np.int64),  # the exponents of the weights
-            largest,
-            aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
-            of_all["weights"],
-            aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
-            aligned((threads, models, padded), np.int64),  # and high halves
-            aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
-            of_all["sums"], of_all["residuals"], of_all["narrow"], of_all["spare"],
-            aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
-            aligned((threads, 2, _MAX_BLOCK), np.int32),  # the halves of its residuals
-        )  # fmt: skip
-        numba.set_num_threads(allowed)
+        try:
+            _run(
+                _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
+                velocity, bias_velocity, _read_only(self.rates),
+                np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
+                costs, slopes, dw, db, block, self._orders, ceilings, _loss_constants(m, ceilings),
+                aligned((models,), np.int64),  # the exponents of the weights
+                self._base, self._plans, *self._kept, self.work,
+                largest,
+                aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
+                aligned((threads, models, 2, 2 * ORDERS), np.int64),  # the largest differences that it saw
+                of_all["weights"],
+                aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
+                aligned((threads, models, padded), np.int64),  # and high halves
+                aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
+                of_all["sums"], of_all["residuals"], of_all["narrow"],
+                aligned((threads, models, 2), np.int64),  # what is in the narrow sums
+                of_all["spare"], of_all["tile"],
+                aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
+                aligned((threads, 6, _MAX_BLOCK), np.int64),  # its sums and residuals
+                aligned((2, models, padded), np.int64),  # the weights in fixed point
+            )  # fmt: skip
+        finally:
+            numba.set_num_threads(allowed)
         return costs, slopes, dw, db

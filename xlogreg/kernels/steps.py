@@ -11,22 +11,23 @@ from numba import njit
 
 from ..exact import MAX_SQUARE_EXPONENT, MIN_EXPONENT
 from ..reference import LARGEST_Z, PIXEL_SCALE
-from . import pairs, quads
 from .arithmetic import OPTIONS, exp_negative, halves_of, log1p_unit, total_of
 
 Array = Any
 
-# The inner loops: with digits of 8 bits where the processor multiplies bytes, else of 13.
-loops: Any = quads if quads.MULTIPLY else pairs
-HALF = loops.HALF
-halves, cut_residuals = loops.halves, loops.cut_residuals
+
+@njit(**OPTIONS)
+def fixed_point(values: Array, down: float, shift: int, numbers: Array) -> None:
+    """Whole numbers: 2^52 values down, rounded, and 2^shift times that; |values down| <= 1."""
+    for j in range(len(values)):
+        lower, upper = halves_of(values[j] * down)
+        numbers[j] = (np.int64(lower) + (np.int64(upper) << 26)) << shift
 
 
 @njit(**OPTIONS)
 def residuals_of(
-    sums: Array,
-    place: int,
-    step: int,
+    low: Array,
+    high: Array,
     sign: Array,
     importance: Array,
     scale: float,
@@ -36,19 +37,16 @@ def residuals_of(
     residuals: Array,
     totals: Array,
     numbers: Array,
-    lower_: Array,
-    upper_: Array,
 ) -> None:
-    """From the forward sums of a block to the digits of its residuals; adds to the totals of residuals and losses.
+    """From the forward sums of a block to its residuals, whole numbers; adds to the totals of residuals and losses.
 
-    sums : those of sample s at place + s step; importance : of each sample, or empty; down : 2^-e, |residual| <= 2^e
+    low, high : the sums, one a sample; importance : of each sample, or empty; down : 2^-e, |residual| <= 2^e
     totals : the sums of the residuals' low and high halves and of the losses' three pieces, and how many z were bad
     """  # fmt: skip
     samples = len(sign)
     v_, p_, loss_ = numbers[0], numbers[1], numbers[2]
     for s in range(samples):
-        low, high = halves(sums, place + s * step)
-        v_[s] = sign[s] * ((total_of(low, high, HALF) * scale) / PIXEL_SCALE + bias)
+        v_[s] = sign[s] * ((total_of(low[s], high[s], 32) * scale) / PIXEL_SCALE + bias)
     for s in range(samples):
         v = v_[s]
         t = exp_negative(-abs(v))
@@ -58,16 +56,14 @@ def residuals_of(
     for s in range(len(importance)):
         p_[s] = p_[s] * importance[s]
         loss_[s] = loss_[s] * importance[s]
+    fixed_point(p_[:samples], down, 0, residuals)
     c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
     has_third = loss_constants[3]
     low_sum, high_sum, bad = np.int64(0), np.int64(0), np.int64(0)
     for s in range(samples):
         bad += np.int64(not abs(v_[s]) <= LARGEST_Z)
-        lower, upper = halves_of(p_[s] * down)
-        lower_[s], upper_[s] = lower, upper
-        low_sum += lower
-        high_sum += upper
-    cut_residuals(lower_, upper_, samples, residuals)
+        low_sum += residuals[s] & (2**26 - 1)
+        high_sum += residuals[s] >> 26
     for s in range(samples):
         # v is no longer needed, nor is p: their places take the pieces.
         loss = loss_[s]
@@ -111,47 +107,38 @@ def add_squares(w: Array, down: float, first: int, last: int, totals: Array) -> 
 def update_weights(
     w: Array,
     velocity: Array,
-    rates: Array,
+    rate: float,
     rule: Array,
-    ceilings: Array,
+    ceiling: int,
     dw: Array,
     samples: int,
     low: Array,
     high: Array,
-    largest: Array,
-    steepest: Array,
     first: int,
     last: int,
-) -> None:
-    """Gradient and new weights of features first .. last - 1, and the largest of these weights, of all models."""
+) -> tuple[float, float]:
+    """Gradient and new weights of features first .. last - 1 of a model, from the pairs low, high; the largest of both."""
     l2, momentum, nesterov = rule[0], rule[2], rule[3] != 0.0
-    for model in range(len(w)):
-        maximum = 0.0
-        scale = math.ldexp(1.0, ceilings[model] - 52)
+    scale = math.ldexp(1.0, ceiling - 52)
+    for j in range(first, last):
+        dw[j] = (total_of(low[j], high[j], 32) * scale) / (PIXEL_SCALE * samples)
+    if l2 != 0.0:
         for j in range(first, last):
-            lower, upper = low[0, model, j], high[0, model, j]
-            for thread in range(1, len(low)):
-                lower += low[thread, model, j]
-                upper += high[thread, model, j]
-            dw[model, j] = (total_of(lower, upper, HALF) * scale) / (PIXEL_SCALE * samples)
-        if l2 != 0.0:
-            for j in range(first, last):
-                dw[model, j] = dw[model, j] + l2 * w[model, j]
-        if momentum != 0.0:
-            for j in range(first, last):
-                v = momentum * velocity[model, j] + dw[model, j]
-                velocity[model, j] = v
-                step = dw[model, j] + momentum * v if nesterov else v
-                w[model, j] = w[model, j] - rates[model] * step
-        else:
-            for j in range(first, last):
-                w[model, j] = w[model, j] - rates[model] * dw[model, j]
-        slope = 0.0
+            dw[j] = dw[j] + l2 * w[j]
+    if momentum != 0.0:
         for j in range(first, last):
-            maximum = max(maximum, abs(w[model, j]))
-            slope = max(slope, abs(dw[model, j]))
-        largest[model] = maximum
-        steepest[model] = slope
+            v = momentum * velocity[j] + dw[j]
+            velocity[j] = v
+            step = dw[j] + momentum * v if nesterov else v
+            w[j] = w[j] - rate * step
+    else:
+        for j in range(first, last):
+            w[j] = w[j] - rate * dw[j]
+    maximum, slope = 0.0, 0.0
+    for j in range(first, last):
+        maximum = max(maximum, abs(w[j]))
+        slope = max(slope, abs(dw[j]))
+    return maximum, slope
 
 
 @njit(**OPTIONS)

@@ -35,6 +35,10 @@ def constant(element: ir.Type, values: Sequence[int]) -> ir.Constant:
     return ir.Constant(vector(element, len(values)), list(values))
 
 
+def constant64(value: int) -> ir.Constant:
+    return ir.Constant(I64, value)
+
+
 def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, indices: list[int]) -> ir.Value:
     return builder.shuffle_vector(a, b, constant(I32, indices))
 
