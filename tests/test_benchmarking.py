@@ -28,8 +28,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_contest_and_report(tmp_path: Path) -> None:
-    problems = [Problem(90, 12, "few"), Problem(130, 8, "more")]
-    names = [OURS, FOUR_RATES, "tutorial's loop (NumPy float64)", "NumPy float32"]
+    problems = [Problem(90, 12, "few"), Problem(130, 8, "more", steady_iterations=3)]
+    names = [OURS, FOUR_RATES, "xlogreg reference (NumPy)", "tutorial's loop (NumPy float64)", "NumPy float32"]
     steps: list[str] = []
     results = compete(problems, names, 3, steps.append)
     write_report(tmp_path, results)
@@ -45,6 +45,8 @@ def test_contest_and_report(tmp_path: Path) -> None:
         assert measured["history_sha256"] == history_sha256(costs)
         for name, entry in measured["contestants"].items():
             assert len(entry["seconds"]) == 3
+            few = problem.steady_iterations and not name.startswith("xlogreg fused")
+            assert entry["iterations"] == (problem.steady_iterations if few else problem.iterations)
             assert min(entry["seconds"]) > 0
             assert abs(entry["deviation"]) < 1e-4
             assert ("digest" in entry) == name.startswith("xlogreg")
@@ -52,6 +54,7 @@ def test_contest_and_report(tmp_path: Path) -> None:
     text = (tmp_path / "peers.md").read_text()
     assert "| xlogreg fused |" in text
     assert "0 (same bits)" in text
+    assert "did 3 of them" in text
     with Image.open(tmp_path / "peers.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 5
     assert any("round 3 of 3" in step for step in steps)

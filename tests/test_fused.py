@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlogreg import kernels
+from xlogreg.benchmarking.problems import RATE, TUTORIAL, load
+from xlogreg.descent import history_sha256
 from xlogreg.engine import DescentOptions
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
@@ -179,7 +181,9 @@ def smooth(m: int, d: int, models: int = 1, rate: float = 0.5, seed: int = 0) ->
     )
 
 
-@pytest.mark.parametrize(("m", "d", "models"), [(200, 300, 1), (500, 385, 3), (96, 96, 1), (600, 1100, 9), (47, 500, 1)])
+@pytest.mark.parametrize(
+    ("m", "d", "models"), [(200, 300, 1), (500, 385, 3), (96, 96, 1), (600, 1100, 9), (47, 500, 1)]
+)
 def test_differences_change_no_bit(m: int, d: int, models: int) -> None:
     reference, fused = smooth(m, d, models)
     for iterations in (1, 2, 60, 7):
@@ -206,6 +210,16 @@ def test_differences_save_most_of_the_work() -> None:
     # Of 64 / BITS digits, one of the weights and one of the residuals is left, or hardly more.
     assert (fused.work - before <= 150).all()
     assert (before >= 100).all()
+
+
+def test_the_tutorials_run_needs_hardly_more_than_one_digit() -> None:
+    # As the README says, of digits of 16 bits; those of 8 are at most twice as many.
+    x, y = load(TUTORIAL)
+    fused = cpu.FusedCPU(x, 1.0 - 2.0 * y[None], np.zeros((1, x.shape[1])), np.zeros(1), np.array([RATE]))
+    costs = fused.run(TUTORIAL.iterations)[:, 0]
+    assert history_sha256(costs) == TUTORIAL.digest
+    digits = fused.work / TUTORIAL.iterations
+    assert (digits < (1.05 if cpu.digits.BITS == 16 else 2.1)).all(), digits
 
 
 def test_differences_of_a_training_on_an_edge() -> None:
@@ -355,7 +369,7 @@ for m, d, models in ((70, 333, 1), (41, 5000, 3), (3, 17, 2), (9, 40, 1), (64, 1
         sums.cut_residuals(residuals[model], widths[-1], arrays["residuals"], len(places))
         places += [model * digits.DIGITS + k for k in range(widths[-1])]
         sums.add_few(rows, residuals[model], low[model], high[model])
-    sums.backward(rows, arrays["residuals"], np.array(places), len(places), arrays["narrow"], arrays["spare"])
+    sums.backward(rows, arrays["residuals"], np.array(places), len(places), arrays["narrow"])
     for model in range(models):
         sums.flush(arrays["narrow"], model, widths[model], low[model], high[model], arrays["tile"])
     exact = residuals.astype(object) @ rows.astype(object)

@@ -46,6 +46,11 @@ class Contestant:
         return self.needs in ("", "numba", "cupy")
 
     @property
+    def steady(self) -> bool:
+        """Whether all its iterations take the same time; the fused CPU kernel's take ever less."""
+        return self.needs != "numba" and not self.own_solver
+
+    @property
     def installed(self) -> bool:
         """Whether the package it needs is there."""
         return not self.needs or importlib.util.find_spec(self.needs) is not None

@@ -76,7 +76,7 @@ def _other_limits(limits: dict[str, Any]) -> str:
             "nothing else to do"
         )
     return (
-        f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.0f} thousand million multiply-adds of a "
+        f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.1f} thousand million multiply-adds of a "
         f"pixel and a digit a second with {limits['threads']} threads, each the best of seven rounds"
     )
 
@@ -96,6 +96,9 @@ def _remarks(problem: dict[str, Any], name_of_ours: str) -> list[str]:
         remarks.append(f"Four learning rates together take {entries[FOUR_RATES]['ratio']:.2f} times as long as one.")
     if any("equal cost" in name for name in entries):
         remarks.append("scikit-learn's solver is no gradient descent: its row is its whole time over our iterations.")
+    fewer = {entry["iterations"] for entry in entries.values()} - {problem["iterations"]}
+    if fewer:
+        remarks.append(f"Those whose iterations all take the same time did {min(fewer)} of them.")
     remarks += [f"Not in the table: {name}: {why}." for name, why in problem["skipped"].items()]
     return [f"* {remark}" for remark in remarks]
 

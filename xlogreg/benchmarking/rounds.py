@@ -183,7 +183,7 @@ def _take_turns(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What each contestant of a group reached, and the first one's (ours) exact answer; fills `skipped`."""
     workers: list[_Worker] = []
-    exact: dict[str, Any] = {}
+    exact: dict[int, dict[str, Any]] = {}
     entries: dict[str, dict[str, Any]] = {}
     our_name, failed = contestants[0].name, "xlogreg's own kernel did not finish on"
     try:
@@ -193,17 +193,22 @@ def _take_turns(
             workers.append(worker)
             # The first run compiles and warms up; its answer is checked and its time is not taken.
             answer = worker.ask({"setup": {**paths, "rate": RATE}})
+            iterations = _iterations(contestant, problem)
             if "error" not in answer:
-                answer = worker.ask({"run": problem.iterations})
-            exact = exact or answer
-            wrong = answer.get("error") or _wrong(contestant, answer, exact, problem)
+                answer = worker.ask({"run": iterations})
+            if iterations not in exact:
+                # Only the first, which is ours, does as many as there are to do.
+                exact[iterations] = answer if worker is workers[0] else workers[0].ask({"run": iterations})
+            wrong = answer.get("error") or _wrong(contestant, answer, exact[iterations], problem)
             if wrong and worker is workers[0]:
                 raise InputError(f"{failed} {problem.pictures:,} pictures: {wrong}.")
             if wrong:
                 skipped[contestant.name] = wrong
                 workers.pop().close()
                 continue
-            entries[contestant.name] = {"deviation": answer["cost"] - exact["cost"], "seconds": []}
+            entries[contestant.name] = {
+                "deviation": answer["cost"] - exact[iterations]["cost"], "iterations": iterations, "seconds": []
+            }  # fmt: skip
             if answer["digest"]:
                 entries[contestant.name]["digest"] = answer["digest"]
         for number in range(rounds):
@@ -211,7 +216,7 @@ def _take_turns(
             # Another one goes first each time.
             for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
                 time.sleep(_PAUSE)
-                answer = worker.ask({"run": problem.iterations})
+                answer = worker.ask({"run": _iterations(worker.contestant, problem)})
                 if "error" in answer:
                     skipped[worker.contestant.name] = answer["error"]
                 else:
@@ -222,19 +227,25 @@ def _take_turns(
         for worker in workers:
             worker.close()
     entries = {name: entry for name, entry in entries.items() if name not in skipped}
-    ours = np.array(entries[our_name]["seconds"])
+    ours = np.array(entries[our_name]["seconds"]) / entries[our_name]["iterations"]
     for entry in entries.values():
-        seconds = np.array(entry["seconds"])
-        entry["ms_per_iteration"] = float(np.median(seconds)) / problem.iterations * 1e3
+        seconds = np.array(entry["seconds"]) / entry["iterations"]
+        entry["ms_per_iteration"] = float(np.median(seconds)) * 1e3
         # Neighbours in time share what the machine was doing: the median of the rounds' ratios.
         entry["ratio"] = float(np.median(seconds / ours))
-    return entries, exact
+    return entries, exact[problem.iterations]
+
+
+def _iterations(contestant: Contestant, problem: Problem) -> int:
+    """How many iterations of the problem a contestant does in a round."""
+    return (problem.steady_iterations if contestant.steady else 0) or problem.iterations
 
 
 def _wrong(contestant: Contestant, answer: dict[str, Any], exact: dict[str, Any], problem: Problem) -> str:
     """What is wrong with an answer; empty if it is right."""
     if contestant.exact:
-        right = answer["digest"] == (problem.digest or exact["digest"])
+        golden = problem.digest if _iterations(contestant, problem) == problem.iterations else ""
+        right = answer["digest"] == (golden or exact["digest"])
         return "" if right else f"WRONG ANSWER: digest {answer['digest']}"
     deviation = answer["cost"] - exact["cost"]
     fine = deviation <= 0 if contestant.own_solver else abs(deviation) <= contestant.tolerance

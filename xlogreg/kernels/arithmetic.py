@@ -25,8 +25,10 @@ def _can_cache() -> bool:
 
 
 CAN_CACHE = _can_cache()
-# No cache of their own: the outermost function's holds all that it calls, under a key that knows all sources.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+# For functions that Python calls, and for those that only compiled ones call, which compile sooner. These have no cache
+# of their own: the outermost function's holds all that it calls, under a key that knows all sources.
+CALLED: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+OPTIONS: dict[str, Any] = {**CALLED, "no_cpython_wrapper": True}
 
 
 @njit(**OPTIONS)

@@ -9,11 +9,12 @@ place: the bits are the same.
 One iteration, by all threads:
 
 1. weights -> differences -> digits
-2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> differences -> digits, backward
+2. for each block of samples that fits the cache: forward, sigmoid and loss, residuals -> differences -> digits,
+   backward
 3. add the threads' sums, update the weights, find their new exponents
 
 Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order
-(`steps`, `arithmetic`).
+(`steps`, `arithmetic`); `passes` has the parts.
 """
 
 import hashlib
@@ -27,24 +28,25 @@ import numpy as np
 from numba import njit, prange
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models
-from ..exact import LOSS_BITS, LOSS_EXPONENT, MAX_SQUARE_EXPONENT, bits_per_piece, exponent_above
+from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
 from . import digits, sums
-from .arithmetic import CAN_CACHE, OPTIONS
-from .differences import (
-    KEPT,
-    LARGEST,
-    MOST_SHIFT,
-    ORDER,
-    ORDERS,
-    PLAN,
-    accumulate,
-    choose,
-    differences,
-    orders_for,
-)  # fmt: skip
-from .digits import DIGITS
-from .steps import add_squares, exponents_of, fixed_point, of_square, residuals_of, update_bias, update_weights
-from .sums import ROOM, add_few, backward, cut_residuals, cut_weights, flush, forward, join, largest_digit, rows_for
+from .arithmetic import CALLED, CAN_CACHE
+from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
+from .passes import (
+    GROUP,
+    LINE,
+    OF_RESIDUALS,
+    OF_WEIGHTS,
+    clear,
+    gather,
+    plan,
+    prepare_weights,
+    propagate,
+    share,
+    update,
+)
+from .steps import exponents_of, update_bias
+from .sums import flush, rows_for
 from .threads import Team
 
 Array = Any
@@ -53,187 +55,17 @@ Array = Any
 _BLOCK_BYTES = 196_608
 # 32-bit sums take so many samples times the largest digit, of 16 bits.
 _MAX_BLOCK = 256
-# Models that share the loading of the pixels.
-_GROUP = 8
 # Up to so many bytes of pixels are copied if they do not start with a cache line.
 _ALIGN_BYTES = 2**25
-# Digits are laid out in rows of whole cache lines, which no two threads share.
-_LINE = 64
-# The two plans of a model.
-_OF_WEIGHTS, _OF_RESIDUALS = 0, 1
-
-
-@njit(**OPTIONS)
-def _plan(plans: Array, base: Array, exponents: Array, orders: int) -> None:
-    """What to multiply in the next iteration, for all models; `base` is the exponent of the weights' grid."""
-    for model in range(len(exponents)):
-        choose(plans[model, _OF_RESIDUALS], orders)
-        plan = plans[model, _OF_WEIGHTS]
-        choose(plan, orders)
-        shift = exponents[model] - base[model]
-        if shift < 0 or shift > MOST_SHIFT or (shift > 0 and plan[ORDER] == 0):
-            # On a grid of their own, which those of before do not fit.
-            plan[:LARGEST] = 0
-            plan[KEPT] = min(1, orders)
-            base[model] = exponents[model]
-
-
-@njit(**OPTIONS)
-def _gather(plans: Array, largest: Array, side: int) -> None:
-    """The largest numbers that any thread saw, into the plans; clears the threads'."""
-    for model in range(len(plans)):
-        for thread in range(len(largest)):
-            for order in range(ORDERS + 1):
-                place = LARGEST + order
-                plans[model, side, place] = max(plans[model, side, place], largest[thread, model, side, order])
-                largest[thread, model, side, order] = 0
-
-
-@njit(**OPTIONS)
-def _prepare_weights(
-    w: Array, exponents: Array, base: Array, plans: Array, kept: Array, weights: Array, numbers: Array, largest: Array,
-    rule: Array, totals: Array, first: int, last: int,
-) -> None:  # fmt: skip
-    """Differences and digits of the weights of features first .. last - 1, all models; numbers : (2, M, d) to work in."""
-    for model in range(len(w)):
-        values, chosen = numbers[0, model, first:last], numbers[1, model, : w.shape[1]]
-        fixed_point(
-            w[model, first:last], math.ldexp(1.0, -exponents[model]), exponents[model] - base[model], values
-        )  # fmt: skip
-        differences(
-            plans[model, _OF_WEIGHTS], kept[model], first, values, chosen[first:last], largest[model, _OF_WEIGHTS]
-        )  # fmt: skip
-        cut_weights(chosen, weights, model, first, last)
-        if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
-            down = math.ldexp(1.0, -of_square(exponents[model]))
-            add_squares(w[model], down, first, last, totals[model])
-
-
-@njit(**OPTIONS)
-def _propagate(
-    rows: Array,
-    sign: Array,
-    importance: Array,
-    b: Array,
-    base: Array,
-    plans: Array,
-    kept_sums: Array,
-    kept_residuals: Array,
-    weights: Array,
-    ceilings: Array,
-    loss_constants: Array,
-    first: int,
-    last: int,
-    low: Array,
-    high: Array,
-    totals: Array,
-    largest: Array,
-    products: Array,
-    cut: Array,
-    narrow: Array,
-    pending: Array,
-    spare: Array,
-    tile: Array,
-    numbers: Array,
-    whole: Array,
-) -> None:
-    """Forward and backward propagation of a block: samples first .. last - 1, all models.
-
-    pending : (M, 2): digits in the narrow sums, and how much of their room is taken
-    numbers, whole : to work in, (3, samples) float64 and (8, samples) int64
-    """  # fmt: skip
-    pixels = rows[first:last]
-    samples, features = pixels.shape
-    places = np.empty(_GROUP * DIGITS, np.int64)
-    value_low, value_high = whole[0, :samples], whole[1, :samples]
-    other_low, other_high = whole[2, :samples], whole[3, :samples]
-    residuals, chosen = whole[4, :samples], whole[5, :samples]
-    for begin in range(0, len(b), _GROUP):
-        end = min(begin + _GROUP, len(b))
-        count, digit = 0, np.int64(1)
-        for i in range(begin, end):
-            plan = plans[i, _OF_WEIGHTS]
-            most = plan[LARGEST + plan[ORDER]]
-            digit = max(digit, largest_digit(most))
-            for k in range(rows_for(most)):
-                places[count] = i * DIGITS + k
-                count += 1
-        forward(pixels, weights, places, count, digit, products)
-        column, count = 0, 0
-        for i in range(begin, end):
-            plan = plans[i, _OF_WEIGHTS]
-            width = rows_for(plan[LARGEST + plan[ORDER]])
-            join(products, column, width, value_low, value_high)
-            column += width
-            accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
-            # A slice of what is empty is empty.
-            residuals_of(
-                value_low, value_high, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, base[i] - 52),
-                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals, totals[i], numbers,
-            )  # fmt: skip
-            plan = plans[i, _OF_RESIDUALS]
-            differences(plan, kept_residuals[i], first, residuals, chosen, largest[i, _OF_RESIDUALS])
-            most = np.int64(0)
-            for s in range(samples):
-                most = max(most, abs(chosen[s]))
-            width = rows_for(most)
-            room = samples * largest_digit(most)
-            if pending[i, 1] + room > ROOM:
-                flush(narrow, i, pending[i, 0], low[i, :features], high[i, :features], tile)
-                pending[i, 0] = pending[i, 1] = 0
-            pending[i, 0] = max(pending[i, 0], width)
-            pending[i, 1] += room
-            cut_residuals(chosen, width, cut, count)
-            add_few(pixels, chosen, low[i, :features], high[i, :features])
-            for k in range(width):
-                places[count] = i * DIGITS + k
-                count += 1
-        backward(pixels, cut, places, count, narrow, spare)
-
-
-@njit(**OPTIONS)
-def _update(
-    w: Array, velocity: Array, rates: Array, rule: Array, ceilings: Array, dw: Array, samples: int, low: Array, high: Array,
-    plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int, last: int,
-) -> None:  # fmt: skip
-    """Add the threads' sums and update the weights of features first .. last - 1, all models."""
-    for model in range(len(w)):
-        value_low, value_high = low[0, model], high[0, model]
-        for thread in range(1, len(low)):
-            other_low, other_high = low[thread, model], high[thread, model]
-            for j in range(first, last):
-                value_low[j] += other_low[j]
-                value_high[j] += other_high[j]
-        for j in range(first, last):
-            value_high[j] += value_low[j] >> 32
-            value_low[j] &= 2**32 - 1
-        accumulate(
-            plans[model, _OF_RESIDUALS], kept[model, 0], kept[model, 1], first, value_low[first:last],
-            value_high[first:last], numbers[0, model, first:last], numbers[1, model, first:last],
-        )  # fmt: skip
-        largest[model], steepest[model] = update_weights(
-            w[model], velocity[model], rates[model], rule, ceilings[model], dw[model], samples, value_low, value_high, first, last
-        )
-
-
-@njit(**OPTIONS)
-def _clear(low: Array, high: Array, totals: Array) -> None:
-    """Zeros, for a thread's sums of an iteration."""
-    low[:] = 0
-    high[:] = 0
-    totals[:] = 0.0
-
-
-@njit(**OPTIONS)
-def _share(features: int, thread: int, threads: int) -> int:
-    """Where a thread's share of the features begins: with a cache line, so that no two threads write to one."""
-    return min(features, (features + _LINE - 1) // _LINE * thread // threads * _LINE)
 
 
 def _sources() -> str:
     """A digest of everything that is compiled into the kernel."""
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "cpu")]
+    files = [
+        here / f"{name}.py"
+        for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "passes", "cpu")
+    ]
     files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference", "engine")]
     digest = hashlib.sha256(f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}".encode())
     for file in files:
@@ -245,7 +77,7 @@ def _compile(sources: str) -> Any:
     """The kernel. Numba looks at no file but this one to see whether what it keeps is still right, but at the values
     that a function takes from around it: `sources` is there for that."""
 
-    @njit(parallel=True, cache=CAN_CACHE, **OPTIONS)
+    @njit(parallel=True, cache=CAN_CACHE, **CALLED)
     def run(
         rows: Array,
         sign: Array,
@@ -283,7 +115,6 @@ def _compile(sources: str) -> Any:
         cut: Array,
         narrow: Array,
         pending: Array,
-        spare: Array,
         tile: Array,
         numbers: Array,
         whole: Array,
@@ -296,38 +127,41 @@ def _compile(sources: str) -> Any:
         threads = len(low)
         for iteration in range(len(costs)):
             exponents_of(largest, exponents)
-            _plan(plans, base, exponents, orders)
-            for thread in prange(threads):
-                _clear(low[thread], high[thread], totals[thread])
-                _prepare_weights(
-                    w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread],
-                    _share(d, thread, threads), _share(d, thread + 1, threads),
-                )  # fmt: skip
-            _gather(plans, seen, _OF_WEIGHTS)
-            for thread in prange(threads):
-                for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-                    _propagate(
-                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
-                        loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
-                        seen[thread], products[thread], cut[thread], narrow[thread], pending[thread], spare[thread],
-                        tile[thread], numbers[thread], whole[thread],
-                    )  # fmt: skip
-                for model in range(len(w)):
-                    flush(
-                        narrow[thread], model, pending[thread, model, 0], low[thread, model, :d],
-                        high[thread, model, :d], tile[thread],
-                    )  # fmt: skip
-                    pending[thread, model] = 0
-            for thread in prange(threads):
-                _update(
-                    w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split,
-                    largest[thread], steepest[thread], _share(d, thread, threads), _share(d, thread + 1, threads),
-                )  # fmt: skip
-            _gather(plans, seen, _OF_RESIDUALS)
+            plan(plans, base, exponents, orders)
+            # One parallel loop for all three parts, for it takes long to compile.
+            for part in range(3):
+                for thread in prange(threads):
+                    begin, end = share(d, thread, threads), share(d, thread + 1, threads)
+                    if part == 0:
+                        clear(low[thread], high[thread], totals[thread])
+                        prepare_weights(
+                            w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread],
+                            begin, end,
+                        )  # fmt: skip
+                    elif part == 1:
+                        for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
+                            propagate(
+                                rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
+                                loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread],
+                                totals[thread], seen[thread], products[thread], cut[thread], narrow[thread],
+                                pending[thread], tile[thread], numbers[thread], whole[thread],
+                            )  # fmt: skip
+                        for model in range(len(w)):
+                            flush(
+                                narrow[thread], model, pending[thread, model, 0], low[thread, model, :d],
+                                high[thread, model, :d], tile[thread],
+                            )  # fmt: skip
+                            pending[thread, model] = 0
+                    else:
+                        update(
+                            w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split,
+                            largest[thread], steepest[thread], begin, end,
+                        )  # fmt: skip
+                if part < 2:
+                    gather(plans, seen, OF_WEIGHTS if part == 0 else OF_RESIDUALS)
             for model in range(len(w)):
                 for side in range(2):
-                    place = LARGEST + plans[model, side, ORDER]
-                    work[side] += rows_for(plans[model, side, place])
+                    work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
             update_bias(
                 b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m, totals,
                 steepest,
@@ -350,8 +184,8 @@ def compiled_before() -> bool:
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Zeros from the start of a cache line on: vectors that cross lines take twice as long."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + _LINE, np.uint8)
-    offset = -memory.ctypes.data % _LINE
+    memory = np.zeros(size + LINE, np.uint8)
+    offset = -memory.ctypes.data % LINE
     return memory[offset : offset + size].view(dtype).reshape(shape)
 
 
@@ -367,7 +201,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     """The pixels from the start of a cache line on, copied there if they are few; many are limited by memory anyway."""
-    if rows.ctypes.data % _LINE == 0 or rows.nbytes > _ALIGN_BYTES:
+    if rows.ctypes.data % LINE == 0 or rows.nbytes > _ALIGN_BYTES:
         return rows
     copy = aligned(rows.shape, np.uint8)
     copy[:] = rows
@@ -453,10 +287,10 @@ class FusedCPU(Models):
         costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
         (m, d), models, block = self.rows.shape, len(self.b), self._block
-        padded = -(-d // _LINE) * _LINE
+        padded = -(-d // LINE) * LINE
         of_all = {
             name: aligned(shape if name == "weights" else (threads, *shape), kind)
-            for name, (shape, kind) in sums.shapes(models, min(models, _GROUP), d, block).items()
+            for name, (shape, kind) in sums.shapes(models, min(models, GROUP), d, block).items()
         }
         largest = aligned((threads, models), np.float64)
         largest[0] = np.abs(self.w).max(axis=1)
@@ -487,7 +321,7 @@ class FusedCPU(Models):
                 aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
                 of_all["sums"], of_all["residuals"], of_all["narrow"],
                 aligned((threads, models, 2), np.int64),  # what is in the narrow sums
-                of_all["spare"], of_all["tile"],
+                of_all["tile"],
                 aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
                 aligned((threads, 6, _MAX_BLOCK), np.int64),  # its sums and residuals
                 aligned((2, models, padded), np.int64),  # the weights in fixed point

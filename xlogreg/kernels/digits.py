@@ -61,7 +61,7 @@ GROUP = 32 // BITS
 LANES = WIDTH // 4
 # Features that one step takes: forward, backward.
 STEP, TILE = LANES * GROUP, WIDTH
-# Rows of work that share the loading of pixels; backward each needs four registers of sums.
+# Rows of work that share the loading of pixels, at most; backward each needs four registers of sums.
 ROWS = 4
 BACKWARD_ROWS = 4 if WIDTH == 64 else 2
 _DIGIT = I8 if BITS == 8 else I16
@@ -70,7 +70,7 @@ _BYTES, _WORDS, _DIGITS_OF_A_STEP = vector(I8, WIDTH), vector(I32, LANES), vecto
 
 def samples_at_once(rows: int) -> int:
     """Samples that share the loading of so many rows of digits: all their sums stay in registers."""
-    return {1: 6, 2: 6, 3: 5, 4: 4}[rows] if WIDTH == 64 else {1: 4, 2: 4, 3: 3, 4: 2}[rows]
+    return {1: 6, 2: 6, 4: 4}[rows] if WIDTH == 64 else {1: 4, 2: 4, 4: 2}[rows]
 
 
 def _multiply(builder: ir.IRBuilder, total: ir.Value, pixels: ir.Value, digits: ir.Value) -> ir.Value:
@@ -166,24 +166,22 @@ def _turned(builder: ir.IRBuilder, lines: list[ir.Value]) -> list[ir.Value]:
     return [interleave(builder, both[g // 2], no_bytes, 1, g % 2 == 1) for g in range(4)]
 
 
-def _add(rows: int, take: bool, keep: bool) -> Any:
+def _add(rows: int) -> Any:
     @intrinsic
     def add(
         typingctx: Any, pixels: Any, stride: Any, first: Any, second: Any, third: Any, groups: Any, digits: Any,
-        digit_stride: Any, sums: Any, offset: Any, spare: Any,
+        digit_stride: Any, sums: Any, offset: Any,
     ) -> Any:  # fmt: skip
         """sums[r, j] += the sum over samples s of pixels[s, j] times digit r of s, for TILE features j.
 
         pixels : address of uint8 rows; `stride` is from one group of GROUP samples to the next; first, second, third :
         from a group's first sample to its others; digits : address of rows, `digit_stride` bytes apart, GROUP digits
         each group; sums : address of the addresses of the rows of (4, LANES) int32, to which `offset` is added
-        spare : address of memory for the pixels as they are multiplied, 4 WIDTH bytes a group: they are kept there, or
-        taken from there
         """
-        signature = types.void(*[types.int64] * 11)
+        signature = types.void(*[types.int64] * 10)
 
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            pixels, stride, first, second, third, groups, digits, digit_stride, sums, offset, spare = arguments
+            pixels, stride, first, second, third, groups, digits, digit_stride, sums, offset = arguments
             tables = [builder.add(digits, builder.mul(digit_stride, constant64(r))) for r in range(rows)]
             places = []
             for r in range(rows):
@@ -191,16 +189,9 @@ def _add(rows: int, take: bool, keep: bool) -> Any:
                 places += [plus(builder, row, g * WIDTH) for g in range(4)]
 
             def body(group: ir.Value, totals: list[ir.Value]) -> list[ir.Value]:
-                kept = builder.add(spare, builder.mul(group, constant64(4 * WIDTH)))
-                if take:
-                    values = [load(builder, plus(builder, kept, g * WIDTH), _BYTES, WIDTH) for g in range(4)]
-                else:
-                    line = builder.add(pixels, builder.mul(group, stride))
-                    at = [line, *(builder.add(line, step) for step in (first, second, third))][:GROUP]
-                    values = _turned(builder, [load(builder, place, _BYTES) for place in at])
-                if keep:
-                    for g, value in enumerate(values):
-                        store(builder, value, plus(builder, kept, g * WIDTH), WIDTH)
+                line = builder.add(pixels, builder.mul(group, stride))
+                at = [line, *(builder.add(line, step) for step in (first, second, third))][:GROUP]
+                values = _turned(builder, [load(builder, place, _BYTES) for place in at])
                 new = []
                 for r, table in enumerate(tables):
                     factor = load(builder, builder.add(table, builder.shl(group, constant64(2))), I32, 4)
@@ -239,9 +230,6 @@ def take_sums(typingctx: Any, sums: Any, target: Any) -> Any:
     return signature, codegen
 
 
-# By number of rows; there is nothing to do for none.
-dot_1, dot_2, dot_3, dot_4 = (_dot(rows) for rows in (1, 2, 3, 4))
-# All rows at once; the first of several passes; the later ones.
-add_1, add_2, add_3, add_4 = (_add(rows, take=False, keep=False) for rows in (1, 2, 3, 4))
-add_first = _add(BACKWARD_ROWS, take=False, keep=True)
-again_1, again_2, again_3, again_4 = (_add(rows, take=True, keep=False) for rows in (1, 2, 3, 4))
+# By number of rows; three are two and one.
+dot_1, dot_2, dot_4 = (_dot(rows) for rows in (1, 2, 4))
+add_1, add_2, add_4 = (_add(rows) for rows in (1, 2, 4))

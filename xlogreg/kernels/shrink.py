@@ -7,7 +7,7 @@ float32 first, whose error has a bound, and taken again in float64 where that co
 import numpy as np
 from numba import njit, types
 
-from .arithmetic import CAN_CACHE, OPTIONS
+from .arithmetic import CALLED, CAN_CACHE, OPTIONS
 
 # What decoders give may be read-only; arrays that are not fit too.
 _PICTURE = types.Array(types.uint8, 2, "C", readonly=True)
@@ -28,7 +28,7 @@ def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-d
     return value
 
 
-@njit(_SIGNATURE, cache=CAN_CACHE, **OPTIONS)
+@njit(_SIGNATURE, cache=CAN_CACHE, **CALLED)
 def shrink(x, top, down, left, across, margin, out):  # type: ignore[no-untyped-def]
     """Fill `out` (height, width, channels) from x (h, w channels); False where a value is within `margin` of n + 0.5.
 

@@ -117,7 +117,7 @@ def update_weights(
     first: int,
     last: int,
 ) -> tuple[float, float]:
-    """Gradient and new weights of features first .. last - 1 of a model, from the pairs low, high; the largest of both."""
+    """Gradient and new weights of features first .. last - 1 of a model; low, high : its sums. The largest of both."""
     l2, momentum, nesterov = rule[0], rule[2], rule[3] != 0.0
     scale = math.ldexp(1.0, ceiling - 52)
     for j in range(first, last):

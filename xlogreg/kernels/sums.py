@@ -25,16 +25,9 @@ from .digits import (
     WIDTH,
     add_1,
     add_2,
-    add_3,
     add_4,
-    add_first,
-    again_1,
-    again_2,
-    again_3,
-    again_4,
     dot_1,
     dot_2,
-    dot_3,
     dot_4,
     samples_at_once,
     take_sums,
@@ -52,8 +45,7 @@ _DIGIT_BYTES = 24_576
 # 32-bit sums take so much, in units of one pixel of 255.
 ROOM = (2**31 - 1) // 255
 _LOW32 = np.int64(2**32 - 1)
-_AT_ONCE = np.array([0, *(samples_at_once(rows) for rows in range(1, ROWS + 1))])
-_SPARE_SAMPLES = int(_AT_ONCE.max())
+_SAMPLES_OF_1, _SAMPLES_OF_2, _SAMPLES_OF_4 = (samples_at_once(rows) for rows in (1, 2, 4))
 
 
 def shapes(models: int, group: int, features: int, block: int) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -64,9 +56,8 @@ def shapes(models: int, group: int, features: int, block: int) -> dict[str, tupl
         "weights": ((models * DIGITS, -(-features // STEP) * STEP), _DIGIT),
         "residuals": ((group * DIGITS, -(-groups * GROUP // _LINE) * _LINE), _DIGIT),
         # `forward` takes the last sample several times where too few are left.
-        "sums": ((block + _SPARE_SAMPLES, group * DIGITS), np.int64),
+        "sums": ((block + max(_SAMPLES_OF_1, _SAMPLES_OF_2, _SAMPLES_OF_4), group * DIGITS), np.int64),
         "narrow": ((models * DIGITS, tiles), np.int32),
-        "spare": ((groups, 4, WIDTH), np.uint8),
         "tile": ((TILE,), np.int64),
     }
 
@@ -114,6 +105,12 @@ def cut_residuals(values: Array, rows: int, cut: Array, first: int) -> None:
 
 
 @njit(**OPTIONS)
+def _rows_at_once(rows: int, most: int) -> int:
+    """Of so many rows that are left: 1, 2 or 4, at most `most`."""
+    return 4 if rows >= 4 and most >= 4 else min(rows, 2)
+
+
+@njit(**OPTIONS)
 def forward(pixels: Array, weights: Array, places: Array, rows: int, digit: int, sums: Array) -> None:
     """sums[s, r] = the sum over features j of pixels[s, j] times weights[places[r], j], for `rows` rows r.
 
@@ -138,8 +135,8 @@ def forward(pixels: Array, weights: Array, places: Array, rows: int, digit: int,
     chunks = (features + STEP - 1) // STEP
     row = 0
     while row < rows:
-        count = min(rows - row, ROWS)
-        at_once = _AT_ONCE[count]
+        count = _rows_at_once(rows - row, ROWS)
+        at_once = _SAMPLES_OF_1 if count == 1 else _SAMPLES_OF_2 if count == 2 else _SAMPLES_OF_4
         # The digits that go with a stretch of features stay in the first-level cache while all samples pass; and
         # each lane, which takes GROUP products a step, stays below 2^31.
         stretch = max(1, min(_DIGIT_BYTES // (WIDTH * count), ROOM // (GROUP * digit)))
@@ -154,8 +151,6 @@ def forward(pixels: Array, weights: Array, places: Array, rows: int, digit: int,
                     dot_1(first, stride, left, offset, last, digits, steps, into, sum_stride)
                 elif count == 2:
                     dot_2(first, stride, left, offset, last, digits, steps, into, sum_stride)
-                elif count == 3:
-                    dot_3(first, stride, left, offset, last, digits, steps, into, sum_stride)
                 else:
                     dot_4(first, stride, left, offset, last, digits, steps, into, sum_stride)
         row += count
@@ -181,7 +176,7 @@ def join(sums: Array, first: int, rows: int, low: Array, high: Array) -> None:
 
 
 @njit(**OPTIONS)
-def backward(pixels: Array, cut: Array, places: Array, rows: int, narrow: Array, spare: Array) -> None:
+def backward(pixels: Array, cut: Array, places: Array, rows: int, narrow: Array) -> None:
     """narrow[places[r]] += the sums over a block's samples s of pixels[s, j] times cut[r, s], for `rows` rows r.
 
     Nothing where there are fewer than TILE features: see `add_few`.
@@ -190,7 +185,6 @@ def backward(pixels: Array, cut: Array, places: Array, rows: int, narrow: Array,
     if features < TILE:
         return
     stride, digit_stride = np.int64(pixels.strides[0]), np.int64(cut.strides[0])
-    kept = np.int64(spare.ctypes.data)
     full, rest = samples // GROUP, samples % GROUP
     # Of the last samples that fill no group, the last is taken again for those that are not there: their digit is 0.
     end = np.int64(max(0, rest - 1) * stride)
@@ -201,52 +195,25 @@ def backward(pixels: Array, cut: Array, places: Array, rows: int, narrow: Array,
         offset = np.int64(chunk * TILE * 4)
         row = 0
         while row < rows:
-            count = min(rows - row, BACKWARD_ROWS)
+            count = _rows_at_once(rows - row, BACKWARD_ROWS)
             for r in range(count):
                 tables[r] = np.int64(narrow.ctypes.data) + places[row + r] * narrow.strides[0]
             digits = np.int64(cut.ctypes.data) + row * digit_stride
-            later = 2 if row > 0 else 1 if rows > count else 0
-            if full > 0:
-                _add(
-                    count, later, first, np.int64(GROUP * stride), stride, np.int64(2 * stride), np.int64(3 * stride),
-                    np.int64(full), digits, digit_stride, into, offset, kept,
-                )  # fmt: skip
-            if rest > 0:
-                _add(
-                    count, later, np.int64(first + full * GROUP * stride), stride, min(stride, end),
-                    min(np.int64(2 * stride), end), min(np.int64(3 * stride), end), np.int64(1),
-                    np.int64(digits + 4 * full), digit_stride, into, offset, np.int64(kept + full * 4 * WIDTH),
-                )  # fmt: skip
+            for part in range(2):  # the groups, and what is left
+                groups, most, skipped = (full, 3 * stride, 0) if part == 0 else (min(rest, 1), end, full)
+                if groups == 0:
+                    continue
+                start, step = first + skipped * GROUP * stride, GROUP * stride
+                one, two, three = min(stride, most), min(2 * stride, most), min(3 * stride, most)
+                at = digits + 4 * skipped
+                if count == 1:
+                    add_1(start, step, one, two, three, groups, at, digit_stride, into, offset)
+                elif count == 2:
+                    add_2(start, step, one, two, three, groups, at, digit_stride, into, offset)
+                elif BACKWARD_ROWS > 2:
+                    add_4(start, step, one, two, three, groups, at, digit_stride, into, offset)
             row += count
     tables[0] = 0
-
-
-@njit(**OPTIONS)
-def _add(
-    count: int, later: int, first: int, stride: int, one: int, two: int, three: int, groups: int, digits: int,
-    digit_stride: int, into: int, offset: int, kept: int,
-) -> None:  # fmt: skip
-    if later == 1:
-        add_first(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-    elif later == 2:
-        if count == 1:
-            again_1(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-        elif count == 2:
-            again_2(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-        elif BACKWARD_ROWS > 2:
-            if count == 3:
-                again_3(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-            else:
-                again_4(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-    elif count == 1:
-        add_1(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-    elif count == 2:
-        add_2(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-    elif BACKWARD_ROWS > 2:
-        if count == 3:
-            add_3(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
-        else:
-            add_4(first, stride, one, two, three, groups, digits, digit_stride, into, offset, kept)
 
 
 @njit(**OPTIONS)
