@@ -193,6 +193,14 @@ def test_other_errors() -> None:
         ImageLogisticRegression(1e9, 50).fit(np.random.RandomState(0).normal(0, 9, (20, 3)), np.arange(20) % 2)
 
 
+def test_one_class_of_several_that_diverges_is_no_success() -> None:
+    x = np.random.RandomState(0).normal(0, 9, (30, 3))
+    model = ImageLogisticRegression(1e9, 50)
+    with pytest.raises(DivergenceError, match="smaller learning rate"):
+        model.fit(x, np.arange(30) % 3)
+    assert not hasattr(model, "coef_")
+
+
 def test_without_scikit_learn_one_sentence_says_so() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import xlogreg.estimator"
     done = subprocess.run(

@@ -102,6 +102,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 implementation=self.implementation,
                 options=DescentOptions(l2=self.l2, momentum=self.momentum, nesterov=self.nesterov),
             )  # fmt: skip
+            # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
+            for error in result.errors:
+                if error is not None:
+                    raise error
             self.coef_ = np.array(to_host(result.w))
             self.intercept_ = np.array(to_host(result.b))
         digests = tuple(history_sha256(np.ascontiguousarray(costs)) for costs in result.history.T)
