@@ -116,6 +116,8 @@ def descend(
         block = min(block, iterations - done)
         if visitor is not None:
             block = min(block, visit_every - done % visit_every)
+        if keeper is not None and keeper.every is not None:
+            block = min(block, keeper.every - done % keeper.every)
         before = engine.state() if options.stops or len(rates) > 1 or keeper is not None else None
         if keeper is not None:
             assert before is not None
@@ -197,7 +199,12 @@ class Progress:
 
 
 class Keeper(Protocol):
-    """Who keeps where a training stands: see `xlogreg.checkpoint`."""
+    """Who keeps where a training stands: see `xlogreg.checkpoint`.
+
+    every : blocks end at the multiples of this number of iterations; None where it does not matter
+    """
+
+    every: int | None
 
     def shown(self, progress: Progress) -> None:
         """Before every block."""

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import FileError
@@ -40,6 +40,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
+    """What a process that was killed left of files of these names (patterns) that it was writing in the folder."""
+    return [path for name in names for path in folder.glob(f".{name}.{'[0-9a-f]' * 8}.part")]
 
 
 def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
