@@ -56,9 +56,10 @@ def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
         It may not.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    there = os.path.lexists(path)
+    if there and not path.is_file():
         raise FileError(f"{path} is no regular file; choose another name.")
-    if path.exists() and not force:
+    if there and not force:
         raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
 
 
