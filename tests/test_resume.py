@@ -398,33 +398,103 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "XLOGREG_DATA": str(folder / "cache")}
 
 
+def stamps(run: Path) -> set[tuple[str, int]]:
+    """What tells the checkpoints that are there from earlier and later ones."""
+    found = set()
+    for name in NAMES:
+        with contextlib.suppress(FileNotFoundError):
+            found.add((name, (run / name).stat().st_mtime_ns))
+    return found
+
+
+def wait(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
+    """Until it is so, or the process has ended."""
+    end = time.monotonic() + 60
+    while not reached() and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     """Killed again and again, by turns in the fused kernel and the reference; the folder stays one."""
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     # So many that no process comes to the end before it is killed.
-    iterations = 3_000 * kills
+    iterations = 2_000 * kills
     moments = random.Random(1)
+    run = tmp_path / "run"
     arguments: tuple[object, ...] = ("--iterations", iterations, "--checkpoint", 0, "--out", "run")
+    kept = 0
     for number in range(kills):
         implementation = ("reference", "fused")[number % 2]
+        seen, new = stamps(run), set()
+
+        def is_at_work(seen: set = seen, new: set = new) -> bool:
+            new |= stamps(run) - seen
+            return len(new) >= 3  # the first is where it began, the third after some iterations
+
         with subprocess.Popen(command(*arguments, "--implementation", implementation), **options) as process:  # type: ignore[call-overload]
-            # Some of these lie in the start of Python and of the training, most in its iterations.
-            time.sleep(moments.uniform(0.5, 3.0))
+            if number % 5 == 4:
+                # In the start of Python, or while the data are read.
+                time.sleep(moments.uniform(0, 1))
+            else:
+                wait(process, is_at_work)
+                time.sleep(moments.uniform(0, 0.4))
             process.send_signal(signal.SIGKILL)
             errors = process.stderr.read().decode()  # type: ignore[union-attr]
         assert process.returncode == -signal.SIGKILL, errors
-        if (tmp_path / "run" / "plan.json").exists():
+        kept += is_at_work()
+        if (run / "plan.json").exists():
             arguments = ("--resume", "run", "--checkpoint", 0)
+    assert kept >= kills * 3 // 4
     done = subprocess.run(command(*arguments, "--implementation", "fused"), check=False, text=True, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "Going on from iteration " in done.stderr
+    results = json.loads((run / "results.json").read_text())
     task = make_task(load_birds(), "bird")
     (whole,) = train(task, [0.005], iterations)
     assert results["history_sha256"] == whole.history_sha256
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
-    assert not [path.name for path in (tmp_path / "run").iterdir() if "checkpoint" in path.name or "plan" in path.name]
+    assert not [path.name for path in run.iterdir() if "checkpoint" in path.name or "plan" in path.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "results.json",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (
+            "plan.json", NAMES[0], "model.safetensors", "history.csv", "weights.png", "report.html", "no plan", "end",
+        )),
+    ],
+)  # fmt: skip
+def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
+    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time."""
+    options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = tmp_path / "run"
+
+    def is_there() -> bool:
+        if moment in ("no plan", "end"):
+            gone = not (run / "plan.json").exists() and not (moment == "end" and stamps(run))
+            return gone and (run / "results.json").exists()
+        return (run / moment).exists()
+
+    arguments = ("--iterations", 40, "--checkpoint", 0, "--out", "run")
+    with subprocess.Popen(command(*arguments), **options) as process:  # type: ignore[call-overload]
+        wait(process, is_there)
+        process.send_signal(signal.SIGKILL)
+        errors = process.stderr.read().decode()  # type: ignore[union-attr]
+    assert process.returncode in (-signal.SIGKILL, 0), errors
+    assert (run / "results.json").exists() or (run / "plan.json").exists()
+    done = subprocess.run(command("--resume", "run"), check=False, text=True, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run / "results.json").read_text())
+    (whole,) = train(make_task(load_birds(), "bird"), [0.005], 40)
+    assert results["history_sha256"] == whole.history_sha256
+    names = {path.name for path in run.iterdir()}
+    assert {"report.html", "model.safetensors"} <= names
+    assert not [name for name in names if name.startswith(("checkpoint", "plan", "."))]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
