@@ -421,7 +421,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     """Killed again and again, by turns in the fused kernel and the reference; the folder stays one."""
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     # So many that no process comes to the end before it is killed.
-    iterations = 2_000 * kills
+    iterations = 1_500 * kills
     moments = random.Random(1)
     run = tmp_path / "run"
     arguments: tuple[object, ...] = ("--iterations", iterations, "--checkpoint", 0, "--out", "run")
@@ -440,7 +440,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
                 time.sleep(moments.uniform(0, 1))
             else:
                 wait(process, is_at_work)
-                time.sleep(moments.uniform(0, 0.4))
+                time.sleep(moments.uniform(0, 0.2))
             process.send_signal(signal.SIGKILL)
             errors = process.stderr.read().decode()  # type: ignore[union-attr]
         assert process.returncode == -signal.SIGKILL, errors

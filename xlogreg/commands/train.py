@@ -107,9 +107,8 @@ def train(
     """
     asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
     from ..checkpoint import check_intervals
-    from ..data.sources import BUILT_IN, CIFAR10
     from ..lock import locked
-    from ..plan import Plan, read_plan
+    from ..plan import RESULTS, read_plan
 
     intervals = checkpoint, checkpoint_every
     check_intervals(*intervals)
@@ -124,46 +123,51 @@ def train(
             raise InputError(
                 f"A resumed training keeps its own options; leave {words} out, or train into a new folder."
             )
-    if _complete(resume, as_json):
-        return
-    plan = read_plan(resume, _KINDS)
-    # Before data are read, which takes long, and until all is written.
-    with locked(resume):
-        if _complete(resume, as_json):  # by the process that has just ended
-            return
-        options = plan.options | {name: asked[name] for name in given}
-        if "data" in given and asked["data"] is not None:
-            # The record has paths from where the training was started, perhaps another folder than this one.
-            options["data"] = asked["data"].absolute()
-        # Where the paths of the plan are relative, and this is another folder than then.
-        for name in ("source", "data", "start"):
-            path = options[name]
-            there = Path(plan.started_in, path or "")
-            built_in = name == "source" and path in (BUILT_IN, CIFAR10)
-            if path is not None and not built_in and not Path(path).exists() and there.exists():
-                options[name] = type(path)(there)
-        _train(options, resume, intervals, as_json, Plan(options, plan.started_in, plan.command))
+    if not (resume / RESULTS).exists():
+        plan = read_plan(resume, _KINDS)
+        # Before data are read, which takes long, and until all is written.
+        with locked(resume):
+            # Else another process has ended it just now.
+            if not (resume / RESULTS).exists():
+                _train(_taken_up(plan, {name: asked[name] for name in given}), resume, intervals, as_json, plan)
+                return
+    _say_complete(resume, as_json)
 
 
-def _complete(run: Path, as_json: bool) -> bool:
-    """Whether the run is complete, which is said then, and cleared of what the training needs no more."""
+def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a plan, and those given now, as they are to be understood here."""
+    from ..data.sources import BUILT_IN, CIFAR10
+
+    options = plan.options | given
+    if given.get("data") is not None:
+        # The record has paths from where the training was started, perhaps another folder than this one.
+        options["data"] = given["data"].absolute()
+    # Where the paths of the plan are relative, and this is another folder than then.
+    for name in ("source", "data", "start"):
+        path = options[name]
+        there = Path(plan.started_in, path or "")
+        built_in = name == "source" and path in (BUILT_IN, CIFAR10)
+        if path is not None and not built_in and not Path(path).exists() and there.exists():
+            options[name] = type(path)(there)
+    return options
+
+
+def _say_complete(run: Path, as_json: bool) -> None:
+    """Of a run that was to be resumed; it is cleared of what a process that was killed then may have left."""
     from .. import console
     from ..checkpoint import remove
     from ..gallery import read_json
+    from ..lock import locked
     from ..plan import RESULTS, remove_plan
 
-    if not (run / RESULTS).exists():
-        return False
-    # A process may have been killed between its results and this.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), locked(run):
         remove_plan(run)
-    remove(run)
+        remove(run)
     console.complain(
         f"The run {run} is complete; to go on from its model, train with --start {quote(str(run))}.", "Note"
     )
     if as_json:
         print_json({**(read_json(run / RESULTS) or {}), "folder": str(run)})
-    return True
 
 
 # What the bits of a training depend on, and how to make each of plain JSON.
