@@ -1,6 +1,7 @@
 """Predicting many pictures: what is named, in which order and format, at which memory; the same pixels and bits."""
 
 import csv
+import dataclasses
 import io
 import itertools
 import json
@@ -26,7 +27,8 @@ from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
 from xlogreg.images import resize
 from xlogreg.output import lines
-from xlogreg.paths import picture_paths
+from xlogreg.paths import PAUSE, Pause, picture_paths
+from xlogreg.text import NAMES
 
 SIZES = ((4, 5), (9, 12), (40, 31), (3, 7), (64, 64))
 
@@ -184,6 +186,21 @@ def test_paths_of_folders_patterns_and_lists(tmp_path: Path, monkeypatch: pytest
     assert named("b/**/*.webp", "b/*.png") == ["b/a/x.webp", "b/2.png", "b/z.png"]
     assert named("?") == below  # a pattern may match folders
     assert named("*.gif") == ["No file matches *.gif; check the pattern."]
+    # ** at the end is all that is below, and a folder may be the last part.
+    for pattern in ("b/**", "b/**/", "b/**/**", "?/**"):
+        assert named(pattern) == below
+    assert named("**") == ["[1].png", *below, "c.png"]
+    assert named("**/a", "b/**/a/**") == ["b/a/x.webp"] * 2
+    # Each picture once, also where a pattern matches it and its folder.
+    assert named("b/**/[ax]*") == ["b/a/x.webp"]
+    assert named("b/**/*") == ["b/10.JPG", "b/2.png", "b/a/x.webp", "b/notes.txt", "b/z.png"]
+    for pattern in ("b/**.png", "b/***", "a**/b"):
+        (sentence,) = named(pattern)
+        assert sentence.startswith(f"In the pattern {pattern} ** must stand alone")
+    for pattern in ("nowhere/**", "**/nowhere", "none/**/*", "b/**/x.webp/**"):
+        assert named(pattern) == [f"No file matches {pattern}; check the pattern."]
+    (sentence,) = named("none/**")
+    assert sentence.startswith("There are no pictures in the folder none; ")
     (sentence,) = named("none")
     assert sentence.startswith("There are no pictures in the folder none; ")
     assert named("-", "-", stdin=b"c.png\r\n\n*.png\nb/a\n last") == ["c.png", "*.png", "b/a/x.webp", " last"]
@@ -270,8 +287,60 @@ def test_odd_names_stay_on_their_line() -> None:
     text = lines(results, "text", "bird")
     assert text == "\\udcff\\x1b[31m\\n.png: bird (probability of bird 0.7500)\n"
     assert [json.loads(line)["path"] for line in lines(results, "json", "bird").splitlines()] == [bad, bad]
-    table = lines(results, "csv", "bird").encode("utf-8", "surrogateescape")
+    table = lines(results, "csv", "bird").encode("utf-8", NAMES)
     assert table.startswith(b'"\xff\x1b[31m\n.png",bird,1,0.75,\n')
+    # Either line end in a name comes back, and what is no character at all is escaped.
+    results = [Prediction(Path("a\rb"), "c\r\nd", 1, 0.75), Failure(Path("e\r"), "No\r.")]
+    rows = list(csv.reader(io.StringIO(lines(results, "csv", "bird"), newline="")))
+    assert rows == [["a\rb", "c\r\nd", "1", "0.75", ""], ["e\r", "", "", "", "No\r."]]
+    results = [Prediction(Path("é.png"), "\ud800\udce9", 1, 0.75)]
+    assert lines(results, "csv", "bird").encode("utf-8", NAMES) == "é.png,\\ud800".encode() + b"\xe9,1,0.75,\n"
+
+
+def test_results_come_before_more_paths_are_awaited(tmp_path: Path) -> None:
+    make(tmp_path, ["a.png"])
+    given: list[str] = []
+
+    def slow() -> Iterator[Path | Pause]:
+        for number in range(7):
+            if number in (0, 1, 3):
+                yield PAUSE
+                given.append(f"{number} awaited")
+            yield tmp_path / "a.png"
+
+    for batch in predict_many(classifier(), slow(), threads=1):
+        given.append(f"{len(batch)} done")
+    # All that is there is given, in its order, before the next is asked for.
+    assert given == ["0 awaited", "1 done", "1 awaited", "2 done", "3 awaited", "4 done"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such shell")
+def test_standard_streams(tmp_path: Path) -> None:
+    """Slow, closed and ASCII ones."""
+    make(tmp_path, ["é.png"])
+    dataclasses.replace(classifier(), class_names=("rest", "b\ud800rd")).save(tmp_path / "model")
+    command = f"{sys.executable} -m xlogreg predict model"
+
+    def shell(rest: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["bash", "-c", rest.format(command)], cwd=tmp_path, env={**environment(), **variables},
+            capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+
+    # The first answer is what lets the list of paths go on.
+    os.mkfifo(tmp_path / "go")
+    done = shell("{{ echo é.png; cat go; }} | {} - --csv | {{ head -n 2; echo é.png > go; cat; }}")
+    assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 3, b"")
+    for rest, words in (("{} - <&-", b"Standard input is closed"), ("{} é.png >&-", b"Standard output is closed")):
+        done = shell(rest)
+        assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
+        assert words in done.stderr
+    for form in ("csv", "json", "text"):
+        done = shell("{} é.png --format " + form, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith({"csv": b"path,label", "json": b"{", "text": b"\\xe9.png: "}[form])
+    rows = list(csv.DictReader(io.StringIO(shell("{} é.png --csv", PYTHONIOENCODING="ascii").stdout.decode())))
+    assert rows[0]["path"] == "é.png"
 
 
 def environment() -> dict[str, str]:
@@ -279,7 +348,8 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes and signals")
-def test_closed_pipe_and_ctrl_c_end_quietly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [signal.SIGINT, signal.SIGTERM])
+def test_closed_pipe_and_ctrl_c_end_quietly(tmp_path: Path, wanted: signal.Signals) -> None:
     make(tmp_path, [f"p/{number}.png" for number in range(40)])
     classifier().save(tmp_path / "model")
     command = [sys.executable, "-m", "xlogreg", "predict", "model"]
@@ -301,7 +371,7 @@ def test_closed_pipe_and_ctrl_c_end_quietly(tmp_path: Path) -> None:
     while not list(tmp_path.glob(".table.csv.*")):  # it is at work once its file is begun
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(wanted)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err

@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from xlogreg import classifier as module
 from xlogreg.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.errors import FileError, InputError, XlogregError
+from xlogreg.exact import LARGEST_WEIGHT
 
 
 def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:
@@ -63,6 +64,7 @@ def test_whatever_is_a_model_comes_back(tmp_path: Path, changes: dict) -> None:
     "changes",
     [
         {"w": np.full((60, 1), np.nan)}, {"w": np.zeros((59, 1))}, {"w": np.zeros(60)}, {"w": "text"}, {"b": np.inf},
+        {"w": np.full((60, 1), -LARGEST_WEIGHT)},
         {"b": None}, {"class_names": ("a", "a")}, {"class_names": ("a",)}, {"class_names": ("", "a")},
         {"class_names": (0, 1)}, {"size": (4, 5)}, {"size": (4, 5, 2)}, {"size": (4.0, 5, 3)}, {"size": (-4, -5, 3)},
         {"learning_rate": np.nan}, {"number_of_iterations": -1}, {"number_of_iterations": 1.5}, {"trained_on": None},

@@ -1,6 +1,7 @@
 """The command line as people use it: what it prints, what it keeps, and one sentence with exit code 2 for bad input."""
 
 import csv
+import dataclasses
 import json
 import os
 import pickle
@@ -17,7 +18,11 @@ from test_images import bomb
 
 from xlogreg import cli, tutorial
 from xlogreg.classifier import Classifier
+from xlogreg.data.birds import load_birds
+from xlogreg.data.task import make_task
 from xlogreg.descent import history_sha256
+from xlogreg.evaluation import judge
+from xlogreg.gallery import write_gallery
 
 
 @dataclass
@@ -83,6 +88,16 @@ def test_run_folder(trained: Path) -> None:
         with Image.open(trained / name) as picture:
             assert min(picture.size) > 200
             assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_a_carriage_return_in_a_files_name_comes_back(tmp_path: Path) -> None:
+    task = make_task(load_birds(), "bird")
+    names = tuple(f"a\r{number}\n,.png" for number in range(len(task.y_test)))
+    model = Classifier(np.ones((3072, 1)), 0.0, task.class_names, task.size, 0.1, 1, "", "", "")
+    write_gallery(tmp_path, judge(model, dataclasses.replace(task, files_test=names)))
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        found = [row["file"] for row in csv.DictReader(file) if row["part"] == "test"]
+    assert tuple(found) == names
 
 
 def test_reproduce(run: Callable[..., Result]) -> None:

@@ -16,7 +16,17 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from xlogreg import DescentOptions, descend_many, history_sha256, load_birds, make_task, train, train_together, tutorial
+from xlogreg import (
+    DescentOptions,
+    descend_many,
+    estimator,
+    history_sha256,
+    load_birds,
+    make_task,
+    train,
+    train_together,
+    tutorial,
+)
 from xlogreg.data.task import make_tasks
 from xlogreg.errors import DivergenceError, InputError, XlogregError
 from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
@@ -191,6 +201,79 @@ def test_other_errors() -> None:
         ImageLogisticRegression().fit(np.eye(3), [1, 1, 1])
     with pytest.raises(DivergenceError, match="smaller learning rate"):
         ImageLogisticRegression(1e9, 50).fit(np.random.RandomState(0).normal(0, 9, (20, 3)), np.arange(20) % 2)
+
+
+def test_one_class_of_several_that_diverges_is_no_success() -> None:
+    x = np.random.RandomState(0).normal(0, 9, (30, 3))
+    model = ImageLogisticRegression(1e9, 50)
+    with pytest.raises(DivergenceError, match="smaller learning rate"):
+        model.fit(x, np.arange(30) % 3)
+    assert not hasattr(model, "coef_")
+
+
+def test_whole_numbers_that_could_be_pixels_are_warned_of_once(recwarn: pytest.WarningsRecorder) -> None:
+    rng = np.random.RandomState(0)
+    x, y = rng.randint(0, 256, (300, 4)), np.arange(300) % 2
+    other = x.astype(float)
+    other[299, 3] = 0.5
+    estimator._warn_once.cache_clear()
+    model = ImageLogisticRegression(number_of_iterations=2)
+    for features in (x.astype(np.uint8), x % 2, -x, x + 1, other):
+        model.fit(features, y)
+    assert not recwarn.list
+    for pixels in (x, x.astype(float), x.astype(np.float32)):
+        model.fit(pixels, y)
+    (warning,) = recwarn.list
+    assert warning.category is UserWarning
+    assert str(warning.message).endswith("if it holds pixels, give X.astype('uint8').")
+    assert warning.filename == __file__
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows forks no processes")
+def test_a_forked_process_trains_too() -> None:
+    """GNU's OpenMP hangs or ends a process that is forked after a training; joblib's multiprocessing does that."""
+    code = """
+import multiprocessing, warnings
+import numpy as np
+from xlogreg.errors import InputError
+from xlogreg.estimator import ImageLogisticRegression
+x, y = np.random.RandomState(0).randint(0, 256, (40, 12)).astype(np.uint8), np.arange(40) % 2
+def fit(implementation):
+    try:
+        return ImageLogisticRegression(0.1, 30, implementation=implementation).fit(x, y).history_sha256_
+    except InputError as error:
+        return str(error)
+warnings.simplefilter("ignore")
+here = fit("fused")
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    there, asked = pool.map_async(fit, ["auto", "fused"]).get(60)
+assert here == there, (here, there)
+assert "forked from one that has trained" in asked, asked
+assert fit("fused") == here
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "default"])
+def test_threads_train_at_the_same_time(layer: str) -> None:
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from xlogreg.estimator import ImageLogisticRegression
+x, y = np.random.RandomState(0).randint(0, 256, (400, 300)).astype(np.uint8), np.arange(400) % 2
+with ThreadPoolExecutor(4) as pool:
+    models = list(pool.map(lambda _: ImageLogisticRegression(0.01, 300, implementation="fused").fit(x, y), range(8)))
+assert len({model.history_sha256_ for model in models}) == 1
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_scikit_learn_one_sentence_says_so() -> None:

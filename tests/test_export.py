@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -134,9 +135,15 @@ def test_files_are_not_overwritten(run: Callable[..., Result], tmp_path: Path) -
         assert words in result.err
         assert result.err.count("\n") == 1
     Path("folder.npz").mkdir()
-    with pytest.raises(FileError, match="is a folder"):
+    with pytest.raises(FileError, match="no regular file"):
         export(classifier(), "folder.npz", force=True)
     Path("folder.npz").rmdir()
+    if hasattr(os, "mkfifo"):
+        # Another program's, which would be gone.
+        os.mkfifo("pipe.npz")
+        with pytest.raises(FileError, match=r"pipe\.npz is no regular file; choose another name"):
+            export(classifier(), "pipe.npz", force=True)
+        Path("pipe.npz").unlink()
     assert sorted(tmp_path.iterdir()) == before
 
 

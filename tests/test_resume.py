@@ -1,5 +1,6 @@
 """A training that was killed, torn or interrupted anywhere goes on to the bits of one never stopped."""
 
+import contextlib
 import json
 import os
 import random
@@ -7,20 +8,27 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import Result
+from test_cli import run as run  # the fixture
 
-from xlogreg import checkpoint, files
+from xlogreg import checkpoint, files, lock, plots, run_folder
 from xlogreg.checkpoint import NAMES, Checkpoint, Checkpoints, latest, save
+from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.descent import Part, Progress
 from xlogreg.engine import DescentOptions, Gradient, State
 from xlogreg.errors import FileError, InputError
+from xlogreg.plan import Plan, write_plan
 from xlogreg.training import Training, train
 
+# `xlogreg.commands.train` names the function.
+train_command = sys.modules["xlogreg.commands.train"]
 MOMENTUM = DescentOptions(momentum=0.9, nesterov=True, l2=0.01, class_weight="balanced", gradient_tolerance=0.012)
 
 
@@ -141,6 +149,15 @@ def test_a_full_disk_ends_no_training(task: Task, tmp_path: Path, monkeypatch: p
     assert_same(training, expected)
     assert len(words) == 1
     assert "No space left on device" in words[0]
+    # Interrupted, what is kept is what was saved, not where it stood; that is said again.
+    keeper = Checkpoints(tmp_path, 0.0, resume=True, complain=words.append)
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(Stop):
+        train(task, [0.01], 40, checkpoints=keeper, observer=stop_at(good + 5))
+    assert keeper.stopped() == good
+    monkeypatch.undo()
+    assert len(words) == 3
+    assert "after the last checkpoint is lost" in words[2]
     # What was there before is there still, and nothing else.
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     kept = []
@@ -150,9 +167,227 @@ def test_a_full_disk_ends_no_training(task: Task, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
-def test_odd_intervals(tmp_path: Path, seconds: float) -> None:
+def test_odd_intervals(tmp_path: Path, seconds: float, run: Callable[..., Result]) -> None:
     with pytest.raises(InputError, match="seconds between checkpoints"):
         Checkpoints(tmp_path, seconds)
+    # Said before anything is read or made.
+    result = run("train", "nowhere", "--checkpoint", seconds)
+    assert result.code == 2
+    assert "seconds between checkpoints" in result.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("every", [0, -5, 1.5, True])
+def test_odd_numbers_of_iterations(tmp_path: Path, every: int) -> None:
+    with pytest.raises(InputError, match="iterations between checkpoints"):
+        Checkpoints(tmp_path, every=every)
+
+
+def test_checkpoints_by_iterations(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = []
+
+    def note(folder: Path, kept: Checkpoint, number: int) -> None:
+        saved.append(kept.progress.state.iterations)
+        # As many records as belong to these iterations: after 0, 100, 200, ..
+        assert [len(found) for found in kept.extra["validations"]] == [saved[-1] // 100 + 1]
+        save(folder, kept, number)
+
+    monkeypatch.setattr(checkpoint, "save", note)
+    expected = train(task, [0.01], 260)[0]
+    keeper = Checkpoints(tmp_path, 1e9, every=35)
+    assert_same(train(task, [0.01], 260, checkpoints=keeper)[0], expected)
+    assert saved == [35, 70, 105, 140, 175, 210, 245]
+    words: list[str] = []
+    keeper = Checkpoints(tmp_path, 1e9, resume=True, every=250, tell=words.append)
+    assert_same(train(task, [0.01], 260, checkpoints=keeper)[0], expected)
+    assert saved[7:] == [250]
+    assert words == ["Going on from iteration 245."]
+
+
+def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: Path) -> None:
+    asked = []
+
+    class Watched(Checkpoints):
+        def begin(self, fingerprint: str, extra: Callable) -> Checkpoint | None:
+            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done))
+
+    keeper = Watched(tmp_path, 1e9)
+    with pytest.raises(Stop):
+        train(task, [0.01], 260, checkpoints=keeper, observer=stop_at(150))
+    assert asked == []
+    assert asked == [keeper.stopped()]
+
+
+def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], None]:
+    """Lets the next training on the command line be stopped after so many iterations, as by Ctrl-C; returns its end."""
+    from xlogreg import console
+
+    @contextlib.contextmanager
+    def progress(iterations: int, what: str) -> Iterator[Callable]:
+        def tell(done: int, _: np.ndarray) -> None:
+            if done >= at:
+                raise KeyboardInterrupt
+
+        yield tell
+
+    before = console.training_progress
+    monkeypatch.setattr(console, "training_progress", progress)
+    return lambda: monkeypatch.setattr(console, "training_progress", before)
+
+
+def test_the_disk_is_full_when_all_is_done(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+
+        def full(*_: object, **__: object) -> None:
+            raise FileError("Cannot write r/model.safetensors: No space left on device; free some space.")
+
+        patch.setattr(run_folder, "write_run", full)
+        result = run("train", "--iterations", 40, "--checkpoint-every", 30, "--out", "my run")
+    assert result.code == 2
+    assert result.err.endswith("free some space. Then go on with: xlogreg train --resume 'my run'\n")
+    assert {path.name for path in Path("my run").iterdir()} == {"plan.json", NAMES[0]}
+    result = run("train", "--resume", "my run", "--json")
+    assert result.code == 0
+    assert "Going on from iteration 30." in result.err
+    whole = json.loads(run("train", "--iterations", 40, "--json").out)
+    assert json.loads(result.out)["history_sha256"] == whole["history_sha256"]
+    # What will never end otherwise is cleared away.
+    result = run("train", "--iterations", 40, "--checkpoint", 0, "--learning-rate", 1e9, "--out", "d")
+    assert (result.code, list(Path("d").iterdir())) == (2, [])
+    assert "resume" not in result.err
+
+
+def test_a_second_ctrl_c_loses_nothing(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch)
+
+    def interrupted(folder: Path, kept: Checkpoint, number: int) -> None:
+        for number_of_signal in (signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number_of_signal)
+        save(folder, kept, number)
+
+    monkeypatch.setattr(checkpoint, "save", interrupted)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    result = run("train", "--iterations", 500, "--out", "r")
+    assert result.code == 130
+    assert result.err.count("\n") == 1
+    assert result.err.startswith("Note: Stopped after ")
+    assert not result.err.startswith("Note: Stopped after 0 ")
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    again()
+    assert run("train", "--resume", "r").code == 0
+
+
+def test_a_stopped_run_says_how_to_go_on(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch)
+    assert run("train", "--iterations", 500, "--out", "r2").code == 130
+    for command in (("train", "--out", "r2"), ("predict", "r2", "a.png"), ("evaluate", "r2"), ("report", "r2")):
+        result = run(*command)
+        assert result.code == 2
+        assert "The training in r2 is not finished; go on with: xlogreg train --resume r2" in result.err
+        assert result.err.count("\n") == 1
+    # Killed after its results, or between the plan's end and that of the checkpoints: complete all the same.
+    kept = {path.name: path.read_bytes() for path in Path("r2").iterdir()}
+    again()
+    first = run("train", "--resume", "r2", "--json")
+    assert first.code == 0
+    assert not set(kept) & {path.name for path in Path("r2").iterdir()}
+    monkeypatch.setattr(plots, "plot_run", None)  # nothing is trained or drawn again
+    for left in (set(kept), set(kept) - {"plan.json"}, {"plan.json"}, set()):
+        for name in left:
+            Path("r2", name).write_bytes(kept[name])
+        Path("r2", ".model.safetensors.0123abcd.part").touch()
+        Path("r2", ".labels.csv.0123abcd.part").touch()
+        result = run("train", "--resume", "r2", "--json")
+        assert result.code == 0
+        assert result.err == "Note: The run r2 is complete; to go on from its model, train with --start r2.\n"
+        answer = json.loads(result.out)
+        assert answer["history_sha256"] == json.loads(first.out)["history_sha256"]
+        assert not set(kept) & {path.name for path in Path("r2").iterdir()}
+        # Of what is not written whole only the training's own goes away.
+        assert [path.name for path in Path("r2").glob(".*")] == [".labels.csv.0123abcd.part"]
+    assert run("train", "--resume", "r2").out == ""
+
+
+def test_what_a_kill_leaves_at_the_very_beginning_is_no_obstacle(run: Callable[..., Result]) -> None:
+    Path("r").mkdir()
+    for name in (".lock", ".plan.json.0123abcd.part"):
+        Path("r", name).touch()
+    assert run("train", "--iterations", 2, "--out", "r").code == 0
+    assert not list(Path("r").glob(".*"))
+    Path("s").mkdir()
+    Path("s", ".plan.json").touch()
+    assert "already holds files" in run("train", "--iterations", 2, "--out", "s").err
+
+
+def test_one_training_a_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch)
+    assert run("train", "--iterations", 500, "--out", "r").code == 130
+    assert not Path("r", ".lock").exists()
+    before = {path.name: path.read_bytes() for path in Path("r").iterdir()}
+    with lock.locked(Path("r")):
+        result = run("train", "--resume", "r")
+        assert (result.code, result.out) == (2, "")
+        assert result.err == "Error: Another process is training in r; let it end, or train into another folder.\n"
+    assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
+    # A process that ends leaves no lock, however it ends.
+    code = "import os; from pathlib import Path; from xlogreg.lock import locked\nwith locked(Path('r')): os._exit(0)"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment(Path()))
+    assert Path("r", ".lock").exists()
+    again()
+
+    # Where there are no locks, training goes on without.
+    def unsupported(_: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock, "_lock", unsupported)
+    assert run("train", "--resume", "r").code == 0
+    assert not Path("r", ".lock").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_at_once(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_soon(monkeypatch)
+    assert run("train", "--iterations", 500, "--out", "r").code == 130
+
+    def refused(path: Path, *_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    # Not by permissions, which do not bind the administrator; read_plan and others are as before.
+    monkeypatch.setattr(lock.os, "open", refused)
+    monkeypatch.setattr(shared, "load_pictures", None)  # before any data are read
+    result = run("train", "--resume", "r")
+    assert result.code == 2
+    assert result.err == (
+        "Error: Cannot write into the folder r: Permission denied; make it writable, or train into another.\n"
+    )
+
+
+def test_paths_and_names_from_another_folder(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A folder of the built-in pictures' name is no reason to read another one's.
+    again = stop_soon(monkeypatch)
+    Path("birds", "cat").mkdir(parents=True)
+    assert run("train", "--iterations", 100, "--out", "r").code == 130
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    again()
+    result = run("train", "--resume", "../r", "--json")
+    assert result.code == 0, result.err
+    assert json.loads(Path("../r/results.json").read_text())["asked"]["source"] == "birds"
+    # Data that are named anew are recorded so that they are found from anywhere.
+    asked = {}
+    monkeypatch.setattr(train_command, "_train", lambda options, run, *_: asked.update(options))
+    monkeypatch.chdir(tmp_path)
+    Path("r", "results.json").unlink()
+    write_plan(
+        Path("r"), Plan({**dict.fromkeys(train_command._KINDS), "source": "cifar10"}, str(tmp_path / "gone"), "")
+    )
+    Path("mine").mkdir()
+    assert run("train", "--resume", "r", "--data", "mine").code == 0
+    assert asked["data"] == tmp_path / "mine"
+    assert asked["source"] == "cifar10"
 
 
 def command(*arguments: object) -> list[str]:
@@ -163,33 +398,103 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "XLOGREG_DATA": str(folder / "cache")}
 
 
+def stamps(run: Path) -> set[tuple[str, int]]:
+    """What tells the checkpoints that are there from earlier and later ones."""
+    found = set()
+    for name in NAMES:
+        with contextlib.suppress(FileNotFoundError):
+            found.add((name, (run / name).stat().st_mtime_ns))
+    return found
+
+
+def wait(process: subprocess.Popen, reached: Callable[[], bool]) -> None:
+    """Until it is so, or the process has ended."""
+    end = time.monotonic() + 60
+    while not reached() and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     """Killed again and again, by turns in the fused kernel and the reference; the folder stays one."""
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     # So many that no process comes to the end before it is killed.
-    iterations = 3_000 * kills
+    iterations = 1_500 * kills
     moments = random.Random(1)
+    run = tmp_path / "run"
     arguments: tuple[object, ...] = ("--iterations", iterations, "--checkpoint", 0, "--out", "run")
+    kept = 0
     for number in range(kills):
         implementation = ("reference", "fused")[number % 2]
+        seen, new = stamps(run), set()
+
+        def is_at_work(seen: set = seen, new: set = new) -> bool:
+            new |= stamps(run) - seen
+            return len(new) >= 3  # the first is where it began, the third after some iterations
+
         with subprocess.Popen(command(*arguments, "--implementation", implementation), **options) as process:  # type: ignore[call-overload]
-            # Some of these lie in the start of Python and of the training, most in its iterations.
-            time.sleep(moments.uniform(0.5, 3.0))
+            if number % 5 == 4:
+                # In the start of Python, or while the data are read.
+                time.sleep(moments.uniform(0, 1))
+            else:
+                wait(process, is_at_work)
+                time.sleep(moments.uniform(0, 0.2))
             process.send_signal(signal.SIGKILL)
             errors = process.stderr.read().decode()  # type: ignore[union-attr]
         assert process.returncode == -signal.SIGKILL, errors
-        if (tmp_path / "run" / "plan.json").exists():
+        kept += is_at_work()
+        if (run / "plan.json").exists():
             arguments = ("--resume", "run", "--checkpoint", 0)
+    assert kept >= kills * 3 // 4
     done = subprocess.run(command(*arguments, "--implementation", "fused"), check=False, text=True, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "Going on from iteration " in done.stderr
+    results = json.loads((run / "results.json").read_text())
     task = make_task(load_birds(), "bird")
     (whole,) = train(task, [0.005], iterations)
     assert results["history_sha256"] == whole.history_sha256
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
-    assert not [path.name for path in (tmp_path / "run").iterdir() if "checkpoint" in path.name or "plan" in path.name]
+    assert not [path.name for path in run.iterdir() if "checkpoint" in path.name or "plan" in path.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "results.json",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in (
+            "plan.json", NAMES[0], "model.safetensors", "history.csv", "weights.png", "report.html", "no plan", "end",
+        )),
+    ],
+)  # fmt: skip
+def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
+    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time."""
+    options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = tmp_path / "run"
+
+    def is_there() -> bool:
+        if moment in ("no plan", "end"):
+            gone = not (run / "plan.json").exists() and not (moment == "end" and stamps(run))
+            return gone and (run / "results.json").exists()
+        return (run / moment).exists()
+
+    arguments = ("--iterations", 40, "--checkpoint", 0, "--out", "run")
+    with subprocess.Popen(command(*arguments), **options) as process:  # type: ignore[call-overload]
+        wait(process, is_there)
+        process.send_signal(signal.SIGKILL)
+        errors = process.stderr.read().decode()  # type: ignore[union-attr]
+    assert process.returncode in (-signal.SIGKILL, 0), errors
+    assert (run / "results.json").exists() or (run / "plan.json").exists()
+    done = subprocess.run(command("--resume", "run"), check=False, text=True, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run / "results.json").read_text())
+    (whole,) = train(make_task(load_birds(), "bird"), [0.005], 40)
+    assert results["history_sha256"] == whole.history_sha256
+    names = {path.name for path in run.iterdir()}
+    assert {"report.html", "model.safetensors"} <= names
+    assert not [name for name in names if name.startswith(("checkpoint", "plan", "."))]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
@@ -223,8 +528,7 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     assert "no training to resume in run" in complaint("--resume", "run")
-    (run / "results.json").write_text("{}")
-    assert "complete, there is nothing to resume" in complaint("--resume", "run")
+    assert "no training to resume in nowhere" in complaint("--resume", "nowhere")
     assert "leave --learning-rate out" in complaint("--resume", "run", "--learning-rate", 0.1)
     for text in ("", "{}", "[1]", '{"format": "xlogreg plan 1", "options": {}}', "\x00", "[" * 5000):
         (run / "plan.json").write_text(text)

@@ -19,6 +19,7 @@ from .classifier import Classifier, Failure, Prediction
 from .errors import InputError, XlogregError
 from .images import Resizer, decode, fit, read_content
 from .parallel import processors
+from .paths import Pause
 from .shrinking import resizer_for
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
@@ -33,6 +34,9 @@ _AT_ONCE = 4 * 2**20
 
 Result = Prediction | Failure
 
+# What `predict_many` takes.
+Named = str | os.PathLike[str] | Failure | Pause
+
 
 def default_threads() -> int:
     """As many threads as this process may use processors."""
@@ -40,13 +44,13 @@ def default_threads() -> int:
 
 
 def predict_many(
-    classifier: Classifier, paths: Iterable[str | os.PathLike[str] | Failure], *, threads: int | None = None
+    classifier: Classifier, paths: Iterable[Named], *, threads: int | None = None
 ) -> Iterator[list[Result]]:
     """Predict picture files in batches, in order; a bad one gives a `Failure` in its place and the rest go on.
 
     Parameters
     ----------
-    paths : picture files; a `Failure` among them is passed on in its place
+    paths : picture files; a `Failure` among them is passed on in its place; before a `PAUSE` all results are given
     threads : how many decode; as many as there are processors by default
 
     Yields
@@ -65,29 +69,39 @@ def predict_many(
     return _batches(classifier, iter(paths), threads or default_threads())
 
 
-def _batches(
-    classifier: Classifier, paths: Iterator[str | os.PathLike[str] | Failure], threads: int
-) -> Iterator[list[Result]]:
+def _batches(classifier: Classifier, paths: Iterator[Named], threads: int) -> Iterator[list[Result]]:
     stop, turn = threading.Event(), threading.Lock()
     pending: deque[Future[list[Result]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
-    number, size = 0, 1
+    number, size, ended = 0, 1, False
     try:
-        while True:
-            while len(pending) < 2 * threads + 1:
-                batch = list(itertools.islice(paths, size))
-                if not batch:
+        while pending or not ended:
+            paused = False
+            while len(pending) < 2 * threads + 1 and not (paused or ended):
+                batch, paused = _next_batch(paths, size)
+                ended = not batch and not paused
+                if batch:
+                    pending.append(executor.submit(_predict_batch, classifier, batch, resizer_for(number), stop, turn))
+                    number += len(batch)
+                    size = min(2 * size, BATCH)
+            while pending:
+                yield pending.popleft().result()
+                if not paused:
                     break
-                pending.append(executor.submit(_predict_batch, classifier, batch, resizer_for(number), stop, turn))
-                number += len(batch)
-                size = min(2 * size, BATCH)
-            if not pending:
-                return
-            yield pending.popleft().result()
     finally:
         # Reached at the end, at Ctrl-C and when nobody wants more: the threads stop after the picture at hand.
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _next_batch(paths: Iterator[Named], size: int) -> tuple[list[str | os.PathLike[str] | Failure], bool]:
+    """At most so many paths, and whether a pause ended them; neither at the end."""
+    batch: list[str | os.PathLike[str] | Failure] = []
+    for path in itertools.islice(paths, size):
+        if isinstance(path, Pause):
+            return batch, True
+        batch.append(path)
+    return batch, False
 
 
 def _predict_batch(

@@ -20,12 +20,18 @@ from .backend import Device, to_host
 from .descent import Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
-from .files import reason, write_whole
+from .files import leftovers, reason, write_whole
 
 FORMAT = "xlogreg checkpoint 1"
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 # Weights, velocities and histories of any training that fits into memory; larger is no checkpoint.
 _MAX_BYTES = 1 << 36
+# Patterns of all that a training writes into its folder; somebody else may be writing other files there.
+_WRITTEN = (
+    "checkpoint-?.safetensors", "plan.json", "results.json", "model.safetensors", "history.csv", "predictions.csv",
+    "pictures.png", "pictures.json", "report.html", "examples.png", "cost_history.png", "test_picture.png",
+    "evaluation.png", "most_wrong.png", "most_certain.png", "weights.png",
+)  # fmt: skip
 
 
 @dataclass
@@ -50,7 +56,10 @@ class Checkpoints:
     folder : the run folder
     seconds : time between two checkpoints; more are written when the training is interrupted
     resume : whether to go on from what is there
-    complain : is told, once, when a checkpoint cannot be written; the training goes on
+    complain : is told, once, when a checkpoint cannot be written, and the training goes on; and at an interruption
+        when where it stood cannot be kept
+    every : a checkpoint after every so many iterations, beside those by time
+    tell : is told where a training that is resumed goes on
     """
 
     def __init__(
@@ -59,47 +68,85 @@ class Checkpoints:
         seconds: float = 10.0,
         resume: bool = False,
         complain: Callable[[str], None] = lambda message: None,
+        *,
+        every: int | None = None,
+        tell: Callable[[str], None] = lambda message: None,
     ) -> None:
-        if not 0 <= seconds < float("inf"):
-            raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
-        self.folder, self.seconds, self.resume, self.complain = folder, seconds, resume, complain
+        check_intervals(seconds, every)
+        self.folder, self.seconds, self.every, self.resume = folder, seconds, every, resume
+        self.complain, self.tell = complain, tell
+        self.begun = False
         self._fingerprint = ""
-        self._extra: Callable[[], dict[str, Any]] = dict
+        self._extra: Callable[[int], dict[str, Any]] = lambda iterations: {}
         self._number = 0
-        self._last: Checkpoint | None = None
+        self._last: Progress | None = None
         self._next = 0.0
+        self._saved: int | None = None
+        self._complained = False
 
-    def begin(self, fingerprint: str, extra: Callable[[], dict[str, Any]]) -> Checkpoint | None:
-        """Say which training this is and what is kept beside it; returns where to go on from, if anywhere."""
+    def begin(self, fingerprint: str, extra: Callable[[int], dict[str, Any]]) -> Checkpoint | None:
+        """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
+
+        extra : gives what belongs to the first so many iterations, in plain types
+        """
         self._fingerprint, self._extra = fingerprint, extra
         self._next = time.monotonic() + self.seconds
         found = latest(self.folder, fingerprint) if self.resume else None
+        self.begun = True
         if found is None:
+            if self.resume:
+                self.tell("There is no checkpoint yet; training begins at the beginning.")
             return None
         checkpoint, self._number = found
+        self._saved = checkpoint.progress.state.iterations
+        self.tell(f"Going on from iteration {self._saved}.")
         return checkpoint
 
     def shown(self, progress: Progress) -> None:
         """Before every block of the training."""
-        self._last = Checkpoint(progress, self._fingerprint, self._extra())
-        if time.monotonic() >= self._next:
-            self._save()
+        self._last = progress
+        done = progress.state.iterations
+        due = self.every is not None and done > (self._saved or 0) and done % self.every == 0
+        if due or time.monotonic() >= self._next:
+            error = self._save()
+            if error is not None and not self._complained:
+                self.complain(f"{error} Training goes on without a new checkpoint.")
+                self._complained = True
 
     def stopped(self) -> int:
         """The training ended before its time: keep where it stood; returns the iterations that are kept."""
-        return self._save() if self._last is not None else 0
+        if self._last is not None and self._saved != self._last.state.iterations:
+            error = self._save()
+            if error is not None:
+                self.complain(f"{error} What came after the last checkpoint is lost.")
+        return self._saved or 0
 
-    def _save(self) -> int:
+    def _save(self) -> FileError | None:
         assert self._last is not None
+        done = self._last.state.iterations
         try:
-            save(self.folder, self._last, self._number)
+            save(self.folder, Checkpoint(self._last, self._fingerprint, self._extra(done)), self._number)
         except FileError as error:
-            self.complain(f"{error} Training goes on without a new checkpoint.")
-            self.complain = lambda message: None
-        else:
-            self._number += 1
-        self._next = time.monotonic() + self.seconds
-        return self._last.progress.state.iterations
+            return error
+        finally:
+            self._next = time.monotonic() + self.seconds
+        self._number += 1
+        self._saved = done
+        return None
+
+
+def check_intervals(seconds: float, every: int | None = None) -> None:
+    """Whether checkpoints may be so far apart, in seconds and in iterations.
+
+    Raises
+    ------
+    InputError
+        They may not.
+    """
+    if not 0 <= seconds < float("inf"):
+        raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {every!r}.")
 
 
 def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
@@ -173,10 +220,9 @@ def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
 
 
 def remove(folder: Path) -> None:
-    """Take the checkpoints of a finished training away."""
-    with contextlib.suppress(OSError):
-        # What a killed process left of a checkpoint that it was writing has a name of its own.
-        for path in [*(folder / name for name in NAMES), *folder.glob(".*.part")]:
+    """Take the checkpoints of a finished training away, and what killed processes left of files they were writing."""
+    for path in [*(folder / name for name in NAMES), *leftovers(folder, _WRITTEN)]:
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 

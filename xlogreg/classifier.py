@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from .errors import FileError, InputError, XlogregError
+from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
 from .files import reason, write_whole
 from .images import to_pixels
+from .plan import unfinished
 
 FORMAT = "xlogreg"
 # 2 has features; files of format 1, whose features are the pixels, are read too.
@@ -223,6 +225,8 @@ def _wrong(model: Classifier) -> str:
         return "its weights do not fit its pictures"
     if not (np.isfinite(model.w).all() and math.isfinite(model.b)):
         return "its weights are not finite float64 numbers"
+    if not (np.abs(model.w) < LARGEST_WEIGHT).all():
+        return f"it has weights beyond {LARGEST_WEIGHT:.1g}, which no sum can hold"
     if not math.isfinite(model.learning_rate) or model.number_of_iterations < 0:
         return "its learning rate or number of iterations is none"
     texts = (model.history_sha256, model.trained_on, model.xlogreg_version)
@@ -239,7 +243,8 @@ def _read(path: Path) -> tuple[Path, bytes]:
                 status = path.stat()
             except FileNotFoundError:
                 raise FileError(
-                    f"The folder {folder} holds no {MODEL_FILE}; name a run folder or a model file."
+                    unfinished(folder)
+                    or f"The folder {folder} holds no {MODEL_FILE}; name a run folder or a model file."
                 ) from None
         # A pipe would be waited for, and a device be read for ever.
         if not stat.S_ISREG(status.st_mode):

@@ -69,7 +69,7 @@ def main() -> None:
         from . import console
         from .files import reason
 
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # it may be closed, or None from the start
             sys.stdout.flush()
         # Nothing more can be written there, and nobody must try: neither what comes next nor Python at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -345,5 +345,6 @@ def _plain(text: Any) -> str:
 
 def complain(message: str, kind: str = "Error") -> None:
     """One sentence to stderr."""
-    sys.stdout.flush()
+    if sys.stdout is not None:  # closed by who started this
+        sys.stdout.flush()
     err.print(f"[bold red]{kind}:[/]" if kind == "Error" else f"[yellow]{kind}:[/]", _plain(message))

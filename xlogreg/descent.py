@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .backend import namespace, to_host
-from .engine import DescentOptions, Engine, Gradient, State
+from .engine import DescentOptions, Engine, Gradient, State, alone
 from .errors import DivergenceError
 from .exact import LARGEST_WEIGHT
 
@@ -96,7 +96,8 @@ def descend(
         rate. Of several models, those that diverge are dropped and noted in the result.
     """
     options = options or DescentOptions()
-    engine.prepare()
+    with alone(engine):
+        engine.prepare()
     rates = to_host(engine.rates)
     models = list(range(len(rates)))
     costs_of = np.empty((len(models), iterations), dtype=np.float64)
@@ -116,13 +117,16 @@ def descend(
         block = min(block, iterations - done)
         if visitor is not None:
             block = min(block, visit_every - done % visit_every)
+        if keeper is not None and keeper.every is not None:
+            block = min(block, keeper.every - done % keeper.every)
         before = engine.state() if options.stops or len(rates) > 1 or keeper is not None else None
         if keeper is not None:
             assert before is not None
             keeper.shown(Progress(costs_of[:, :done], list(models), before, dict(parts), seconds))
-        start = time.perf_counter()
-        costs = engine.run(block)
-        elapsed = time.perf_counter() - start
+        with alone(engine):
+            start = time.perf_counter()
+            costs = engine.run(block)
+            elapsed = time.perf_counter() - start
         seconds += elapsed
         last = costs_of[models, done - 1] if done else None
         ends = _ends(costs, last, engine.slopes, options)
@@ -134,9 +138,10 @@ def descend(
             # Some model ended inside the block: all go back and come to that iteration.
             assert before is not None
             engine.restore(before)
-            start = time.perf_counter()
-            costs = engine.run(steps) if steps else costs[:0]
-            seconds += time.perf_counter() - start
+            with alone(engine):
+                start = time.perf_counter()
+                costs = engine.run(steps) if steps else costs[:0]
+                seconds += time.perf_counter() - start
         costs_of[models, done : done + steps] = costs.T
         done += steps
         ended = {j: reason for j, (at, reason) in ends.items() if at == steps}
@@ -197,7 +202,12 @@ class Progress:
 
 
 class Keeper(Protocol):
-    """Who keeps where a training stands: see `xlogreg.checkpoint`."""
+    """Who keeps where a training stands: see `xlogreg.checkpoint`.
+
+    every : blocks end at the multiples of this number of iterations; None where it does not matter
+    """
+
+    every: int | None
 
     def shown(self, progress: Progress) -> None:
         """Before every block."""

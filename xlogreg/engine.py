@@ -4,6 +4,8 @@ The formulas are those of `xlogreg.reference`; here is only what they are given 
 """
 
 import math
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -191,6 +193,16 @@ class Engine(Protocol):
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending; each keeps its state and its bits."""
         ...
+
+
+# Numba's simplest way to run threads, workqueue, ends the process when two threads train at a time; in the others they
+# would be in each other's way on all processors.
+_FUSED_CPU = threading.RLock()
+
+
+def alone(engine: Engine) -> AbstractContextManager[Any]:
+    """While this engine works: the fused CPU kernel works for one thread at a time, all others as they like."""
+    return _FUSED_CPU if engine.name == "fused" and isinstance(engine.w, np.ndarray) else nullcontext()
 
 
 class Models:

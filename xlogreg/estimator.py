@@ -1,5 +1,7 @@
 """The scikit-learn face: `ImageLogisticRegression`, rows are samples. The only module that imports scikit-learn."""
 
+import functools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -32,8 +34,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
 
     The dtype decides, as everywhere in xlogreg. uint8 X are pixels: they are divided by 255 inside, summed exactly, and
     the training has the bits (and the digest) of the command line's on the same pictures. Float X are features as
-    they are, identical to rounding; other numbers become float64. Several classes are trained one against the
-    rest, in one pass over the pixels an iteration.
+    they are, identical to rounding; other numbers become float64. Where they could be pixels, a warning says so, once.
+    Several classes are trained one against the rest, in one pass over the pixels an iteration.
 
     Parameters
     ----------
@@ -91,6 +93,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         classes, numbers = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"All {len(y)} samples are of one class, {classes[0]!r}; training needs two or more.")
+        if X.dtype != np.uint8 and _like_pixels(X):
+            _warn_once()
         iterations = check_iterations(self.number_of_iterations)
         rate = self._rate(X)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))
@@ -102,6 +106,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 implementation=self.implementation,
                 options=DescentOptions(l2=self.l2, momentum=self.momentum, nesterov=self.nesterov),
             )  # fmt: skip
+            # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
+            for error in result.errors:
+                if error is not None:
+                    raise error
             self.coef_ = np.array(to_host(result.w))
             self.intercept_ = np.array(to_host(result.b))
         digests = tuple(history_sha256(np.ascontiguousarray(costs)) for costs in result.history.T)
@@ -173,3 +181,24 @@ def _validated(estimator: ImageLogisticRegression, X: Any, *, dtype: Any = _DTYP
     except ImportError:  # before scikit-learn 1.6
         return estimator._validate_data(X, dtype=dtype, **options)
     return validate_data(estimator, X, dtype=dtype, **options)
+
+
+def _like_pixels(X: np.ndarray) -> bool:
+    """Whether X holds whole numbers from 0 to 255 only, and more than 0 and 1."""
+    largest = 0.0
+    for start in range(0, len(X), 256):  # most features show in the first rows that they are none
+        part = X[start : start + 256]
+        if not ((part >= 0) & (part <= 255) & (part == np.floor(part))).all():
+            return False
+        largest = max(largest, float(part.max()))
+    return largest > 1
+
+
+@functools.cache
+def _warn_once() -> None:
+    warnings.warn(
+        "X holds whole numbers from 0 to 255 that are not uint8, and is trained on as features, neither divided by 255 "
+        "nor summed exactly; if it holds pixels, give X.astype('uint8').",
+        UserWarning,
+        stacklevel=3,
+    )

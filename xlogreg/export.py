@@ -9,8 +9,8 @@ import numpy as np
 
 from . import __version__
 from .classifier import Classifier
-from .errors import FileError, InputError
-from .files import write_whole
+from .errors import InputError
+from .files import check_new, write_whole
 
 FORMATS = ("onnx", "npz")
 # The oldest operators with which all of this can be said (ReduceSum takes its axes as an input since 13), and the file
@@ -41,10 +41,7 @@ def export(
     form = form or path.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise InputError(f"{path} could be ONNX or npz: name it .onnx or .npz, or choose with --format.")
-    if os.path.lexists(path) and not force:
-        raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
-    if path.is_dir():
-        raise FileError(f"{path} is a folder; choose another name.")
+    check_new(path, force)
     write_whole(path, to_onnx(classifier) if form == "onnx" else to_npz(classifier))
     return path
 

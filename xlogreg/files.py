@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import FileError
@@ -42,6 +42,11 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def leftovers(folder: Path, names: Iterable[str]) -> list[Path]:
+    """What a process that was killed left of files of these names (patterns) that it was writing in the folder."""
+    return [path for name in names for path in folder.glob(f".{name}.{'[0-9a-f]' * 8}.part")]
+
+
 def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
     """Whether `path` may be written: nothing is there yet, or a regular file and `force`.
 
@@ -51,9 +56,10 @@ def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
         It may not.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    there = os.path.lexists(path)
+    if there and not path.is_file():
         raise FileError(f"{path} is no regular file; choose another name.")
-    if path.exists() and not force:
+    if there and not force:
         raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
 
 

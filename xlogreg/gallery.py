@@ -19,6 +19,7 @@ from .data.task import Task
 from .errors import FileError, InputError, XlogregError
 from .evaluation import Judgement
 from .files import reason, write_whole
+from .text import NAMES, csv_lines
 
 PICTURES, LIST, PREDICTIONS = "pictures.png", "pictures.json", "predictions.csv"
 EXAMPLES, WRONG, CERTAIN = 12, 12, 6
@@ -87,16 +88,14 @@ def write_gallery(folder: Path, judgement: Judgement, extra: Sequence[Tile] = ()
     """Write `pictures.png`, `pictures.json` and `predictions.csv`, each whole or not at all; returns the tiles."""
     kept = [tile for tile in tiles(judgement) if tile.pixels.size] + list(extra)
     write_tiles(folder, kept)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(("part", "index", "label", "probability", "file"))
+    rows: list[Sequence[object]] = [("part", "index", "label", "probability", "file")]
     for part, y, p in judgement.pictures():
         files = getattr(judgement.task, f"files_{part}") or itertools.repeat("")
-        writer.writerows(
+        rows.extend(
             (part, i, a, f"{b:.17g}", file)
             for i, (a, b, file) in enumerate(zip(y.tolist(), p.tolist(), files, strict=False))
         )
-    write_whole(folder / PREDICTIONS, table.getvalue().encode("utf-8", "surrogateescape"))
+    write_whole(folder / PREDICTIONS, csv_lines(rows).encode("utf-8", NAMES))
     return kept
 
 

@@ -1,12 +1,10 @@
 """Predictions as lines: text for people, CSV and JSON Lines for programs."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 
 from .classifier import Failure, Prediction
-from .text import plain
+from .text import csv_lines, plain
 
 # What stands above the lines of each format.
 HEADERS = {"text": "", "csv": "path,label,number,probability,error\n", "json": ""}
@@ -23,14 +21,12 @@ def lines(results: Sequence[Prediction | Failure], form: str, positive: str) -> 
     if form == "json":
         return "".join(json.dumps(_record(result)) + "\n" for result in results)
     if form == "csv":
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        for result in results:
-            if isinstance(result, Failure):
-                writer.writerow((result.path, "", "", "", result.message))
-            else:
-                writer.writerow((result.path, result.label, result.number, repr(result.probability), ""))
-        return table.getvalue()
+        return csv_lines(
+            (result.path, "", "", "", result.message)
+            if isinstance(result, Failure)
+            else (result.path, result.label, result.number, repr(result.probability), "")
+            for result in results
+        )
     return "".join(
         f"{plain(result.path)}: {plain(result.label)} (probability of {plain(positive)} {result.probability:.4f})\n"
         for result in results

@@ -2,10 +2,11 @@
 
 import glob
 import os
+import select
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from .classifier import Failure
 from .errors import FileError
@@ -15,9 +16,20 @@ from .files import reason
 SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
 
 
+class Pause:
+    """Among paths: the next may be long in coming, so what is there is finished and given first."""
+
+
+PAUSE = Pause()
+
+
 def picture_paths(
-    arguments: Iterable[str | os.PathLike[str]], *, stdin: IO[bytes] | None = None, null: bool = False
-) -> Iterator[Path | Failure]:
+    arguments: Iterable[str | os.PathLike[str]],
+    *,
+    stdin: IO[bytes] | None = None,
+    null: bool = False,
+    pauses: bool = False,
+) -> Iterator[Any]:
     """Each picture file that the arguments name, one at a time; a `Failure` for what names none.
 
     Parameters
@@ -26,6 +38,12 @@ def picture_paths(
         give what they match, sorted; and "-" for the paths (of files and folders) on standard input, one a line
     stdin : where "-" reads, standard input by default
     null : the paths there end with NUL, as ``find -print0`` writes them, not with the line
+    pauses : give a `PAUSE` before waiting for more on standard input, for `predict_many`
+
+    Raises
+    ------
+    FileError
+        Standard input is closed.
 
     A file called ``-`` is named by ``./-``. Hidden files and folders are left out below folders, and links to folders
     are not followed there. Only the names in the folders on the way are kept in memory.
@@ -33,8 +51,13 @@ def picture_paths(
     for argument in arguments:
         name = os.fspath(argument)
         if name == "-":
+            if stdin is None and sys.stdin is None:
+                raise FileError("Standard input is closed, where - reads paths; open it, or name the pictures.")
             for line in _lines(stdin or sys.stdin.buffer, b"\0" if null else b"\n"):
-                yield from _of(Path(line))
+                if not isinstance(line, Pause):
+                    yield from _of(Path(line))
+                elif pauses:
+                    yield line
         elif glob.has_magic(name) and not os.path.lexists(name):
             yield from _matches(name)
         else:
@@ -42,17 +65,46 @@ def picture_paths(
 
 
 def _matches(pattern: str) -> Iterator[Path | Failure]:
-    found = sorted(_found(pattern))
-    if not found:
-        yield Failure(Path(pattern), f"No file matches {pattern}; check the pattern.")
+    """What a pattern matches, sorted: files, and the pictures below folders, each once."""
+    path = Path(pattern)
+    if any("**" in part and part != "**" for part in path.parts):
+        yield Failure(
+            path, f"In the pattern {pattern} ** must stand alone, for folders at any depth, as in a/**/*.jpg."
+        )
+        return
+    parts = list(path.parts)
+    while parts and parts[-1] == "**":  # all that is below
+        parts.pop()
+    below = len(parts) < len(path.parts)
+    try:
+        found = sorted(_found(str(Path(*parts)))) if parts else ["."]
+    except (ValueError, NotImplementedError, OSError, RecursionError) as error:
+        yield Failure(path, f"The pattern {pattern} cannot be used: {error}; name the folder, or another pattern.")
+        return
+    empty = True
+    # Below a folder that is matched itself, files may be matched too.
+    seen: set[Path] = set()
     for name in found:
-        path = Path(name)
-        # ** matches the folders on the way too, and what is in them by itself.
-        if not ("**" in pattern and path.is_dir()):
-            yield from _of(path)
+        if os.path.isdir(name):
+            # ** with * matches the folders on the way too, and what is in them by itself.
+            if "**" in parts and parts[-1] == "*":
+                continue
+            for picture in _of(Path(name)):
+                empty = False
+                if isinstance(picture, Failure) or picture not in seen:
+                    yield picture
+                if isinstance(picture, Path):
+                    seen.add(picture)
+        elif not below and Path(name) not in seen:
+            empty = False
+            yield Path(name)
+    if empty:
+        yield Failure(path, f"No file matches {pattern}; check the pattern.")
 
 
 def _found(pattern: str) -> list[str]:
+    if not glob.has_magic(pattern):
+        return [pattern] if os.path.lexists(pattern) else []
     if "**" not in pattern:
         return glob.glob(pattern)
     # pathlib does not follow links to folders there, which may lead back to where they are; but it finds hidden files.
@@ -105,16 +157,29 @@ def _is_picture(entry: os.DirEntry[str]) -> bool:
     return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir()
 
 
-def _lines(stream: IO[bytes], end: bytes) -> Iterator[str]:
-    """The paths in a stream, read in pieces; empty ones are left out."""
+def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause]:
+    """The paths in a stream, read in pieces; empty ones are left out. A `PAUSE` before waiting for more."""
     rest = b""
     # One read a piece, so that paths are at work before the stream ends.
     read = getattr(stream, "read1", stream.read)
-    while piece := read(1 << 16):
+    while True:
+        if not _ready(stream):
+            yield PAUSE
+        piece = read(1 << 16)
+        if not piece:
+            break
         *whole, rest = (rest + piece).split(end)
         for line in whole:
             yield from _line(line, end)
     yield from _line(rest, end)
+
+
+def _ready(stream: IO[bytes]) -> bool:
+    """Whether a read would not wait, as far as can be told."""
+    try:
+        return bool(select.select([stream], [], [], 0)[0])
+    except (OSError, ValueError, TypeError):  # no file of the system's, or Windows, where only sockets can be asked
+        return False
 
 
 def _line(line: bytes, end: bytes) -> Iterator[str]:

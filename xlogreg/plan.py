@@ -1,6 +1,7 @@
 """The plan of a training, kept in its folder from before the first iteration so that it can be taken up again."""
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from .errors import FileError, InputError
 from .files import reason, write_whole
 
 PLAN = "plan.json"
+# A folder that has it is complete: it comes last.
+RESULTS = "results.json"
 _FORMAT = "xlogreg plan 2"
 _MAX_BYTES = 1 << 20
 
@@ -42,10 +45,6 @@ def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
         with open(path, "rb") as file:
             text = file.read(_MAX_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        if (folder / "results.json").exists():
-            raise InputError(
-                f"The run {folder} is complete, there is nothing to resume; go on from its model with --start {folder}."
-            ) from None
         raise FileError(
             f"There is no training to resume in {folder}; name the folder of one that was stopped."
         ) from None
@@ -61,6 +60,18 @@ def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
         raise InputError(
             f"{path} is no plan that this xlogreg can resume ({error or type(error).__name__}); train anew."
         ) from error
+
+
+def resume_command(folder: Path) -> str:
+    """What takes up the training in this folder, as it can be typed."""
+    return f"xlogreg train --resume {shlex.quote(str(folder))}"
+
+
+def unfinished(folder: Path) -> str:
+    """A sentence that says how to go on, where the folder holds a training that was stopped; else nothing."""
+    if not (folder / PLAN).is_file() or (folder / RESULTS).exists():
+        return ""
+    return f"The training in {folder} is not finished; go on with: {resume_command(folder)}"
 
 
 def remove_plan(folder: Path) -> None:

@@ -15,7 +15,9 @@ from . import __version__
 from .data.task import Task
 from .errors import FileError
 from .evaluation import Judgement
-from .files import make_folder, reason, write_whole
+from .files import leftovers, make_folder, reason, write_whole
+from .lock import LOCK
+from .plan import PLAN, unfinished
 from .training import Training
 
 if TYPE_CHECKING:
@@ -115,7 +117,12 @@ def new_run_folder(
     if out is not None:
         folder = make_folder(out)
         _check_writable(folder)
-        if _entries(folder):
+        # A process that was killed as it began may have left its lock, or a part of its plan: nothing to go on from.
+        ignored = {folder / LOCK, *leftovers(folder, (PLAN,))}
+        if not ignored.issuperset(_entries(folder)):
+            stopped = unfinished(folder)
+            if stopped:
+                raise FileError(f"{stopped}, or choose an empty or new folder with --out.")
             raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
         return folder
     parent = make_folder(parent)

@@ -9,6 +9,7 @@ import numpy as np
 from .classifier import MODEL_FILE, Classifier
 from .errors import FileError, InputError
 from .gallery import Tile, read_json, read_predictions, read_text, read_tiles
+from .plan import unfinished
 
 RESULTS, SWEEP, EVALUATION, COMPARISON, HISTORY = (
     "results.json", "sweep.json", "evaluation.json", "comparison.json", "history.csv",
@@ -47,7 +48,9 @@ def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool
         results = results if results is not None else read_json(folder / name)
     if results is None:
         if folder.is_dir():
-            raise FileError(f"The folder {folder} holds no {RESULTS}; name the folder of a finished training.")
+            raise FileError(
+                unfinished(folder) or f"The folder {folder} holds no {RESULTS}; name the folder of a finished training."
+            )
         raise FileError(f"There is no run folder {folder}; check its name.")
     if not isinstance(results, dict) or "task" not in results:
         raise no_results(folder)

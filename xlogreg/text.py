@@ -1,6 +1,9 @@
 """Names that come from elsewhere (folders, files, models), made fit to be shown; they are text, never markup."""
 
-from collections.abc import Sequence
+import codecs
+import csv
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 
 # What would reorder a line, beside control characters, line ends and bytes that are no Unicode.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
@@ -30,3 +33,26 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 def short(name: str) -> str:
     """The beginning of a long name, for where it would push everything else away."""
     return name if len(name) <= 36 else name[:35] + "…"
+
+
+def csv_lines(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted."""
+    lines: list[str] = []
+    # csv quotes what is in the line's own end: with \n alone as that end, a field's \r would end the line for readers.
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(rows)
+    return "".join(f"{line[:-2]}\n" for line in lines)
+
+
+def _encode(error: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return b"".join(
+        bytes([ord(c) - 0xDC00]) if "\udc80" <= c <= "\udcff" else ascii(c)[1:-1].encode()
+        for c in error.object[error.start : error.end]
+    ), error.end
+
+
+# How names are encoded in tables: those of files are bytes, not always UTF-8, and come out as they are; what cannot be
+# encoded at all is escaped.
+NAMES = "xlogreg-names"
+codecs.register_error(NAMES, _encode)

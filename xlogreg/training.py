@@ -177,7 +177,7 @@ def train_together(
         progress = None
         if checkpoints is not None:
             mark = _fingerprint(digest, tasks, learning_rates, number_of_iterations, options, start)
-            kept = checkpoints.begin(mark, lambda: {"validations": [list(map(asdict, found)) for found in validations]})
+            kept = checkpoints.begin(mark, lambda iterations: _kept(validations, iterations))
             if kept is not None:
                 progress = on_device(kept.progress, device)
                 for found, records in zip(validations, kept.extra["validations"], strict=True):
@@ -252,6 +252,16 @@ def _start(device: Device, start: Classifier | None, task: Task, features: Featu
             "the same ones with --features."
         )
     return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
+
+
+def _kept(validations: list[list[Validation]], iterations: int) -> dict[str, Any]:
+    """What a checkpoint keeps beside the state: the records of the first so many iterations.
+
+    A training may be interrupted between a record and the next state.
+    """
+    return {
+        "validations": [[asdict(record) for record in found if record.iteration <= iterations] for found in validations]
+    }
 
 
 def _fingerprint(

@@ -135,6 +135,7 @@ def _data(
 ) -> tuple[str, Path | None, bool]:
     """DATA and --data, given or the run's own, and whether they are the run's own."""
     from ..data.sources import BUILT_IN, CIFAR10
+    from ..plan import unfinished
 
     asked = results.get("asked") or {}
     of_run, started_in = asked.get("source"), Path(asked.get("started_in") or "")
@@ -145,6 +146,9 @@ def _data(
 
     if source is None:
         if of_run is None:
+            stopped = unfinished(model)
+            if stopped:
+                raise InputError(stopped)
             raise InputError(
                 f"It is not recorded which pictures {model} was trained on ({classifier.trained_on}); name them: "
                 f"xlogreg evaluate {model} DATA."

@@ -8,8 +8,9 @@ from typing import IO, Annotated
 
 import typer
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..options import ModelArgument
+from .shared import stop_signals
 
 
 class FormatOption(StrEnum):
@@ -63,10 +64,10 @@ def predict(
     if out is not None:
         check_new(out, force)
     classifier = Classifier.load(model)
-    batches = predict_many(classifier, picture_paths(pictures, null=null), threads=threads)
+    batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads)
     done = failures = 0
     try:
-        with _sink(out, chosen) as sink, contextlib.closing(batches):  # type: ignore[type-var]
+        with stop_signals(), _sink(out, chosen) as sink, contextlib.closing(batches):  # type: ignore[type-var]
             sink.write(HEADERS[chosen.value])
             for batch in batches:
                 bad = [result for result in batch if isinstance(result, Failure)]
@@ -111,12 +112,16 @@ def _sink(out: Path | None, chosen: FormatOption) -> Iterator[IO[str]]:
     import sys
 
     from ..files import whole_file
+    from ..text import NAMES
 
-    # Names of files are bytes, not always UTF-8: in a table they come out as they are, in text they are escaped.
-    errors = "surrogateescape" if chosen is FormatOption.csv else "backslashreplace"
+    table = chosen is not FormatOption.text
+    errors = NAMES if table else "backslashreplace"
     if out is None:
+        if sys.stdout is None:
+            raise FileError("Standard output is closed, where the lines go; open it, or name a file with --out.")
         if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors=errors)
+            # Tables are for programs, and the same everywhere; text is in the terminal's encoding.
+            sys.stdout.reconfigure(errors=errors, **({"encoding": "utf-8", "newline": "\n"} if table else {}))
         yield sys.stdout
         return
     with whole_file(out) as temporary, open(temporary, "w", encoding="utf-8", errors=errors, newline="") as file:

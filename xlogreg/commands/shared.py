@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..options import BalanceOption
 from ..text import shown
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
 
@@ -213,20 +214,30 @@ def training_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """A request to end (SIGTERM, as from a shutdown or a batch system) stops the training as Ctrl-C does."""
+    """A request to end (SIGTERM, as from a shutdown or a batch system) stops the work as Ctrl-C does."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+        signal.signal(signal.SIGTERM, stop)
     except ValueError:  # not in the main thread, which alone may do this
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:  # None was not set by Python, and cannot be by it
+                signal.signal(number, handler)
+
+
+def ignore_stop_signals() -> None:
+    """Let nothing interrupt what is nearly done, until `stop_signals` ends."""
+    with contextlib.suppress(ValueError):
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def sample_picture() -> Path:

@@ -1,12 +1,15 @@
 """`xlogreg train`: one class against the rest."""
 
+import contextlib
+import functools
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError, XlogregError
+from ..errors import DeviceError, DivergenceError, FileError, InputError
 from ..options import (
     BalanceArgument,
     BalanceOption,
@@ -43,6 +46,7 @@ from .shared import (
     descent_options,
     feature_rows,
     first_model,
+    ignore_stop_signals,
     note_other_classes,
     one_task,
     print_json,
@@ -82,6 +86,10 @@ def train(
     checkpoint: Annotated[
         float, typer.Option(metavar="SECONDS", help="Keep where the training stands about this often.")
     ] = 10.0,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(metavar="N", show_default=False, help="Keep it also after every N iterations."),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -98,10 +106,15 @@ def train(
     Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash.
     """
     asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
+    from ..checkpoint import check_intervals
+    from ..lock import locked
+    from ..plan import RESULTS, read_plan
+
+    intervals = checkpoint, checkpoint_every
+    check_intervals(*intervals)
     if resume is None:
-        _train(asked, None, checkpoint, as_json)
+        _train(asked, None, intervals, as_json)
         return
-    from ..plan import Plan, read_plan
 
     given = [name for name in (*_KINDS, "out") if _was_given(context, name)]
     for name in given:
@@ -110,15 +123,51 @@ def train(
             raise InputError(
                 f"A resumed training keeps its own options; leave {words} out, or train into a new folder."
             )
-    plan = read_plan(resume, _KINDS)
-    options = plan.options | {name: asked[name] for name in given}
+    if not (resume / RESULTS).exists():
+        plan = read_plan(resume, _KINDS)
+        # Before data are read, which takes long, and until all is written.
+        with locked(resume):
+            # Else another process has ended it just now.
+            if not (resume / RESULTS).exists():
+                _train(_taken_up(plan, {name: asked[name] for name in given}), resume, intervals, as_json, plan)
+                return
+    _say_complete(resume, as_json)
+
+
+def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
+    """The options of a plan, and those given now, as they are to be understood here."""
+    from ..data.sources import BUILT_IN, CIFAR10
+
+    options = plan.options | given
+    if given.get("data") is not None:
+        # The record has paths from where the training was started, perhaps another folder than this one.
+        options["data"] = given["data"].absolute()
     # Where the paths of the plan are relative, and this is another folder than then.
     for name in ("source", "data", "start"):
         path = options[name]
         there = Path(plan.started_in, path or "")
-        if path is not None and not Path(path).exists() and there.exists():
+        built_in = name == "source" and path in (BUILT_IN, CIFAR10)
+        if path is not None and not built_in and not Path(path).exists() and there.exists():
             options[name] = type(path)(there)
-    _train(options, resume, checkpoint, as_json, Plan(options, plan.started_in, plan.command))
+    return options
+
+
+def _say_complete(run: Path, as_json: bool) -> None:
+    """Of a run that was to be resumed; it is cleared of what a process that was killed then may have left."""
+    from .. import console
+    from ..checkpoint import remove
+    from ..gallery import read_json
+    from ..lock import locked
+    from ..plan import RESULTS, remove_plan
+
+    with contextlib.suppress(OSError), locked(run):
+        remove_plan(run)
+        remove(run)
+    console.complain(
+        f"The run {run} is complete; to go on from its model, train with --start {quote(str(run))}.", "Note"
+    )
+    if as_json:
+        print_json({**(read_json(run / RESULTS) or {}), "folder": str(run)})
 
 
 # What the bits of a training depend on, and how to make each of plain JSON.
@@ -144,13 +193,20 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: bool, plan: "Plan | None" = None) -> None:
+def _train(
+    asked: dict[str, Any],
+    run: Path | None,
+    intervals: tuple[float, int | None],
+    as_json: bool,
+    plan: "Plan | None" = None,
+) -> None:
     """Train as asked, into a new folder or on in that of `run`, as its `plan` says."""
     from .. import checkpoint, console, plots
     from ..data.sources import run_name
     from ..data.task import hold_out
     from ..features import Features
-    from ..plan import Plan, remove_plan, write_plan
+    from ..lock import locked
+    from ..plan import Plan, remove_plan, resume_command, write_plan
     from ..run_folder import command_line, new_run_folder, results, write_run
     from ..training import train as train_task
 
@@ -172,13 +228,17 @@ def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: boo
     features = Features(asked["features"].value)
     rows = feature_rows(task, features)
     folder = new_run_folder(run_name(asked["source"]), out=out) if run is None else run
-    checkpoints = checkpoint.Checkpoints(
-        folder, seconds, run is not None, lambda message: console.complain(message, "Note")
-    )
+    seconds, every = intervals
+    note = functools.partial(console.complain, kind="Note")
+    checkpoints = checkpoint.Checkpoints(folder, seconds, run is not None, note, every=every, tell=note)
     if plan is None:
         options_asked = {name: _plain(value) for name, value in asked.items()}
         plan = Plan(options_asked, str(Path.cwd()), command_line())
-    with training_folder(folder), stop_signals():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(training_folder(folder))
+        if run is None:
+            stack.enter_context(locked(folder))
+        stack.enter_context(stop_signals())
         if run is None:
             write_plan(folder, plan)
         try:
@@ -194,19 +254,26 @@ def _train(asked: dict[str, Any], run: Path | None, seconds: float, as_json: boo
                     asked=asked_data(asked["source"], asked["data"], plan.started_in),
                 )  # fmt: skip
         except KeyboardInterrupt:
+            # People press Ctrl-C again where nothing seems to happen, and batch systems send more than one signal.
+            ignore_stop_signals()
             done = checkpoints.stopped()
-            console.complain(
-                f"Stopped after {done} of {iterations} iterations. Go on with: xlogreg train --resume {folder}", "Note"
-            )
+            note(f"Stopped after {done} of {iterations} iterations. Go on with: {resume_command(folder)}")
             raise typer.Exit(130) from None
-        except XlogregError:
+        except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.
             if run is None:
-                checkpoint.remove(folder)
                 remove_plan(folder)
+                checkpoint.remove(folder)
             raise
-    checkpoint.remove(folder)
-    remove_plan(folder)
+        except (FileError, DeviceError) as error:
+            # A full disk or device: there may be room the next time, and hours of training are in the checkpoints.
+            if not checkpoints.begun:
+                raise
+            raise type(error)(f"{error} Then go on with: {resume_command(folder)}") from error
+        # The plan first: a folder with a plan and no checkpoints would begin anew. Ctrl-C comes too late here.
+        ignore_stop_signals()
+        remove_plan(folder)
+        checkpoint.remove(folder)
     if as_json:
         print_json({**results(training), "folder": str(folder)})
     else:
