@@ -7,6 +7,7 @@
 """
 
 import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ class StrictArray:
     ndim = property(lambda self: self._values.ndim)
     dtype = property(lambda self: self._values.dtype)
     flags = property(lambda self: self._values.flags)
+    data = property(lambda self: types.SimpleNamespace(ptr=self._values.ctypes.data))
     T = property(lambda self: _wrap(self._values.T))
 
     def __getitem__(self, key: Any) -> "StrictArray":

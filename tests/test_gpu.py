@@ -103,7 +103,7 @@ def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> 
 def test_every_kernel(gpu: Device, kernel: str, resident: bool, m: int, d: int) -> None:
     limits = cuda.device_limits(gpu.xp)
     for threads in (64, 256, 512):
-        chosen = plan(kernel, resident, m, d, threads=threads)
+        chosen = plan(kernel, resident, m, d, threads=threads, tensor=limits.tensor)
         assert chosen.shared <= limits.shared
         assert_equal(gpu, problem(m, d, seed=m), chosen)
 

@@ -64,6 +64,22 @@ def to_host(array: Array) -> np.ndarray:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
+# What trainings need beside their pixels: sums, weights, chunks of the plain code.
+_RESERVE = 2**31
+_HOST_MEMORY = 1  # cudaMemoryTypeHost
+
+
+def room_for(xp: Any, size: int) -> bool:
+    """Whether so many bytes fit into the current GPU's memory and leave room for the rest of a training."""
+    free = int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
+    return size <= free - min(_RESERVE, free // 4)
+
+
+def in_host_memory(array: Array) -> bool:
+    """Whether a GPU's array is in the host's memory: see `Device.to_host_memory`."""
+    return namespace(array).cuda.runtime.pointerGetAttributes(array.data.ptr).type == _HOST_MEMORY
+
+
 @dataclass(frozen=True)
 class Device:
     """A place to train.
