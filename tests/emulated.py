@@ -26,7 +26,15 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="xlogreg-emulator-")
 
 # A small device; `seed` is the order in which threads take turns.
 state = types.SimpleNamespace(
-    processors=4, shared=40_000, seed=0, launches=0, cooperative=True, capability="90", occupancy=1, free=2**40
+    processors=4,
+    shared=40_000,
+    seed=0,
+    launches=0,
+    cooperative=True,
+    capability="90",
+    occupancy=1,
+    free=2**40,
+    current=0,
 )
 
 _ENTRY = """
@@ -143,8 +151,11 @@ class RawModule:
 class Device:
     """The current device."""
 
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = state.current if number is None else number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -156,10 +167,11 @@ class Device:
     compute_capability = property(lambda self: state.capability)
 
     def __enter__(self) -> "Device":
+        self._before, state.current = state.current, self.id
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        state.current = self._before
 
     @property
     def mem_info(self) -> tuple[int, int]:

@@ -344,8 +344,44 @@ def test_memory_that_ends_in_the_launch_is_no_failure_to_compile(monkeypatch: py
 
     monkeypatch.setattr(strict, "RawModule", full)
     x, y = columns()
-    with pytest.raises((DeviceError, MemoryError)):  # and no warning, which would be an error
+    with pytest.raises(DeviceError, match="memory of gpu:0 is full"):
         descend_many(x, y, [0.1], 5)
+
+
+def test_arrays_of_a_gpu_that_is_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = columns()
+    x._on = y._on = 1
+    seen = []
+    launch = emulated.RawKernel._launch
+    monkeypatch.setattr(emulated.RawKernel, "_launch", lambda *a, **b: (seen.append(state.current), launch(*a, **b)))
+    assert np.array_equal(descend_many(x, y, [0.1], 5).history, expected())
+    assert set(seen) == {1}
+    assert state.current == 0
+    y._on = 0
+    with pytest.raises(DeviceError, match="gpu:1 and gpu:0 are mixed"):
+        descend_many(x, y, [0.1], 5)
+
+
+def test_the_plain_code_takes_smaller_chunks_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = columns()
+    empty, asked = strict.empty, []
+
+    def small(shape: tuple, dtype: Any) -> Any:
+        asked.append(shape)
+        if len(shape) == 2 and shape[1] == 9 and shape[0] > 3:  # the chunk of samples
+            raise emulated.OutOfMemoryError("a chunk of 20")
+        return empty(shape, dtype)
+
+    monkeypatch.setattr(strict, "empty", small)
+    assert np.array_equal(descend_many(x, y, [0.1], 5, implementation="reference").history, expected())
+    assert [shape[0] for shape in asked if shape[1:] == (9,)][:4] == [20, 10, 5, 2]
+
+    def none(*_: object, **__: object) -> None:
+        raise emulated.OutOfMemoryError("9 bytes")
+
+    monkeypatch.setattr(strict, "empty", none)
+    with pytest.raises(DeviceError, match=r"memory of gpu:0 is full \(9 bytes\)"):
+        descend_many(x, y, [0.1], 5, implementation="reference")
 
 
 def test_blocks_that_are_not_resident_together() -> None:
