@@ -25,7 +25,17 @@ KERNELS = ("descend_in_tiles", "descend_in_one_read")
 _FOLDER = tempfile.TemporaryDirectory(prefix="xlogreg-emulator-")
 
 # A small device; `seed` is the order in which threads take turns.
-state = types.SimpleNamespace(processors=4, shared=40_000, seed=0, launches=0, cooperative=True, capability="90")
+state = types.SimpleNamespace(
+    processors=4,
+    shared=40_000,
+    seed=0,
+    launches=0,
+    cooperative=True,
+    capability="90",
+    occupancy=1,
+    free=2**40,
+    current=0,
+)
 
 _ENTRY = """
 static void** arguments;
@@ -33,8 +43,9 @@ static void** arguments;
 template <int N> static void call() {
     (N ? descend_in_one_read : descend_in_tiles)(
         GIVE(const u8*, 0), GIVE(const double*, 1), GIVE(double*, 2), GIVE(double*, 3), GIVE(const double*, 4),
-        GIVE(double*, 5), GIVE(double*, 6), GIVE(double*, 7), GIVE(int*, 8), GIVE(u8*, 9), GIVE(u64*, 10),
-        GIVE(i64, 11), GIVE(i64, 12), GIVE(int, 13), GIVE(int, 14), GIVE(int, 15), GIVE(int, 16), GIVE(int, 17));
+        GIVE(double*, 5), GIVE(double*, 6), GIVE(double*, 7), GIVE(int*, 8), GIVE(u64*, 9), GIVE(u64*, 10),
+        GIVE(i64, 11), GIVE(i64, 12), GIVE(i64, 13), GIVE(int, 14), GIVE(int, 15), GIVE(int, 16), GIVE(int, 17),
+        GIVE(int, 18));
 }
 extern "C" int emulate(int kernel, unsigned grid, unsigned size, unsigned shared, u64 seed, void** given) {
     arguments = given;
@@ -49,8 +60,9 @@ extern "C" double total(long long low, long long high) { return total_of(low, hi
 
 
 @functools.cache
-def library(code: str) -> ctypes.CDLL:
-    """The source as a library of this processor."""
+def library(code: str, tensor: bool = True) -> ctypes.CDLL:
+    """The source as a library of this processor, with emulated tensor cores or dp4a."""
+    code = f"#define TENSOR_CORES {int(tensor)}\n" + code
     text = Path(__file__).with_name("emulator.h").read_text(encoding="utf-8") + code + _ENTRY
     base = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
     base.with_suffix(".cpp").write_text(text, encoding="utf-8")
@@ -86,17 +98,21 @@ class RawKernel:
     max_dynamic_shared_size_bytes = 48 * 1024
 
     def __init__(self, code: str, name: str) -> None:
-        self._library, self._name = library(code), name
+        self._library, self._name = library(code, state.capability >= "80"), name
 
     @property
     def kernel(self) -> Any:
-        return self._launch
+        def launch(*arguments: Any, **options: Any) -> None:
+            self._launch(*arguments, **options)
+
+        launch.ptr = self  # type: ignore[attr-defined]
+        return launch
 
     def _launch(
         self, grid: tuple, block: tuple, args: tuple, shared_mem: int = 0, enable_cooperative_groups: bool = False
     ) -> None:
         assert enable_cooperative_groups, "the grid barrier needs a cooperative launch"
-        assert grid[0] <= state.processors, "a cooperative launch of more blocks than can be resident"
+        assert grid[0] <= state.processors * state.occupancy, "a cooperative launch of more blocks than can be resident"
         assert block[0] % 32 == 0
         assert shared_mem <= min(self.max_dynamic_shared_size_bytes, state.shared)
         state.launches += 1
@@ -135,8 +151,11 @@ class RawModule:
 class Device:
     """The current device."""
 
-    def __init__(self, number: int = 0) -> None:
-        self.id = number
+    def __init__(self, number: int | None = None) -> None:
+        self.id = state.current if number is None else number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and self.id == other.id
 
     @property
     def attributes(self) -> dict[str, int]:
@@ -147,9 +166,41 @@ class Device:
 
     compute_capability = property(lambda self: state.capability)
 
+    def __enter__(self) -> "Device":
+        self._before, state.current = state.current, self.id
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        state.current = self._before
+
+    @property
+    def mem_info(self) -> tuple[int, int]:
+        return state.free, 2 * state.free
+
     def synchronize(self) -> None:
         pass
 
 
 class OutOfMemoryError(MemoryError):
     """As CuPy's."""
+
+
+def occupancy(kernel: Any, threads: int, shared: int) -> int:
+    """As the driver's occupancyMaxActiveBlocksPerMultiprocessor."""
+    assert isinstance(kernel, RawKernel)
+    assert shared <= state.shared
+    return state.occupancy
+
+
+cuda = types.SimpleNamespace(
+    Device=Device,
+    memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+    driver=types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=occupancy),
+    # 2 is memory of the device.
+    runtime=types.SimpleNamespace(pointerGetAttributes=lambda pointer: types.SimpleNamespace(type=2)),
+)
+
+
+def get_default_memory_pool() -> Any:
+    """As CuPy's: what it holds and does not use."""
+    return types.SimpleNamespace(free_bytes=lambda: 0)

@@ -17,6 +17,7 @@
 #define __device__ static
 #define __global__
 #define __forceinline__ inline
+#define METHOD inline
 #define __launch_bounds__(...)
 
 struct Index { unsigned x; };
@@ -33,6 +34,7 @@ struct Block {
 struct Warp {
     unsigned arrived = 0, generation = 0;
     unsigned long long values[32];
+    unsigned fragments[32][6];
 };
 struct Thread {
     jmp_buf state;
@@ -168,7 +170,6 @@ static T atomicMax(T* target, T value) {
 }
 template <typename T>
 static T __ldcg(const T* address) { return *address; }
-static void __threadfence() {}
 static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 static double __longlong_as_double(long long bits) { double v; memcpy(&v, &bits, 8); return v; }
 static long long __double_as_longlong(double v) { long long bits; memcpy(&bits, &v, 8); return bits; }
@@ -185,6 +186,36 @@ static int dp4a(unsigned pixels, unsigned digits, int sum) {
     if (total != (int)total) abort();  // 32 bits overflowed
     return (int)total;
 }
+// As PTX has it for m16n8k32: each lane brings its part of 16 x 32 pixels and 32 x 8 digits, and takes its part of 16 x 8.
+static void multiply(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    emulator::Warp& warp = emulator::warp();
+    int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4;
+    unsigned mine[6] = {a0, a1, a2, a3, b0, b1};
+    memcpy(warp.fragments[lane], mine, sizeof(mine));
+    emulator::wait(warp.arrived, warp.generation, 32);
+    for (int i = 0; i < 4; ++i) {
+        int row = g + 8 * (i / 2), digit = 2 * q + i % 2;
+        long long total = sums[i];
+        for (int k = 0; k < 32; ++k) {
+            unsigned a = warp.fragments[row % 8 * 4 + k % 16 / 4][row / 8 + 2 * (k / 16)];
+            unsigned b = warp.fragments[digit * 4 + k % 16 / 4][4 + k / 16];
+            total += (int)(a >> (8 * (k % 4)) & 255) * (int)(signed char)(b >> (8 * (k % 4)) & 255);
+        }
+        if (digit < 7 && total != (int)total) abort();  // 32 bits overflowed
+        sums[i] = (int)total;
+    }
+    emulator::wait(warp.arrived, warp.generation, 32);
+}
+static unsigned __reduce_max_sync(unsigned, unsigned value) {
+    emulator::Warp& warp = emulator::warp();
+    warp.values[threadIdx.x % 32] = value;
+    emulator::wait(warp.arrived, warp.generation, 32);
+    unsigned result = (unsigned)*std::max_element(warp.values, warp.values + 32);
+    emulator::wait(warp.arrived, warp.generation, 32);
+    return result;
+}
+static unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
+static void arrive(unsigned* counter) { ++*counter; }
 static unsigned load_acquire(const unsigned* address) { return *(volatile const unsigned*)address; }
 static void spinning() { emulator::yield(); }
 static void copy_16_bytes(uint4* target, const uint4* source) { *target = *source; }

@@ -1,7 +1,10 @@
 """The choice of the device, with CuPy missing, broken, and faked."""
 
+import gc
 import os
+import stat
 import sys
+import tempfile
 import types
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,10 @@ def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6
     cupy = types.ModuleType("cupy")
 
     class Device:
-        def __init__(self, number: int) -> None:
+        mem_info = (2**40, 2**41)
+        attributes = {"CanUseHostPointerForRegisteredMem": 1}  # noqa: RUF012 (a stand-in)
+
+        def __init__(self, number: int = 0) -> None:
             self.number = number
 
         def __enter__(self) -> None:
@@ -40,6 +46,7 @@ def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6
         def getDeviceProperties(number: int) -> dict[str, bytes]:
             return {"name": f"Fake {number}".encode()}
 
+    cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)  # type: ignore[attr-defined]
     cupy.cuda = types.SimpleNamespace(Device=Device, runtime=Runtime)  # type: ignore[attr-defined]
     cupy.arange = lambda n: types.SimpleNamespace(sum=lambda: total)  # type: ignore[attr-defined]
     return cupy
@@ -113,74 +120,198 @@ def test_a_cache_folder_that_cannot_be_written_is_no_failure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:  # fmt: skip
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "kernels"))
     choose_device("gpu")
     assert os.environ["CUPY_CACHE_DIR"] == str(tmp_path / "kernels")
     (tmp_path / "file").write_text("in the way")
+    folders = []
+    for _ in range(2):
+        monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+        choose_device("gpu")
+        folders.append(Path(os.environ["CUPY_CACHE_DIR"]))
+    # The next process finds what this one compiled.
+    assert folders[0] == folders[1] == tmp_path / f"xlogreg-kernels-{os.getuid()}"
+    assert folders[0].is_dir()
+    assert folders[0].stat().st_mode & 0o077 == 0
+    # Not what others may write to.
+    folders[0].chmod(0o777)
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
     choose_device("gpu")
-    folder = Path(os.environ["CUPY_CACHE_DIR"])
-    assert folder.is_dir()
-    assert folder != tmp_path / "file" / "kernels"
-    assert folder.stat().st_mode & 0o077 == 0
-    folder.rmdir()
+    own = Path(os.environ["CUPY_CACHE_DIR"])
+    assert own not in folders
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
-class FakeArray:
-    """What is at a device pointer, here: the memory of the owner that was given."""
+def test_no_home_and_an_empty_name_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CUPY_CACHE_DIR", "")
+    choose_device("gpu")
+    assert "CUPY_CACHE_DIR" not in os.environ
+    monkeypatch.setattr(os.path, "expanduser", lambda name: name)  # as where neither HOME nor the user is known
+    choose_device("gpu")
+    assert os.environ["CUPY_CACHE_DIR"].startswith(str(tmp_path))
+    monkeypatch.delenv("CUPY_CACHE_DIR")
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any, memptr: Any) -> None:
-        self.values = np.frombuffer(memptr.owner, dtype=dtype, count=int(np.prod(shape))).reshape(shape)
 
-    @property
-    def T(self) -> "FakeArray":
-        transposed = FakeArray.__new__(FakeArray)
-        transposed.values = self.values.T
-        return transposed
+class OutOfMemoryError(MemoryError):
+    pass
 
 
-@pytest.mark.parametrize("room_on_the_host", [True, False])
-def test_pixels_that_do_not_fit_the_gpu(room_on_the_host: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    cupy = fake_cupy()
+class CUDARuntimeError(RuntimeError):
+    pass
 
-    class OutOfMemoryError(Exception):
-        pass
 
-    class CUDARuntimeError(Exception):
-        pass
+class Memory:
+    """A GPU's and its host's, as far as pixels are concerned; both are this process's."""
 
-    class PinnedMemory(bytearray):
-        ptr = 4096
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, free: int, page_locked: int, lockable: bool) -> None:
+        self.left, self.log = page_locked, []  # type: ignore[var-annotated]
+        memory, cupy = self, fake_cupy()
 
-        def __init__(self, size: int) -> None:
-            if not room_on_the_host:
-                raise CUDARuntimeError("cudaErrorMemoryAllocation")
-            super().__init__(size)
+        class PinnedMemory(bytearray):
+            ptr = 4096
 
-    def full(_: object) -> None:
-        raise OutOfMemoryError
+            def __init__(self, size: int) -> None:
+                if size > memory.left:
+                    raise CUDARuntimeError("cudaErrorMemoryAllocation")
+                memory.log.append(f"lock new {size}")
+                super().__init__(size)
 
-    class UnownedMemory:
-        def __init__(self, ptr: int, size: int, owner: Any, device_id: int) -> None:
-            assert (ptr, size, device_id) == (4096, len(owner), 0)
-            self.owner = owner
+        class UnownedMemory:
+            def __init__(self, ptr: int, size: int, owner: Any, device_id: int) -> None:
+                assert (ptr, device_id) == (owner.ptr, 0)
+                self.owner, self.size = owner, size
 
-    cupy.cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-    cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
-    cupy.cuda.PinnedMemory, cupy.cuda.UnownedMemory = PinnedMemory, UnownedMemory
-    cupy.cuda.PinnedMemoryPointer = lambda memory, offset: memory
-    cupy.cuda.MemoryPointer = lambda memory, offset: memory
-    cupy.asarray, cupy.ndarray = full, FakeArray
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+        class Array:
+            """What is at a device pointer, here: the memory of the owner that was given."""
+
+            def __init__(self, shape: tuple[int, ...], dtype: Any = np.uint8, memptr: Any = None) -> None:
+                if memptr is None:
+                    self.values = np.zeros(shape, dtype)
+                    return
+                self.owner = memptr.owner
+                if isinstance(self.owner, PinnedMemory):
+                    self.values = np.frombuffer(self.owner, dtype, int(np.prod(shape))).reshape(shape)
+                else:
+                    import ctypes
+
+                    buffer = (ctypes.c_ubyte * memptr.size).from_address(self.owner.ptr)
+                    self.values = np.frombuffer(buffer, dtype).reshape(shape)
+
+            def of(self, values: np.ndarray) -> "Array":
+                other = Array.__new__(Array)
+                other.values = values
+                other.owner = getattr(self, "owner", None)
+                return other
+
+            T = property(lambda self: self.of(self.values.T))
+
+            def reshape(self, *shape: int) -> "Array":
+                return self.of(self.values.reshape(*shape))
+
+            def __getitem__(self, key: Any) -> "Array":
+                return self.of(self.values[key])
+
+            def set(self, values: np.ndarray, stream: Any) -> None:
+                # The device takes the buffer some time before the event says so: as late as can be.
+                memory.log.append(f"copy {len(values)}")
+                stream.append((self.values, values))
+
+        class Stream(list):
+            def synchronize(self) -> None:
+                while self:
+                    target, source = self.pop(0)
+                    target[...] = source
+
+        class Event:
+            stream: Any = None
+
+            def record(self, stream: Any) -> None:
+                self.stream, self.count = stream, len(stream)
+
+            def synchronize(self) -> None:
+                if self.stream is not None:
+                    self.stream.synchronize()
+                memory.log.append("wait")
+
+        def host_register(ptr: int, size: int, flags: int) -> None:
+            assert flags == 3
+            if not lockable:
+                raise CUDARuntimeError("cudaErrorHostMemoryAlreadyRegistered")
+            memory.log.append(f"lock {size}")
+
+        def asarray(values: np.ndarray) -> Array:
+            if values.nbytes > free:
+                raise OutOfMemoryError
+            return Array(values.shape).of(values.copy())
+
+        stream = Stream()
+        cupy.cuda.Device.mem_info = (free, 2 * free)
+        cupy.cuda.memory = types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+        cupy.cuda.runtime.CUDARuntimeError = CUDARuntimeError
+        cupy.cuda.runtime.hostRegister = staticmethod(host_register)
+        cupy.cuda.runtime.hostUnregister = staticmethod(lambda ptr: memory.log.append("unlock"))
+        cupy.cuda.runtime.deviceSynchronize = staticmethod(lambda: None)
+        cupy.cuda.PinnedMemory, cupy.cuda.UnownedMemory, cupy.cuda.Event = PinnedMemory, UnownedMemory, Event
+        cupy.cuda.get_current_stream = lambda: stream
+        cupy.cuda.PinnedMemoryPointer = lambda memory, offset: memory
+        cupy.cuda.MemoryPointer = lambda memory, offset: memory
+        cupy.asarray, cupy.ndarray, cupy.empty = asarray, Array, Array
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (70, 12)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_that_nearly_fill_the_gpu_stay_where_they_are(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, free=840 * 4 // 3 - 4, page_locked=0, lockable=True)
+    pixels = PIXELS.copy()
+    there = choose_device("gpu").to_device(pixels.T if turned else pixels)
+    assert np.array_equal(there.values, pixels.T if turned else pixels)
+    assert np.shares_memory(there.values, pixels)  # no copy of them
+    assert (there.T if turned else there).values.flags.c_contiguous  # rows stay rows: the kernels need no copy
+    assert memory.log == ["lock 840"]
+    del pixels
+    gc.collect()
+    assert np.array_equal(there.values, PIXELS.T if turned else PIXELS)
+    del there
+    gc.collect()
+    assert memory.log == ["lock 840", "unlock"]
+
+
+def test_pixels_that_cannot_be_locked_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, free=100, page_locked=10**6, lockable=False)
+    there = choose_device("gpu").to_device(PIXELS[:, ::2])
+    assert np.array_equal(there.values, PIXELS[:, ::2])
+    there = choose_device("gpu").to_device(PIXELS)
+    assert np.array_equal(there.values, PIXELS)
+    assert not np.shares_memory(there.values, PIXELS)
+    assert memory.log == ["lock new 420", "lock new 840"]
+
+
+def test_no_room_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    Memory(monkeypatch, free=100, page_locked=0, lockable=False)
     device = choose_device("gpu")
-    pixels = np.random.RandomState(0).randint(0, 256, (7, 12)).astype(np.uint8)
-    if room_on_the_host:
-        assert np.array_equal(device.to_device(pixels).values, pixels)
-        columns = device.to_device(pixels.T).values
-        assert np.array_equal(columns, pixels.T)
-        assert columns.T.flags.c_contiguous  # rows stay rows: the kernels need no copy
-    else:
+    for array in (PIXELS, PIXELS.astype(np.float64)):
         with pytest.raises(DeviceError, match=r"0.0 GB do not fit into the memory of gpu:0 .*--device cpu"):
-            device.to_device(pixels)
-    with pytest.raises(DeviceError, match="do not fit"):
-        device.to_device(pixels.astype(np.float64))
+            device.to_device(array)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_large_arrays_go_to_the_gpu_in_chunks(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory(monkeypatch, free=10**6, page_locked=10**6, lockable=True)
+    monkeypatch.setattr(backend, "_CHUNK", 256)
+    there = choose_device("gpu").to_device(PIXELS.T if turned else PIXELS)
+    assert np.array_equal(there.values, PIXELS.T if turned else PIXELS)
+    # A buffer is filled again when the device has taken it, two copies later.
+    sizes = [256, 256, 256, 840 - 768]
+    assert memory.log == ["lock new 256"] * 2 + [word for size in sizes for word in ("wait", f"copy {size}")]
+
+
+def test_large_arrays_without_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    Memory(monkeypatch, free=10**6, page_locked=0, lockable=False)
+    monkeypatch.setattr(backend, "_CHUNK", 256)
+    assert np.array_equal(choose_device("gpu").to_device(PIXELS).values, PIXELS)

@@ -1,6 +1,7 @@
 """The benchmark takes answers before times, and its report shows what was measured."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from PIL import Image
 pytest.importorskip("numba")
 
 from xlogreg import tutorial
-from xlogreg.benchmarking import gpu, limits, rounds
+from xlogreg.benchmarking import gpu, limits, report, rounds
 from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, Contestant, by_name
 from xlogreg.benchmarking.problems import RATE, SIZES, TUTORIAL, Problem, load
 from xlogreg.benchmarking.report import write_report
 from xlogreg.benchmarking.rounds import compete
+from xlogreg.commands.benchmark import benchmark
 from xlogreg.descent import history_sha256
 from xlogreg.logistic import optimize
 
@@ -138,6 +140,42 @@ def test_report_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert "Fake GPU" in text
     assert "2.00 microseconds for the two grid barriers" in text
     assert "| xlogreg fused (GPU) |" in text
+
+
+def test_a_gpu_does_more_iterations_of_the_same_problems() -> None:
+    assert [problem.pictures for problem in gpu.SIZES] == [problem.pictures for problem in SIZES]
+    for problem in gpu.SIZES[:3]:
+        assert problem.iterations == 2000
+        assert len(problem.digest) == 64
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kept = []
+
+    def one(problems: list[Problem], *_: object) -> dict:
+        if kept or (tmp_path / "peers.json").exists():
+            kept.append(json.loads((tmp_path / "peers.json").read_text())["problems"])
+        (problem,) = problems
+        return {"limits": problem.pictures, "problems": [problem.pictures]}
+
+    monkeypatch.setattr(rounds, "compete", one)
+    monkeypatch.setattr(
+        report, "write_report", lambda folder, results: (folder / "peers.json").write_text(json.dumps(results))
+    )
+    benchmark(peers=True, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path, as_json=True)
+    assert kept == [[1900], [1900, 10_000]]
+    assert json.loads((tmp_path / "peers.json").read_text()) == {
+        "limits": 1900, "problems": [1900, 10_000, 50_000]
+    }  # fmt: skip
+
+
+def test_all_of_the_gpus_steps_take_less_than_nine_minutes() -> None:
+    script = (Path(__file__).parent.parent / "benchmarks" / "on_gpu.sh").read_text(encoding="utf-8")
+    limits_of_steps = [int(seconds) for seconds in re.findall(r"^step \w+ (\d+) ", script, re.MULTILINE)]
+    (kill,) = re.findall(r"--kill-after=(\d+)", script)
+    assert len(limits_of_steps) == 8
+    assert sum(limits_of_steps) + len(limits_of_steps) * int(kill) < 540
 
 
 # A worker to which the GPU's name means the processor's kernel.

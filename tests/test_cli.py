@@ -105,6 +105,9 @@ def test_reproduce(run: Callable[..., Result]) -> None:
     assert result.code == 0, result.err
     report = json.loads(result.out)
     assert report["reproduced"] is True
+    assert list(report["stages"]) == ["program", "device", "data", "training", "evaluation", "pictures and report"]
+    assert min(report["stages"].values()) >= 0
+    assert report["stages"]["training"] == report["seconds"]
     assert report["largest_cost_difference"] < 2e-15
     assert report["history_sha256"]["0.005"] == tutorial.GOLDEN_SHA256
     assert report["accuracies"] == {f"{rate:g}": list(both) for rate, both in tutorial.ACCURACIES.items()}
@@ -113,6 +116,7 @@ def test_reproduce(run: Callable[..., Result]) -> None:
     for name in ("examples", "cost_history", "learning_rates", "test_picture", "own_picture"):
         assert (folder / f"{name}.png").stat().st_size > 5000
     assert json.loads((folder / "comparison.json").read_text())["reproduced"] is True
+    assert json.loads((folder / "results.json").read_text())["stages"] == report["stages"]
     page = (folder / "report.html").read_text()
     assert "Reproduced." in page
     assert "as the neuron sees it" in page

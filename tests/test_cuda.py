@@ -33,13 +33,12 @@ TILES, ONE_READ = emulated.KERNELS
 MODES = [(TILES, True), (TILES, False), (ONE_READ, False)]
 
 
-@pytest.fixture(autouse=True)
-def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["90", "75"], ids=["tensor cores", "dp4a"])
+def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """The strict stand-in with raw kernels: a small device."""
-    memory = types.SimpleNamespace(OutOfMemoryError=emulated.OutOfMemoryError)
-    monkeypatch.setattr(strict, "RawModule", emulated.RawModule, raising=False)
-    monkeypatch.setattr(strict, "cuda", types.SimpleNamespace(Device=emulated.Device, memory=memory), raising=False)
-    for name, value in vars(state).copy().items():
+    for name in ("RawModule", "cuda", "get_default_memory_pool"):
+        monkeypatch.setattr(strict, name, getattr(emulated, name), raising=False)
+    for name, value in {**vars(state), "capability": request.param}.items():
         monkeypatch.setattr(state, name, value)
     kernels._warn_once.cache_clear()
     cuda._module.cache_clear()
@@ -49,15 +48,17 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def plan(
-    kernel: str, resident: bool, m: int, d: int, models: int = 1, threads: int = 64, blocks: int = 4, cut: int = 3
-) -> cuda.Plan:
+    kernel: str, resident: bool, m: int, d: int, models: int = 1, threads: int = 64, blocks: int = 4, cut: int = 3,
+    tensor: bool | None = None,
+) -> cuda.Plan:  # fmt: skip
     """A plan with several tiles in both directions, whatever the size."""
+    tensor = state.capability >= "80" if tensor is None else tensor
     rows, columns = cuda._up(-(-m // cut), 4), cuda._up(-(-d // 2), 16)
     if kernel == ONE_READ:
         columns, threads = cuda._up(d, 16), max(threads, cuda._up(cuda._up(d, 16) // 4, 32))
     tiles = -(-m // rows) * (1 if kernel == ONE_READ else -(-d // columns))
     blocks = tiles if resident else min(blocks, tiles)
-    size = cuda.shared_bytes(kernel, rows, columns, threads, models, resident)
+    size = cuda.shared_bytes(kernel, rows, columns, threads, 1 if kernel == ONE_READ else models, resident, tensor)
     return cuda.Plan(kernel, blocks, threads, rows, columns, resident, size)
 
 
@@ -110,7 +111,7 @@ def test_any_problem_on_any_device(
     m: int, d: int, models: int, seed: int, scale: float, rate: float, threads: int, processors: int, shared: int
 ) -> None:
     state.processors, state.shared, state.seed = processors, shared, seed
-    chosen = cuda.plan_for(m, d, models, processors, shared, threads, threads)
+    chosen = cuda.plan_for(m, d, models, processors, shared, state.capability >= "80", threads, threads)
     assert_equal(problem(m, d, models, seed, scale, rate), chosen, iterations=3)
 
 
@@ -133,6 +134,39 @@ def test_several_models(resident: bool) -> None:
         alone = fused((rows, sign[one], w[one], b[one], rates[one]), plan(ONE_READ, False, 70, 50))
         alone.run(4)
         assert np.array_equal(alone.w.get(), together.w.get()[one])
+
+
+def test_two_models_one_after_the_other() -> None:
+    state.processors = 3
+    launches = state.launches
+    engine = assert_equal(problem(61, 40, models=2, scale=0.2), plan(ONE_READ, False, 61, 40, models=2))
+    assert state.launches == launches + 2 * 2  # of no iterations, and of all
+    engine.keep([1])
+    rows, sign, w, b, rates = problem(61, 40, models=2, scale=0.2)
+    alone = Reference(rows, sign[1:], w[1:].copy(), b[1:].copy(), rates[1:])
+    assert alone.run(7)[4:].tolist() == engine.run(3).tolist()
+
+
+def test_sums_of_z_are_for_tiles_alone() -> None:
+    arrays = problem(3000, 16)
+    sizes = [fused(arrays, plan(kernel, False, 3000, 16))._workspace.shape[0] for kernel in (TILES, ONE_READ)]
+    assert sizes[0] - sizes[1] == 2 * 3 * 3000
+
+
+@pytest.mark.parametrize(("kernel", "resident"), MODES)
+def test_rows_begin_at_multiples_of_16_bytes(kernel: str, resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays, chosen = problem(61, 37), plan(kernel, resident, 61, 37)
+    assert assert_equal(arrays, chosen)._pixels.shape == (61, 48)
+    # Not where there is no memory for a copy, nor where they are in the host's, which is no place for another one.
+    runtime = emulated.cuda.runtime
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "pointerGetAttributes", lambda _: types.SimpleNamespace(type=1))
+        assert assert_equal(arrays, chosen)._pixels.shape == (61, 37)
+    state.free = 61 * 48
+    assert assert_equal(arrays, chosen)._pixels.shape == (61, 37)
+    arrays = problem(61, 48)
+    engine = fused(arrays, chosen=plan(kernel, resident, 61, 48))
+    assert engine._pixels is engine.rows
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -161,7 +195,7 @@ def test_more_terms_than_32_bits_hold() -> None:
     rows = np.full((m, 2), 255, dtype=np.uint8)
     arrays = (rows, np.ones((1, m)), np.full((1, 2), 20.0), np.zeros(1), np.array([1e-3]))
     assert_equal(arrays, cuda.Plan(ONE_READ, 1, 64, 32_768, 16, False, 2_300_000), iterations=1)
-    assert_equal(problem(m, 2), cuda.plan_for(m, 2, 1, 4, 200_000, 64, 64), iterations=1)
+    assert_equal(problem(m, 2), cuda.plan_for(m, 2, 1, 4, 200_000, state.capability >= "80", 64, 64), iterations=1)
 
 
 def test_unaligned_pixels() -> None:
@@ -296,8 +330,74 @@ def test_no_memory_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
     zeros = strict.zeros
     monkeypatch.setattr(strict, "zeros", lambda shape, dtype: full() if dtype == np.int64 else zeros(shape, dtype))
-    with pytest.raises(DeviceError, match=r"no room for .* GB of sums beside the pixels"):
+    with pytest.raises(DeviceError, match=r"memory of gpu:0 has no room for .* GB of sums beside the pixels"):
         descend_many(x, y, [0.1], 5)
+    monkeypatch.setattr(strict, "zeros", zeros)
+    monkeypatch.setattr(strict, "full", full)  # of the costs, at the first launch
+    with pytest.raises(DeviceError, match=r"memory of gpu:0 has no room for"):
+        descend_many(x, y, [0.1], 5)
+
+
+def test_memory_that_ends_in_the_launch_is_no_failure_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise emulated.OutOfMemoryError
+
+    monkeypatch.setattr(strict, "RawModule", full)
+    x, y = columns()
+    with pytest.raises(DeviceError, match="memory of gpu:0 is full"):
+        descend_many(x, y, [0.1], 5)
+
+
+def test_arrays_of_a_gpu_that_is_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = columns()
+    x._on = y._on = 1
+    seen = []
+    launch = emulated.RawKernel._launch
+    monkeypatch.setattr(emulated.RawKernel, "_launch", lambda *a, **b: (seen.append(state.current), launch(*a, **b)))
+    assert np.array_equal(descend_many(x, y, [0.1], 5).history, expected())
+    assert set(seen) == {1}
+    assert state.current == 0
+    y._on = 0
+    with pytest.raises(DeviceError, match="gpu:1 and gpu:0 are mixed"):
+        descend_many(x, y, [0.1], 5)
+
+
+def test_the_plain_code_takes_smaller_chunks_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = columns()
+    empty, asked = strict.empty, []
+
+    def small(shape: tuple, dtype: Any) -> Any:
+        asked.append(shape)
+        if len(shape) == 2 and shape[1] == 9 and shape[0] > 3:  # the chunk of samples
+            raise emulated.OutOfMemoryError("a chunk of 20")
+        return empty(shape, dtype)
+
+    monkeypatch.setattr(strict, "empty", small)
+    assert np.array_equal(descend_many(x, y, [0.1], 5, implementation="reference").history, expected())
+    assert [shape[0] for shape in asked if shape[1:] == (9,)][:4] == [20, 10, 5, 2]
+
+    def none(*_: object, **__: object) -> None:
+        raise emulated.OutOfMemoryError("9 bytes")
+
+    monkeypatch.setattr(strict, "empty", none)
+    with pytest.raises(DeviceError, match=r"memory of gpu:0 is full \(9 bytes\)"):
+        descend_many(x, y, [0.1], 5, implementation="reference")
+
+
+def test_blocks_that_are_not_resident_together() -> None:
+    state.occupancy = 0
+    x, y = columns()
+    with pytest.warns(RuntimeWarning, match="runs 0 blocks of descend_in_tiles on a multiprocessor at once"):
+        result = descend_many(x, y, [0.1], 5)
+    assert result.implementation == "reference"
+    assert np.array_equal(result.history, expected())
+
+
+def test_prepared_once() -> None:
+    engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
+    launches = state.launches
+    engine.prepare()
+    assert state.launches == launches
 
 
 def test_a_grid_that_was_cut_gives_no_costs() -> None:

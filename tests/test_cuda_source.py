@@ -72,8 +72,19 @@ def test_ptx(capability: int) -> None:
     assert sorted(kernels) == ["descend_in_one_read", "descend_in_tiles", "only_barriers"]
     del kernels["only_barriers"]
     for text in kernels.values():
-        # 28 for 16 pixels, forward and backward, at least once each.
-        assert text.count("dp4a.u32.s32") >= 56
+        tensor = text.count("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32")
+        if capability >= cuda.TENSOR_CORES:
+            # Forward once, backward twice for 32 features.
+            assert tensor >= 3
+            assert "dp4a" not in text
+        else:
+            # 28 for 16 pixels, forward and backward, at least once each.
+            assert text.count("dp4a.u32.s32") >= 56
+            assert tensor == 0
+        # The grid barrier: one release and one acquire, no other fence.
+        assert "red.release.gpu.global.add.u32" in text
+        assert "ld.acquire.gpu.global.u32" in text
+        assert not re.search(r"\b(membar|fence)\b", text)
         assert text.count("div.rn.f64") >= 3
         assert ("cp.async" in text) == (capability >= 80)
 
@@ -97,7 +108,7 @@ def test_shared_memory_of_real_devices() -> None:
             (1900, 3072, 1), (1900, 3072, 20), (50_000, 3072, 1), (50_000, 3072, 10), (1, 1, 1), (200_003, 7, 1),
             (5, 3072, 1), (1900, 129_600, 1), (100, 2**20, 1), (2**26, 1, 1), (1, 2**26, 3),
         ):  # fmt: skip
-            plan = cuda.plan_for(m, d, models, processors, shared)
+            plan = cuda.plan_for(m, d, models, processors, shared, tensor=shared > 65_536)
             assert plan.shared <= shared
             assert plan.blocks <= processors
             assert plan.rows % 4 == 0
@@ -111,4 +122,9 @@ def test_which_kernel() -> None:
     # The tutorial's pictures stay in a data-centre GPU's shared memory; 50,000 pictures are read once an iteration.
     assert cuda.plan_for(1900, 3072, 1, 132, 232_448).resident
     assert cuda.plan_for(50_000, 3072, 1, 132, 232_448).kernel == "descend_in_one_read"
+    # Two models one after the other, more of them together.
+    assert cuda.plan_for(50_000, 3072, 2, 132, 232_448).kernel == "descend_in_one_read"
     assert cuda.plan_for(50_000, 3072, 4, 132, 232_448).kernel == "descend_in_tiles"
+    # So too on an RTX 4090 and on a T4.
+    assert cuda.plan_for(50_000, 3072, 1, 128, 101_376).kernel == "descend_in_one_read"
+    assert cuda.plan_for(50_000, 3072, 1, 40, 65_536, tensor=False).kernel == "descend_in_one_read"

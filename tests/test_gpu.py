@@ -1,5 +1,6 @@
 """On a real GPU (`pytest -m gpu`): every implementation gives the golden digests and the CPU's bits."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cuda import MODES, plan, problem
+from test_cuda import MODES, ONE_READ, TILES, plan, problem
 
 from xlogreg import kernels, tutorial
-from xlogreg.backend import Device, choose_device, to_host
+from xlogreg.backend import Device, choose_device, in_host_memory, to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.descent import history_sha256
@@ -103,7 +104,7 @@ def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> 
 def test_every_kernel(gpu: Device, kernel: str, resident: bool, m: int, d: int) -> None:
     limits = cuda.device_limits(gpu.xp)
     for threads in (64, 256, 512):
-        chosen = plan(kernel, resident, m, d, threads=threads)
+        chosen = plan(kernel, resident, m, d, threads=threads, tensor=limits.tensor)
         assert chosen.shared <= limits.shared
         assert_equal(gpu, problem(m, d, seed=m), chosen)
 
@@ -145,18 +146,51 @@ def test_more_bytes_than_32_bits_count(gpu: Device) -> None:
     np.testing.assert_allclose(many.gradient.dw.get(), once.gradient.dw, rtol=1e-15, atol=1e-18)
 
 
-@pytest.mark.parametrize("models", [1, 3])
-def test_pixels_in_the_hosts_memory(gpu: Device, models: int) -> None:
-    """As when they do not fit into the GPU's."""
-    rows, sign, w, b, rates = problem(3000, 3072, models, scale=0.01)
+@pytest.mark.parametrize(("kernel", "models"), [(ONE_READ, 1), (ONE_READ, 2), (TILES, 1), (TILES, 3)])
+@pytest.mark.parametrize("d", [3072, 333])
+def test_pixels_in_the_hosts_memory(gpu: Device, kernel: str, models: int, d: int) -> None:
+    """As when they do not fit into the GPU's. No plan keeps them in shared memory, as it would so few of them."""
+    m = 3000
+    rows, sign, w, b, rates = problem(m, d, models, scale=0.01)
     reference = Reference(rows, sign, w.copy(), b.copy(), rates)
     expected = reference.run(3).tolist()
     far = gpu.to_host_memory(rows)
-    engine = cuda.FusedCUDA(far, *on(gpu, sign, w, b, rates))
+    assert in_host_memory(far)
+    engine = cuda.FusedCUDA(far, *on(gpu, sign, w, b, rates), plan=forced(gpu, kernel, m, d, models))
     engine.prepare()
     assert engine.run(3).tolist() == expected
     plain = Reference(far, *on(gpu, sign, w, b, rates))
     assert plain.run(3).tolist() == expected
+
+
+def forced(gpu: Device, kernel: str, m: int, d: int, models: int) -> cuda.Plan:
+    """The plan for many more samples, which shared memory does not hold; to have tiles, for more models, too."""
+    limits = cuda.device_limits(gpu.xp)
+    chosen = cuda.plan_for(2**20, d, models if kernel == ONE_READ else max(3, models), limits.processors, limits.shared,
+                           limits.tensor)  # fmt: skip
+    assert (chosen.kernel, chosen.resident) == (kernel, False)
+    tiles = -(-m // chosen.rows) * (1 if kernel == ONE_READ else -(-d // chosen.columns))
+    return dataclasses.replace(chosen, blocks=min(chosen.blocks, tiles))
+
+
+@pytest.mark.parametrize(("kernel", "models"), [(ONE_READ, 1), (ONE_READ, 2), (TILES, 1), (TILES, 3)])
+@pytest.mark.parametrize("d", [3072, 3071, 100])
+def test_plans_for_many_pictures(gpu: Device, kernel: str, models: int, d: int) -> None:
+    assert_equal(gpu, problem(6000, d, models, scale=0.01), forced(gpu, kernel, 6000, d, models))
+
+
+def test_large_arrays_arrive_in_chunks(gpu: Device) -> None:
+    pixels = np.random.RandomState(0).randint(0, 256, (30_011, 3072)).astype(np.uint8)
+    assert np.array_equal(gpu.to_device(pixels).get(), pixels)
+    assert np.array_equal(gpu.to_device(pixels.T).get(), pixels.T)
+
+
+def test_arrays_of_a_gpu_that_is_not_the_current_one(gpu: Device, birds: tuple) -> None:
+    if gpu.xp.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("one GPU only")
+    second = choose_device("gpu:1")
+    result = descend_many(*[second.to_device(array) for array in birds], [tutorial.LEARNING_RATE], 100)
+    assert history_sha256(result.history[:, 0]) == tutorial.GOLDEN_SHA256_100
 
 
 def test_public_functions_stay_on_the_device(gpu: Device, birds: tuple) -> None:

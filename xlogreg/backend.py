@@ -5,21 +5,26 @@ The only module that imports cupy, and only when a GPU is asked for or looked fo
 
 import atexit
 import contextlib
+import functools
 import importlib
 import os
 import platform
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from .errors import DeviceError
 
 Array = Any
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _INSTALL_ADVICE = (
     "install CuPy for your CUDA version (pip install 'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]'), "
@@ -57,11 +62,64 @@ def _module_of(array: Array) -> Any:
     raise DeviceError(f"Expected a NumPy or CuPy array, not {type(array).__name__}; convert it with numpy.asarray.")
 
 
+def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
+    """Runs a function on the GPU that its arrays are on, whichever is current; out of memory is a DeviceError."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **options: P.kwargs) -> R:
+        arrays: list[Any] = [value for value in (*args, *options.values()) if _is_on_a_gpu(value)]
+        if not arrays:
+            return function(*args, **options)
+        device = arrays[0].device
+        for array in arrays:
+            if array.device != device:
+                raise DeviceError(
+                    f"Arrays of gpu:{device.id} and gpu:{array.device.id} are mixed; move them all to one device first."
+                )
+        try:
+            with device:
+                return function(*args, **options)
+        except namespace(arrays[0]).cuda.memory.OutOfMemoryError as error:
+            raise DeviceError(
+                f"The memory of gpu:{device.id} is full ({error}); train on fewer pictures, with fewer models at once "
+                "or with --device cpu."
+            ) from error
+
+    return run
+
+
+def _is_on_a_gpu(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return False
+    if type(value).__module__.partition(".")[0] != "cupy" and not hasattr(value, "__array_namespace__"):
+        return False
+    return hasattr(getattr(value, "device", None), "__enter__") and hasattr(namespace(value), "cuda")
+
+
 def to_host(array: Array) -> np.ndarray:
     """A NumPy array with the values of `array`; waits for the device."""
     if isinstance(array, np.ndarray):
         return array
     return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+# What trainings need beside their pixels: sums, weights, chunks of the plain code.
+_RESERVE = 2**31
+_HOST_MEMORY = 1  # cudaMemoryTypeHost
+_PORTABLE_AND_MAPPED = 1 | 2  # of cudaHostRegister
+# Larger arrays go to a GPU in chunks of so many bytes.
+_CHUNK = 2**25
+
+
+def room_for(xp: Any, size: int) -> bool:
+    """Whether so many bytes fit into the current GPU's memory and leave room for the rest of a training."""
+    free = int(xp.cuda.Device().mem_info[0]) + int(xp.get_default_memory_pool().free_bytes())
+    return size <= free - min(_RESERVE, free // 4)
+
+
+def in_host_memory(array: Array) -> bool:
+    """Whether a GPU's array is in the host's memory: see `Device.to_host_memory`."""
+    return namespace(array).cuda.runtime.pointerGetAttributes(array.data.ptr).type == _HOST_MEMORY
 
 
 @dataclass(frozen=True)
@@ -96,9 +154,9 @@ class Device:
             yield
 
     def to_device(self, array: np.ndarray) -> Array:
-        """A copy of the NumPy array on this device (the array itself on the CPU).
+        """The NumPy array on this device: a copy, or the array itself.
 
-        Pixels (uint8) that do not fit into a GPU's memory go to page-locked memory of the host instead, from where the
+        Pixels (uint8) that would nearly fill a GPU's memory stay in the host's, in page-locked memory, from where the
         GPU reads them whenever a kernel asks for them, as slowly as its connection is; to users it is the same array.
 
         Raises
@@ -108,12 +166,14 @@ class Device:
         """
         if self.kind == "cpu":
             return array
+        pixels, problem = array.dtype == np.uint8, None
         with self.current():
-            try:
-                return self.xp.asarray(array)
-            except self.xp.cuda.memory.OutOfMemoryError as error:
-                problem = error
-            if array.dtype == np.uint8:
+            if not pixels or room_for(self.xp, array.nbytes):
+                try:
+                    return self._copied(array)
+                except self.xp.cuda.memory.OutOfMemoryError as error:
+                    problem = error
+            if pixels:
                 with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):
                     return self.to_host_memory(array)
             raise DeviceError(
@@ -121,14 +181,56 @@ class Device:
                 "it can read; train on fewer pictures or with --device cpu."
             ) from problem
 
+    def _copied(self, array: np.ndarray) -> Array:
+        """A copy in the GPU's memory. CuPy alone would first copy the whole of it to page-locked memory."""
+        if array.flags.f_contiguous and not array.flags.c_contiguous:
+            return self._copied(array.T).T
+        if array.nbytes > _CHUNK and array.flags.c_contiguous:
+            with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):  # no page-locked memory: CuPy's own way
+                return self._copied_in_chunks(array)
+        return self.xp.asarray(array)
+
+    def _copied_in_chunks(self, array: np.ndarray) -> Array:
+        """Two buffers in turn: one is filled while the device takes the other."""
+        cuda = self.xp.cuda
+        copy = self.xp.empty(array.shape, dtype=array.dtype)
+        source, target = array.reshape(-1), copy.reshape(-1)
+        step = _CHUNK // array.itemsize
+        stream = cuda.get_current_stream()
+        buffers = [np.frombuffer(self._page_locked(_CHUNK), dtype=array.dtype) for _ in range(2)]
+        taken = [cuda.Event() for _ in buffers]
+        for i, start in enumerate(range(0, len(source), step)):
+            part = source[start : start + step]
+            buffer, event = buffers[i % 2][: len(part)], taken[i % 2]
+            event.synchronize()
+            buffer[:] = part
+            target[start : start + len(part)].set(buffer, stream=stream)
+            event.record(stream)
+        stream.synchronize()
+        return copy
+
+    def _page_locked(self, size: int) -> Any:
+        """Memory of the host that the device reads by itself; no pool holds it when nobody else does."""
+        return self.xp.cuda.PinnedMemoryPointer(self.xp.cuda.PinnedMemory(size), 0)
+
     def to_host_memory(self, array: np.ndarray) -> Array:
-        """An array of this GPU whose elements are in page-locked memory of the host; copied, in the order they have."""
+        """An array of this GPU whose elements are in page-locked memory of the host.
+
+        The array itself is page-locked where that is possible, and must stay as it is while it is used; else it is
+        copied, in the order that its elements have.
+        """
         if array.flags.f_contiguous and not array.flags.c_contiguous:
             return self.to_host_memory(array.T).T
         cuda = self.xp.cuda
-        memory = cuda.PinnedMemoryPointer(cuda.PinnedMemory(array.nbytes), 0)
-        np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)[...] = array
-        # All 64-bit systems have one address space for both memories. The array keeps `memory` alive.
+        memory: Any = None
+        # All 64-bit systems have one address space for both memories, but not all for memory that is locked later.
+        if array.flags.c_contiguous and cuda.Device(self.number).attributes.get("CanUseHostPointerForRegisteredMem"):
+            with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # read-only, a file's, or locked before
+                memory = _Locked(array, cuda.runtime)
+        if memory is None:
+            memory = self._page_locked(array.nbytes)
+            np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)[...] = array
+        # The array keeps `memory` alive.
         pointer = cuda.MemoryPointer(cuda.UnownedMemory(memory.ptr, array.nbytes, memory, self.number), 0)
         return self.xp.ndarray(array.shape, dtype=array.dtype, memptr=pointer)
 
@@ -136,6 +238,22 @@ class Device:
         """Wait until everything asked of this device is done; before and after anything is timed."""
         if self.kind == "gpu":
             self.xp.cuda.Device(self.number).synchronize()
+
+
+class _Locked:
+    """Keeps an array alive and page-locked."""
+
+    def __init__(self, array: np.ndarray, runtime: Any) -> None:
+        self.ptr = array.ctypes.data
+        runtime.hostRegister(self.ptr, array.nbytes, _PORTABLE_AND_MAPPED)
+        # At the end of the process the system does it.
+        weakref.finalize(self, _unlock, array, runtime).atexit = False
+
+
+def _unlock(array: np.ndarray, runtime: Any) -> None:
+    with contextlib.suppress(runtime.CUDARuntimeError):
+        runtime.deviceSynchronize()
+        runtime.hostUnregister(array.ctypes.data)
 
 
 def choose_device(wanted: str = "auto") -> Device:
@@ -190,13 +308,31 @@ def _gpu(number: int) -> Device:
 
 
 def _find_a_kernel_cache() -> None:
-    """CuPy fails where it cannot keep compiled kernels; then this process keeps its own in a temporary folder."""
-    folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+    """CuPy fails where it cannot keep compiled kernels; then they are kept among the temporary files."""
+    if not os.environ.get("CUPY_CACHE_DIR"):
+        os.environ.pop("CUPY_CACHE_DIR", None)  # an empty name is none to CuPy either, but it would use it
+    # Without a home, the name keeps its ~.
+    folder = Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+    if folder.parts[:1] != ("~",) and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
         return
-    os.environ["CUPY_CACHE_DIR"] = tempfile.mkdtemp(prefix="xlogreg-kernels-")
-    atexit.register(shutil.rmtree, os.environ["CUPY_CACHE_DIR"], ignore_errors=True)
+    with contextlib.suppress(OSError):
+        os.environ["CUPY_CACHE_DIR"] = _own_temporary_folder()
+
+
+def _own_temporary_folder() -> str:
+    """The user's own for compiled kernels, the same in every process; where somebody else has that name, a new one."""
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"xlogreg-kernels-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            # What is loaded from there is executed: nobody else may write to it.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return str(folder)
+    folder = Path(tempfile.mkdtemp(prefix="xlogreg-kernels-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return str(folder)
 
 
 def processor_name() -> str:

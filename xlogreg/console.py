@@ -273,6 +273,13 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
     out.print(timing(main), markup=False)
 
 
+def show_stages(stages: dict[str, float]) -> None:
+    """How long each stage took, and which part of the whole that is."""
+    total = sum(stages.values())
+    parts = (f"{name} {seconds:.2f} s ({seconds / total:.0%})" for name, seconds in stages.items())
+    out.print(f"{total:.2f} s in all: {', '.join(parts)}", markup=False)
+
+
 def show_evaluation(task: Task, parts: dict[str, Evaluation], class_names: tuple[str, str]) -> None:
     """All measures and the confusion matrix of each part, and why a measure has no value."""
     _pairs(*_about(task))

@@ -24,6 +24,7 @@ Visitor = Callable[[list[int], State], None]
 
 # Observers hear, and Ctrl-C works, about this often (seconds).
 _BLOCK_SECONDS = 0.1
+_GROWTH = 8
 
 # Why a model's training ended, the words of `Descent.reasons`.
 ITERATIONS, GRADIENT, COST, DIVERGED = "iterations", "gradient", "cost", "diverged"
@@ -164,8 +165,9 @@ def descend(
             models = [models[j] for j in staying]
             if models:
                 engine.keep(staying)
-        # Grow by doubling towards the wanted time a block, so that no single slow measurement makes a long block.
-        block = max(1, min(2 * block, int(block * _BLOCK_SECONDS / max(elapsed, 1e-9))))
+        # Grow towards the wanted time a block, not at once, so that no single quick measurement makes a long block; but
+        # soon, because on a GPU a block takes as long as many iterations, however few it has.
+        block = max(1, min(_GROWTH * block, int(block * _BLOCK_SECONDS / max(elapsed, 1e-9))))
     ordered = [parts[model] for model in range(len(rates))]
     return Descent(
         histories=[costs_of[model, : part.iterations] for model, part in enumerate(ordered)],

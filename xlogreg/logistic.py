@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .backend import namespace, to_host
+from .backend import namespace, on_its_device, to_host
 from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
@@ -36,6 +36,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@on_its_device
 def sigmoid(z: Array | float) -> Array:
     """1 / (1 + e^-z), elementwise, float64, the same bits everywhere; a number gives a number."""
     if isinstance(z, (int, float, np.generic)):
@@ -50,6 +51,7 @@ def initialize_with_zeros(dim: int) -> tuple[np.ndarray, float]:
     return np.zeros((int(dim), 1)), 0.0
 
 
+@on_its_device
 def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     """The neuron's output A = sigmoid(w^T x + b), (1, m) float64: the probability of class 1 of each sample."""
     xp = namespace(w, x)
@@ -59,6 +61,7 @@ def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), _as_row(w), bias, _check_chunk(chunk)))
 
 
+@on_its_device
 def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = None) -> tuple[dict[str, Array], Array]:
     """Forward and backward propagation: the cost and its gradient.
 
@@ -85,6 +88,7 @@ def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = Non
     return {"dw": gradient.dw.T, "db": gradient.db[0]}, gradient.cost[0]
 
 
+@on_its_device
 def optimize(
     w: Array,
     b: float,
@@ -150,6 +154,7 @@ def optimize(
     return params, grad, result.histories[0][::record_every].tolist()
 
 
+@on_its_device
 def descend_many(
     x: Array,
     y: Array,
@@ -205,6 +210,7 @@ def descend_many(
     return descend(engine, iterations, observer, options=options, visitor=visitor, keeper=keeper, progress=progress)
 
 
+@on_its_device
 def predict(w: Array, b: float, x: Array) -> Array:
     """1 where the probability A = sigmoid(w^T x + b) is at least 0.5, else 0: (1, m) int64."""
     xp = namespace(w, x)
@@ -216,6 +222,7 @@ def accuracy(prediction: Array, y: Array) -> float:
     return 100 - float(np.mean(np.abs(to_host(prediction).astype(np.int64) - to_host(y).astype(np.int64)))) * 100
 
 
+@on_its_device
 def model(
     x_train: Array,
     y_train: Array,

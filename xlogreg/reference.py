@@ -172,7 +172,14 @@ def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]
         return
     step = min(len(rows), chunk or max(1, _CHUNK_ELEMENTS.get(xp.__name__, _CHUNK_ELEMENTS_GPU) // rows.shape[1]))
     # One buffer for all chunks: fresh memory for each would cost more in page faults than the conversion itself.
-    buffer = xp.empty((step, rows.shape[1]), dtype=xp.float64)
+    buffer = None
+    while buffer is None:
+        try:
+            buffer = xp.empty((step, rows.shape[1]), dtype=xp.float64)
+        except MemoryError:  # CuPy's is one, too
+            if step == 1:
+                raise
+            step //= 2
     for start in range(0, len(rows), step):
         samples = rows[start : start + step]
         buffer[: len(samples)] = samples

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ class Training:
     probability_train, probability_test : (m,) float64, of class 1; train_accuracy, test_accuracy : percent
     features_sha256 : digest of the features of all training and test pictures, in the order of training
     seconds : wall time of the iterations of all `models` that were trained together
+    preparing_seconds : wall time from the call to the first iteration: features, way to the device, compilation
     options : of the descent; max_iterations : how many iterations it was given
     stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
     validation : after every 100th iteration and the last, where the task has pictures held out
@@ -69,6 +71,7 @@ class Training:
     validation: tuple[Validation, ...] = ()
     start: dict[str, Any] | None = None
     features_sha256: str = ""
+    preparing_seconds: float = 0.0
 
     @property
     def history_sha256(self) -> str:
@@ -163,6 +166,7 @@ def train_together(
     The tasks must share their pictures (`xlogreg.data.task.make_tasks`). `rows` are the `features` of the training and
     of the test pictures where they have been computed before (`Features.rows`). Otherwise as `train`.
     """
+    began = time.perf_counter()
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
@@ -189,6 +193,7 @@ def train_together(
             keeper=checkpoints, progress=progress,
             **_start(device, start, tasks[0], features, len(models)),
         )  # fmt: skip
+        preparing = max(0.0, time.perf_counter() - began - result.seconds)
         weights, biases = to_host(result.w), to_host(result.b)
         trainings = []
         for model, (task, rate) in enumerate(models):
@@ -232,6 +237,7 @@ def train_together(
                 validation=tuple(validations[model]),
                 start=None if start is None else _origin(start),
                 features_sha256=digest,
+                preparing_seconds=preparing,
             )
             trainings.append(training)
     return trainings

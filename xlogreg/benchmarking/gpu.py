@@ -6,15 +6,31 @@ cost is copied to the host.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .contestants import FLOAT32, FLOAT64, Contestant, Run, Setup, jax_scan
+from .problems import SIZES as SIZES_OF_THE_CPU
+from .problems import Problem
 
 OURS = "xlogreg fused (GPU)"
 FOUR_RATES = "xlogreg fused (GPU), 4 learning rates together"
+
+# More iterations than on a CPU: a few would show how long it takes to start them. The digests are the CPU kernel's
+# (`python -m xlogreg.benchmarking.gpu`), whose first iterations have the reference's bits by the digests of `problems`.
+ITERATIONS = 2000
+_DIGESTS = {
+    10_000: "de4efe8ff33f4bd77538f7dc296945178c1cebb41c92886ff48555988652700d",
+    50_000: "b94c28cd0ef1a41e7b0d27e5fae37a87986f5dbc3b51293dd1909eb33c40a79d",
+}
+SIZES = tuple(
+    Problem(problem.pictures, ITERATIONS, problem.origin, _DIGESTS[problem.pictures])
+    if problem.pictures in _DIGESTS
+    else replace(problem, steady_iterations=0)
+    for problem in SIZES_OF_THE_CPU
+)
 
 
 def xlogreg_on_gpu(implementation: str, rates: int = 1) -> Setup:
@@ -229,3 +245,20 @@ def _median(work: Callable[[], object], synchronise: Callable[[], None], rounds:
         synchronise()
         times.append(time.perf_counter() - start)
     return float(np.median(times[1:]))
+
+
+def _digest(problem: Problem) -> str:
+    """By the fused CPU kernel."""
+    from ..descent import history_sha256
+    from ..logistic import optimize
+    from .problems import RATE, load
+
+    x, y = load(problem)
+    w = np.zeros((x.shape[1], 1))
+    return history_sha256(optimize(w, 0.0, x.T, y.reshape(1, -1), problem.iterations, RATE, record_every=1)[2])
+
+
+if __name__ == "__main__":
+    for problem in SIZES:
+        if problem.pictures in _DIGESTS:
+            print(problem.pictures, problem.iterations, _digest(problem), flush=True)

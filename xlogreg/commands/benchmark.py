@@ -1,7 +1,7 @@
 """`xlogreg benchmark`: the speed of training on this machine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,15 +35,21 @@ def benchmark(
     if device not in ("cpu", "gpu"):
         raise InputError(f"There is no device {device!r} to measure; choose cpu or gpu.")
     choose_device(device)
-    known = {problem.pictures: problem for problem in SIZES}
+    if device == "gpu":
+        from ..benchmarking.gpu import SIZES as ON_GPU
+    known = {problem.pictures: problem for problem in (ON_GPU if device == "gpu" else SIZES)}
     for size in pictures or []:
         if size not in known:
             raise InputError(f"There is no benchmark of {size} pictures; choose from {', '.join(map(str, known))}.")
     problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
     names = None if peers else [contestant.name for contestant in contestants_on(device) if contestant.ours]
-    results = compete(problems, names, rounds, lambda step: console.err.print(step, markup=False), device)
-    if out is not None:
-        write_report(out, results)
+    results: dict[str, Any] = {}
+    for problem in problems:
+        found = compete([problem], names, rounds, lambda step: console.err.print(step, markup=False), device)
+        results = {**found, **results, "problems": [*results.get("problems", []), *found["problems"]]}
+        if out is not None:
+            # After each size: what comes next may take too long for whoever waits.
+            write_report(out, results)
     if as_json:
         print_json(results)
     else:

@@ -96,7 +96,7 @@ def engine_for(
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         with alone(engine):
             engine.prepare()
-    except DeviceError:
+    except (DeviceError, MemoryError):
         raise
     except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
         unable = f"it does not compile or start here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"

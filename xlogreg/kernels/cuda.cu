@@ -1,16 +1,18 @@
 // The fused CUDA kernels: gradient descent on uint8 pixels in integers, many iterations in one cooperative launch.
 //
 // Weights and residuals are whole numbers V of 52 bits below a power of two (the fixed-point numbers of exact.py), cut
-// into seven signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^48 d6. dp4a multiplies four pixels with four digits and adds
-// them up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of 64-bit integers
-// (low, high) that stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer sums have no
-// order, so blocks add theirs by atomics; they are rounded in one place, `total_of`. Everything else repeats the float64
-// operations of elementary.py and reference.py in their order; compile with --fmad=false.
+// into seven signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^48 d6. Tensor cores (compute capability 8.0 and later)
+// multiply 16 x 32 pixels with 32 x 8 digits, of which the eighth is ignored; without them dp4a multiplies four pixels
+// with four digits. Both add up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of
+// 64-bit integers (low, high) that stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer
+// sums have no order, so blocks add theirs by atomics; they are rounded in one place, `total_of`. Everything else
+// repeats the float64 operations of elementary.py and reference.py in their order; compile with --fmad=false.
 //
 // The pixels are divided into tiles (samples x features), each worked on in shared memory:
 //
 // descend_in_tiles     Resident: one tile a block, which stays there for all iterations; two grid barriers an iteration.
-//                      Otherwise blocks take turns at the tiles, forward and backward; four barriers an iteration.
+//                      Otherwise blocks take turns at the tiles, forward and, from the last to the first, backward;
+//                      four barriers an iteration.
 // descend_in_one_read  Tiles are whole samples; each is read once an iteration, used forward and then backward, while
 //                      the next is on its way. One model; two barriers.
 //
@@ -23,16 +25,51 @@ typedef long long i64;
 typedef unsigned long long u64;
 
 #define DIGITS 7
-#define TOTALS 6         // residuals: low, high; losses: three pieces; number of z out of range
-#define MOST_TERMS 65536 // of dp4a sums: 255 * 128 * 65536 < 2^31
+#define TOTALS 6          // residuals: low, high; losses: three pieces; number of z out of range
+#define MOST_TERMS 65536  // of 32-bit sums: 255 * 128 * 65536 < 2^31
+#define COUNTER_WORDS 16  // the grid barrier's counter has 128 bytes for itself: everybody looks at it all the time
+
+// The emulator compiles both.
+#ifndef TENSOR_CORES
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define TENSOR_CORES 0
+#else
+#define TENSOR_CORES 1
+#endif
+#endif
+
+#if TENSOR_CORES
+#define SLOTS 8  // of 16 bytes for the digits of 16 weights; the last is never looked at
+#define ONE_READ_THREADS ONE_READ_THREADS_TENSOR
+#else
+#define SLOTS 7
+#define ONE_READ_THREADS ONE_READ_THREADS_DP4A
+#endif
 
 #ifndef XLOGREG_EMULATED
 extern __shared__ uint4 shared_memory[];
+#define METHOD __device__ __forceinline__  // of a structure
 
 __device__ __forceinline__ int dp4a(u32 pixels, u32 digits, int sum) {
     int result;
     asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(result) : "r"(pixels), "r"(digits), "r"(sum));
     return result;
+}
+
+#if TENSOR_CORES
+// sums[row][digit] += 16 x 32 pixels times 32 x 8 digits, spread over the warp as PTX has it for m16n8k32: with
+// g = lane / 4 and q = lane % 4, a0 .. a3 are pixels 4q .. 4q + 3 of row g, of row g + 8, and 16 columns on of both;
+// b0 and b1 are those digits g that belong to them; sums are of digits 2q, 2q + 1 of row g and of row g + 8.
+__device__ __forceinline__ void multiply(int (&sums)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+r"(sums[0]), "+r"(sums[1]), "+r"(sums[2]), "+r"(sums[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+#endif
+
+// Adds 1 after everything that this thread, and those it has met at __syncthreads, wrote before.
+__device__ __forceinline__ void arrive(u32* counter) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
 
 __device__ __forceinline__ u32 load_acquire(const u32* address) {
@@ -66,7 +103,7 @@ struct Sum {
 
 // What the host hands over; workspace and shared memory are laid out by the same rules in cuda.py.
 struct Job {
-    const u8* pixels;     // (m, d)
+    const u8* pixels;     // (m, d), rows `pitch` bytes apart
     const double* sign;   // (models, m)
     double* w;            // (models, d)
     double* b;            // (models)
@@ -75,20 +112,21 @@ struct Job {
     double* dw;           // (models, d)
     double* db;           // (models)
     int* exponents;       // (models): of the weights, as far as known
-    u8* digits;           // (models, quads of samples, 8, 4): the residuals' digits, when tiles are not resident
-    i64 m, d;
+    u64* digits;          // (models, m): the residuals' digits, when tiles are not resident
+    i64 m, d, pitch;
     int models, iterations, tile_rows, tile_columns;
     // Workspace, zeros at the launch. Buffers are used in turn, so that clearing one needs no barrier of its own.
-    Sum* z_sums;          // (3, models, m)
+    u32* counter;         // of the grid barrier
     Sum* w_sums;          // (2, models, d)
     u64* totals;          // (2, models, TOTALS)
-    u64* largest;         // (2, models): the bits of max|w|
-    u32* counter;         // of the grid barrier
+    u32* largest;         // (2, models): of max|w|, as `size_of` has it
+    Sum* z_sums;          // (3, models, m): of tiles alone
 };
 
 struct LossGrid {
     double constant[3];  // rounds to the grid of each piece
     double units[3];     // turns a piece into whole numbers
+    double values[3];    // and back
 };
 
 __device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
@@ -149,10 +187,16 @@ __device__ __forceinline__ u64 digits_of(i64 v) {
     return ((u64)v + 0x808080808080ULL) ^ 0x808080808080ULL;
 }
 
-// The smallest e with max|w| < 2^e, from the bits of max|w|: 0 for 0, at least MIN_EXPONENT.
-__device__ __forceinline__ int exponent_of(u64 bits) {
-    int exponent = (int)(bits >> 52) - 1022;
-    return bits == 0 ? 0 : exponent < MIN_EXPONENT ? MIN_EXPONENT : exponent;
+// What is wanted to know of |w|: its exponent, 0 for zero.
+__device__ __forceinline__ u32 size_of(double weight) {
+    u64 bits = (u64)__double_as_longlong(fabs(weight));
+    return bits == 0 ? 0 : 1 + (u32)(bits >> 52);
+}
+
+// The smallest e with max|w| < 2^e, from the largest size: 0 for 0, at least MIN_EXPONENT.
+__device__ __forceinline__ int exponent_of(u32 size) {
+    int exponent = (int)size - 1023;
+    return size == 0 ? 0 : exponent < MIN_EXPONENT ? MIN_EXPONENT : exponent;
 }
 
 __device__ LossGrid loss_grid(i64 m) {
@@ -164,6 +208,7 @@ __device__ LossGrid loss_grid(i64 m) {
         int kept = length * (k + 1) < LOSS_BITS ? length * (k + 1) : LOSS_BITS;
         grid.constant[k] = 1.5 * power_of_two(52 + LOSS_EXPONENT - kept);
         grid.units[k] = power_of_two(kept - LOSS_EXPONENT);
+        grid.values[k] = power_of_two(LOSS_EXPONENT - kept);
     }
     return grid;
 }
@@ -173,15 +218,17 @@ __device__ __forceinline__ double scale_of(int exponent) {
     return exponent > 1024 ? not_a_number() : power_of_two(exponent - 52);
 }
 
-// Sigmoid and loss of one sample. Adds to the totals; returns the digits of its residual.
+// Sigmoid and, if asked for, loss of one sample, added to the totals; returns the digits of its residual.
+template <bool LOSS>
 __device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, double sign, const LossGrid& grid,
                                            i64* totals) {
     double v = sign * ((total_of(z.low, z.high) * scale) / PIXEL_SCALE + bias);
     double t = exp_negative(-fabs(v));
     double inverse = 1.0 / (t + 1.0);
     double p = v >= 0.0 ? inverse : t * inverse;
-    double loss = (v > 0.0 ? v : 0.0) + log1p_unit(t);
     i64 residual = __double2ll_rn((sign * p) * 4503599627370496.0);
+    if (!LOSS) return digits_of(residual);
+    double loss = (v > 0.0 ? v : 0.0) + log1p_unit(t);
     double first = (loss + grid.constant[0]) - grid.constant[0];
     double rest = loss - first;
     double second = (rest + grid.constant[1]) - grid.constant[1];
@@ -222,12 +269,16 @@ __device__ void add_totals(u64* target, const i64* totals) {
 }
 
 // All threads of the block come here.
-__device__ void raise_largest(u64* target, u64 bits) {
+__device__ void raise_largest(u32* target, u32 size) {
+#if TENSOR_CORES
+    size = __reduce_max_sync(0xffffffff, size);
+#else
     for (int lane = 16; lane > 0; lane >>= 1) {
-        u64 other = __shfl_xor_sync(0xffffffff, bits, lane);
-        bits = other > bits ? other : bits;
+        u32 other = __shfl_xor_sync(0xffffffff, size, lane);
+        size = other > size ? other : size;
     }
-    if ((threadIdx.x & 31) == 0 && bits != 0) atomicMax(target, bits);
+#endif
+    if ((threadIdx.x & 31) == 0 && size != 0) atomicMax(target, size);
 }
 
 // All threads of all blocks come here; what they wrote before is seen by all after. The launch is cooperative: all
@@ -236,10 +287,8 @@ __device__ void grid_barrier(u32* counter, u32& target) {
     target += gridDim.x;
     __syncthreads();
     if (threadIdx.x == 0) {
-        __threadfence();
-        atomicAdd(counter, 1u);
+        arrive(counter);
         while ((int)(load_acquire(counter) - target) < 0) spinning();
-        __threadfence();
     }
     __syncthreads();
 }
@@ -264,16 +313,17 @@ __device__ void clear_sums(const Job& job, int buffer) {
 // Rows of a tile are this many bytes apart: an odd number of 16-byte groups, so that neighbouring rows meet no bank twice.
 __device__ __forceinline__ int stride_of(int columns) { return (columns / 16 | 1) * 16; }
 
-// Pixels of rows first_row .. and columns first_column .. (a multiple of 16), zeros beyond the edges.
+// Pixels of rows first_row .. and columns first_column .. (a multiple of 16), zeros beyond the edges. Rows that are not a
+// multiple of 16 bytes apart go byte by byte, several times as slowly; the host avoids it while it has the memory.
 __device__ void load_tile(const Job& job, uint4* tile, i64 first_row, int rows, i64 first_column, int columns) {
     int stride = stride_of(columns), groups = columns / 16;
-    const u8* corner = job.pixels + first_row * job.d + first_column;
-    if (job.d % 16 == 0 && (u64)job.pixels % 16 == 0) {
+    const u8* corner = job.pixels + first_row * job.pitch + first_column;
+    if (job.pitch % 16 == 0 && (u64)job.pixels % 16 == 0) {
         for (int i = threadIdx.x; i < rows * groups; i += blockDim.x) {
             int row = i / groups, group = i - row * groups;
             uint4* target = tile + row * (stride / 16) + group;
-            if (first_row + row < job.m && first_column + 16 * group < job.d)
-                copy_16_bytes(target, (const uint4*)(corner + row * job.d + 16 * group));
+            if (first_row + row < job.m && first_column + 16 * group < job.pitch)
+                copy_16_bytes(target, (const uint4*)(corner + row * job.pitch + 16 * group));
             else
                 *target = make_uint4(0, 0, 0, 0);
         }
@@ -281,28 +331,22 @@ __device__ void load_tile(const Job& job, uint4* tile, i64 first_row, int rows, 
         for (int i = threadIdx.x; i < rows * columns; i += blockDim.x) {
             int row = i / columns, column = i - row * columns;
             bool inside = first_row + row < job.m && first_column + column < job.d;
-            ((u8*)tile)[row * stride + column] = inside ? corner[row * job.d + column] : 0;
+            ((u8*)tile)[row * stride + column] = inside ? corner[row * job.pitch + column] : 0;
         }
     }
 }
 
-// Digits of the weights w[0 .. count - 1], zeros up to `columns`: for each 16 features 7 x 16 bytes.
+// Digits of the weights w[0 .. count - 1], zeros up to `columns`: for each 16 features SLOTS x 16 bytes.
 template <bool GLOBAL>
 __device__ void cut_weights(const double* w, i64 count, int columns, int exponent, uint4* digits) {
     double up = power_of_two(52 - exponent);
     for (int j = threadIdx.x; j < columns; j += blockDim.x) {
         double weight = j < count ? (GLOBAL ? __ldcg(w + j) : w[j]) : 0.0;
         u64 cut = digits_of(__double2ll_rn(weight * up));
-        u8* target = (u8*)(digits + j / 16 * DIGITS) + j % 16;
+        u8* target = (u8*)(digits + j / 16 * SLOTS) + j % 16;
 #pragma unroll
         for (int k = 0; k < DIGITS; ++k) target[16 * k] = (u8)(cut >> (8 * k));
     }
-}
-
-__device__ __forceinline__ void store_residual(u8* digits, int row, u64 cut) {
-    u8* target = digits + row / 4 * 32 + row % 4;
-#pragma unroll
-    for (int k = 0; k < DIGITS; ++k) target[4 * k] = (u8)(cut >> (8 * k));
 }
 
 __device__ __forceinline__ Sum join(const int* sums) {
@@ -310,6 +354,202 @@ __device__ __forceinline__ Sum join(const int* sums) {
     sum.low = (i64)sums[0] + ((i64)sums[1] << 8) + ((i64)sums[2] << 16);
     sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24);
     return sum;
+}
+
+__device__ __forceinline__ Sum sum_of_parts(const Sum* parts, int first, int step, int count) {
+    Sum sum = parts[first];
+    for (int part = 1; part < count; ++part) {
+        sum.low += parts[first + part * step].low;
+        sum.high += parts[first + part * step].high;
+    }
+    return sum;
+}
+
+// Four words of four features each, from four rows, to four features of four rows.
+__device__ __forceinline__ void transpose(u32 a, u32 b, u32 c, u32 d, u32 (&feature)[4]) {
+    u32 ab = __byte_perm(a, b, 0x5140), cd = __byte_perm(c, d, 0x5140);
+    u32 ab2 = __byte_perm(a, b, 0x7362), cd2 = __byte_perm(c, d, 0x7362);
+    feature[0] = __byte_perm(ab, cd, 0x5410), feature[1] = __byte_perm(ab, cd, 0x7632);
+    feature[2] = __byte_perm(ab2, cd2, 0x5410), feature[3] = __byte_perm(ab2, cd2, 0x7632);
+}
+
+#if TENSOR_CORES
+// ---- products by tensor cores: a warp works on 16 rows x 32 columns forward, 32 rows x 32 columns backward
+
+#define TILE_PARTS 1
+#define ONE_READ_PARTS(threads) ((threads) / 2)
+
+// Residuals' digits go up to a multiple of 32 rows, the last of them zeros.
+__device__ __forceinline__ int padded(int rows) { return (rows + 31) / 32 * 32; }
+
+// Lane q of four multiplies rows 2q, 2q + 1, 2q + 8 and 2q + 9 of 16: so its neighbours' rows lie in other banks. The
+// digits of such a quad lie together: (quads, 8, 4).
+__device__ __forceinline__ void store_residual(u8* digits, int row, u64 cut) {
+    u8* target = digits + (row / 16 * 4 + row % 8 / 2) * 32 + row % 16 / 8 * 2 + row % 2;
+#pragma unroll
+    for (int k = 0; k < DIGITS; ++k) target[4 * k] = (u8)(cut >> (8 * k));
+}
+
+// The sum of all digits from those that a lane has, 2q and 2q + 1 (q = lane % 4), in all four lanes.
+__device__ __forceinline__ Sum join_lanes(int even, int odd) {
+    int q = threadIdx.x & 3;
+    Sum sum;
+    sum.low = q == 0 ? (i64)even + ((i64)odd << 8) : q == 1 ? (i64)even << 16 : 0;
+    sum.high = q == 0 ? 0 : q == 1 ? (i64)odd : q == 2 ? ((i64)even << 8) + ((i64)odd << 16) : (i64)even << 24;
+#pragma unroll
+    for (int lane = 1; lane <= 2; lane <<= 1) {
+        sum.low += __shfl_xor_sync(0xffffffff, sum.low, lane);
+        sum.high += __shfl_xor_sync(0xffffffff, sum.high, lane);
+    }
+    return sum;
+}
+
+// Into how many parts the columns of each 16 rows are divided, one warp each.
+__device__ __forceinline__ int forward_parts(int rows, int columns) {
+    return (int)larger(1, smaller(blockDim.x / 32 / ((rows + 15) / 16), (columns + 31) / 32));
+}
+
+// parts[part * rows + row] = the sum over a part of the columns of pixels times the weights' digits.
+__device__ void forward_tile(const uint4* tile, int rows, int columns, const uint4* digits, Sum* parts) {
+    int groups = columns / 16, pairs = (groups + 1) / 2, stride = stride_of(columns) / 4;
+    int count = forward_parts(rows, columns), row_blocks = (rows + 15) / 16;
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+    for (int task = threadIdx.x / 32; task < count * row_blocks; task += blockDim.x / 32) {
+        int part = task / row_blocks, row = (task - part * row_blocks) * 16 + g;
+        const u32* upper = (const u32*)tile + (row < rows ? row : 0) * stride + q;
+        const u32* lower = (const u32*)tile + (row + 8 < rows ? row + 8 : 0) * stride + q;
+        const u32* cut = (const u32*)digits + lane;
+        int sums[4] = {0, 0, 0, 0};
+        int first = (int)((i64)part * pairs / count), last = (int)((i64)(part + 1) * pairs / count);
+        int whole = last < groups / 2 ? last : groups / 2;
+#pragma unroll 4
+        for (int pair = first; pair < whole; ++pair)
+            multiply(sums, upper[8 * pair], lower[8 * pair], upper[8 * pair + 4], lower[8 * pair + 4], cut[64 * pair],
+                     cut[64 * pair + 32]);
+        if (whole < last) multiply(sums, upper[8 * whole], lower[8 * whole], 0, 0, cut[64 * whole], 0);
+        Sum a = join_lanes(sums[0], sums[1]), b = join_lanes(sums[2], sums[3]);
+        if (q == 0 && row < rows) parts[part * rows + row] = a;
+        if (q == 1 && row + 8 < rows) parts[part * rows + row + 8] = b;
+    }
+}
+
+// Features of the rows `row`, + 1, + 8, + 9; those beyond the tile have no digits, so that any pixels do for them.
+template <bool WHOLE>
+__device__ __forceinline__ void load_quad(const u32* tile, int stride, int row, int rows, u32 (&feature)[4]) {
+    const u32* corner = tile + row * stride;
+    if (WHOLE)
+        transpose(corner[0], corner[stride], corner[8 * stride], corner[9 * stride], feature);
+    else
+        transpose(row < rows ? corner[0] : 0, row < rows ? corner[stride] : 0, row + 8 < rows ? corner[8 * stride] : 0,
+                  row + 8 < rows ? corner[9 * stride] : 0, feature);
+}
+
+// Adds pixels times residual digits to the sums of 32 features (8 words from word 8 * block), over chunks of 32 rows
+// first .. last - 1. A lane has digits 2q, 2q + 1 of the features 4 (8 block + g) + 0 .. 3.
+__device__ __forceinline__ void backward_chunks(const u32* tile, int stride, int words, int rows, int block, int first,
+                                                int last, const uint4* digits, int (&sums)[2][4]) {
+    int lane = threadIdx.x & 31, g = lane >> 2, q = lane & 3;
+    const u32* column = tile + (8 * block + g < words ? 8 * block + g : 0);
+    const u32* cut = (const u32*)digits + lane / 4 + lane % 4 * 8;
+    for (int chunk = first; chunk < last; ++chunk) {
+        int row = 32 * chunk + 2 * q;
+        u32 f[4], h[4];
+        if (32 * chunk + 32 <= rows) {
+            load_quad<true>(column, stride, row, rows, f);
+            load_quad<true>(column, stride, row + 16, rows, h);
+        } else {
+            load_quad<false>(column, stride, row, rows, f);
+            load_quad<false>(column, stride, row + 16, rows, h);
+        }
+        u32 b0 = cut[64 * chunk], b1 = cut[64 * chunk + 32];
+        multiply(sums[0], f[0], f[1], h[0], h[1], b0, b1);
+        multiply(sums[1], f[2], f[3], h[2], h[3], b0, b1);
+    }
+}
+
+// A lane's own of the 32 features' sums: neighbours have neighbours.
+__device__ __forceinline__ Sum own_of(const int (&sums)[2][4]) {
+    Sum a = join_lanes(sums[0][0], sums[0][1]), b = join_lanes(sums[0][2], sums[0][3]);
+    Sum c = join_lanes(sums[1][0], sums[1][1]), d = join_lanes(sums[1][2], sums[1][3]);
+    int q = threadIdx.x & 3;
+    return q == 0 ? a : q == 1 ? b : q == 2 ? c : d;
+}
+
+// Adds to target[column], column < count, the sums over the tile's rows of pixels times residual digits.
+__device__ void backward_tile(const uint4* tile, int rows, int columns, const uint4* digits, Sum* parts, Sum* target,
+                              i64 count) {
+    int words = columns / 4, stride = stride_of(columns) / 4, warps = blockDim.x / 32;
+    int blocks = (words + 7) / 8, chunks = (rows + 31) / 32;
+    int divided = (int)larger(1, smaller(warps / blocks, chunks));
+    for (int task = threadIdx.x / 32; task < divided * blocks; task += warps) {
+        int part = task / blocks, block = task - part * blocks, column = 32 * block + (threadIdx.x & 31);
+        int sums[2][4] = {};
+        backward_chunks((const u32*)tile, stride, words, rows, block, (int)((i64)part * chunks / divided),
+                        (int)((i64)(part + 1) * chunks / divided), digits, sums);
+        Sum own = own_of(sums);
+        if (divided > 1) {
+            if (column < columns) parts[part * columns + column] = own;
+        } else if (column < columns && column < count) {
+            add(target + column, own);
+        }
+    }
+    if (divided == 1) return;
+    __syncthreads();
+    for (int j = threadIdx.x; j < columns && j < count; j += blockDim.x)
+        add(target + j, sum_of_parts(parts, j, columns, divided));
+}
+
+// A warp's share of the backward sums, which stays in its registers: up to SHARES times 32 features, a part of the rows.
+struct Share {
+    int sums[SHARES][2][4];
+    int rows, words, stride, blocks, block, step, first, last;
+
+    METHOD Share(int tile_rows, int tile_columns) {
+        rows = tile_rows, words = tile_columns / 4, stride = stride_of(tile_columns) / 4, blocks = (words + 7) / 8;
+        int chunks = (rows + 31) / 32, warps = blockDim.x / 32, warp = threadIdx.x / 32;
+        int divided = (int)larger(1, smaller(warps / blocks, chunks)), part = divided > 1 ? warp / blocks : 0;
+        // Several parts: a warp has one block at most.
+        block = part < divided ? warp - part * blocks : blocks;
+        step = divided > 1 ? blocks : warps;
+        first = part * chunks / divided, last = (part + 1) * chunks / divided;
+    }
+
+    METHOD void clear() {
+#pragma unroll
+        for (int i = 0; i < 8 * SHARES; ++i) sums[i / 8][i / 4 % 2][i % 4] = 0;
+    }
+
+    METHOD void add_tile(const u32* tile, const uint4* digits) {
+#pragma unroll
+        for (int n = 0; n < SHARES; ++n)
+            if (block + n * step < blocks)
+                backward_chunks(tile, stride, words, rows, block + n * step, first, last, digits, sums[n]);
+    }
+
+    METHOD void give(Sum* target, i64 count) {
+#pragma unroll
+        for (int n = 0; n < SHARES; ++n) {
+            if (block + n * step >= blocks) continue;
+            Sum own = own_of(sums[n]);
+            int column = 32 * (block + n * step) + (threadIdx.x & 31);
+            if (column < count) add(target + column, own);
+        }
+    }
+};
+
+#else
+// ---- products by dp4a: a thread works on a row forward, on four columns backward
+
+#define TILE_PARTS 4
+#define ONE_READ_PARTS(threads) (threads)
+
+__device__ __forceinline__ int padded(int rows) { return rows; }
+
+// (quads of rows, 8, 4)
+__device__ __forceinline__ void store_residual(u8* digits, int row, u64 cut) {
+    u8* target = digits + row / 4 * 32 + row % 4;
+#pragma unroll
+    for (int k = 0; k < DIGITS; ++k) target[4 * k] = (u8)(cut >> (8 * k));
 }
 
 // Into how many parts the columns of each row are divided, one thread each.
@@ -328,7 +568,7 @@ __device__ void forward_tile(const uint4* tile, int rows, int columns, const uin
             uint4 pixels = tile[row * stride + group];
 #pragma unroll
             for (int k = 0; k < DIGITS; ++k) {
-                uint4 digit = digits[group * DIGITS + k];
+                uint4 digit = digits[group * SLOTS + k];
                 sums[k] = dp4a(pixels.x, digit.x, sums[k]);
                 sums[k] = dp4a(pixels.y, digit.y, sums[k]);
                 sums[k] = dp4a(pixels.z, digit.z, sums[k]);
@@ -339,27 +579,14 @@ __device__ void forward_tile(const uint4* tile, int rows, int columns, const uin
     }
 }
 
-__device__ __forceinline__ Sum sum_of_parts(const Sum* parts, int first, int step, int count) {
-    Sum sum = parts[first];
-    for (int part = 1; part < count; ++part) {
-        sum.low += parts[first + part * step].low;
-        sum.high += parts[first + part * step].high;
-    }
-    return sum;
-}
-
 // Adds pixels times residual digits of four features (a word of columns) to sums, over quads of rows first .. last - 1.
 __device__ __forceinline__ void backward_quads(const u32* tile, int stride, int word, int first, int last,
                                                const uint4* digits, int (&sums)[4][DIGITS]) {
 #pragma unroll 2
     for (int quad = first; quad < last; ++quad) {
         const u32* corner = tile + quad * 4 * stride + word;
-        u32 a = corner[0], b = corner[stride], c = corner[2 * stride], d = corner[3 * stride];
-        // Four rows of four features to four features of four rows.
-        u32 ab = __byte_perm(a, b, 0x5140), cd = __byte_perm(c, d, 0x5140);
-        u32 ab2 = __byte_perm(a, b, 0x7362), cd2 = __byte_perm(c, d, 0x7362);
-        u32 feature[4] = {__byte_perm(ab, cd, 0x5410), __byte_perm(ab, cd, 0x7632), __byte_perm(ab2, cd2, 0x5410),
-                          __byte_perm(ab2, cd2, 0x7632)};
+        u32 feature[4];
+        transpose(corner[0], corner[stride], corner[2 * stride], corner[3 * stride], feature);
         uint4 lower = digits[2 * quad], upper = digits[2 * quad + 1];
 #pragma unroll
         for (int f = 0; f < 4; ++f) {
@@ -375,7 +602,6 @@ __device__ __forceinline__ void backward_quads(const u32* tile, int stride, int 
 }
 
 // Adds to target[column], column < count, the sums over the tile's rows of pixels times residual digits.
-// `parts` has room for 4 sums a thread.
 __device__ void backward_tile(const uint4* tile, int rows, int columns, const uint4* digits, Sum* parts, Sum* target,
                               i64 count) {
     int words = columns / 4, quads = rows / 4, stride = stride_of(columns) / 4;
@@ -399,6 +625,37 @@ __device__ void backward_tile(const uint4* tile, int rows, int columns, const ui
         add(target + j, sum_of_parts(parts, j, columns, divided));
 }
 
+// A thread's share of the backward sums, which stays in its registers: four features, a part of each tile's rows.
+struct Share {
+    int sums[4][DIGITS];
+    int stride, word, first, last;
+    bool idle;
+
+    METHOD Share(int rows, int columns) {
+        int words = columns / 4, quads = rows / 4, divided = (int)larger(1, smaller(blockDim.x / words, quads));
+        int part = threadIdx.x / words;
+        stride = stride_of(columns) / 4, word = threadIdx.x - part * words, idle = part >= divided;
+        first = idle ? 0 : part * quads / divided, last = idle ? 0 : (part + 1) * quads / divided;
+    }
+
+    METHOD void clear() {
+#pragma unroll
+        for (int i = 0; i < 4 * DIGITS; ++i) sums[i / DIGITS][i % DIGITS] = 0;
+    }
+
+    METHOD void add_tile(const u32* tile, const uint4* digits) {
+        backward_quads(tile, stride, word, first, last, digits, sums);
+    }
+
+    METHOD void give(Sum* target, i64 count) {
+        if (idle) return;
+#pragma unroll
+        for (int f = 0; f < 4; ++f)
+            if (4 * word + f < count) add(target + 4 * word + f, join(sums[f]));
+    }
+};
+#endif
+
 // ---- weights and bias
 
 __device__ __forceinline__ double gradient_of(const Sum* sum, i64 m) {
@@ -415,8 +672,8 @@ __device__ void update_bias(const Job& job, const LossGrid& grid, int iteration,
         double db = (total_of(total[0], total[1]) * power_of_two(-52)) / (double)job.m;
         bias[model] = bias[model] - job.rates[model] * db;
         if (blockIdx.x == 0) {
-            double cost = (double)total[2] / grid.units[0] + (double)total[3] / grid.units[1];
-            cost = (cost + (double)total[4] / grid.units[2]) / (double)job.m;
+            double cost = (double)total[2] * grid.values[0] + (double)total[3] * grid.values[1];
+            cost = (cost + (double)total[4] * grid.values[2]) / (double)job.m;
             job.costs[(i64)(iteration - 1) * job.models + model] = total[5] == 0 ? cost : not_a_number();
             if (iteration == job.iterations) {
                 job.db[model] = db;
@@ -429,7 +686,7 @@ __device__ void update_bias(const Job& job, const LossGrid& grid, int iteration,
 // Weights of all features, by all blocks together, and the largest of them. All threads come here.
 __device__ void update_weights(const Job& job, int iteration) {
     for (int model = 0; model < job.models; ++model) {
-        u64 bits = 0;
+        u32 largest = 0;
         const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * job.models + model) * job.d;
         for (i64 j = (i64)blockIdx.x * blockDim.x + threadIdx.x; j < job.d; j += (i64)gridDim.x * blockDim.x) {
             double* w = job.w + model * job.d + j;
@@ -440,10 +697,9 @@ __device__ void update_weights(const Job& job, int iteration) {
                 *w = weight;
                 if (iteration == job.iterations) job.dw[model * job.d + j] = gradient;
             }
-            u64 size = (u64)__double_as_longlong(fabs(weight));
-            bits = size > bits ? size : bits;
+            largest = max(largest, size_of(weight));
         }
-        raise_largest(job.largest + (iteration & 1) * job.models + model, bits);
+        raise_largest(job.largest + (iteration & 1) * job.models + model, largest);
     }
 }
 
@@ -459,40 +715,40 @@ __device__ bool find_exponents(const Job& job, int iteration, int* exponents) {
 }
 
 __device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b, const double* rates, double* costs,
-                      double* dw, double* db, int* exponents, u8* digits, u64* workspace, i64 m, i64 d, int models,
-                      int iterations, int tile_rows, int tile_columns) {
-    Job job = {pixels, sign, w, b, rates, costs, dw, db, exponents, digits, m, d, models, iterations, tile_rows,
+                      double* dw, double* db, int* exponents, u64* digits, u64* workspace, i64 m, i64 d, i64 pitch,
+                      int models, int iterations, int tile_rows, int tile_columns) {
+    Job job = {pixels, sign, w, b, rates, costs, dw, db, exponents, digits, m, d, pitch, models, iterations, tile_rows,
                tile_columns};
-    job.z_sums = (Sum*)workspace;
-    job.w_sums = job.z_sums + 3 * models * m;
+    job.counter = (u32*)workspace;
+    job.w_sums = (Sum*)(workspace + COUNTER_WORDS);
     job.totals = (u64*)(job.w_sums + 2 * models * d);
-    job.largest = job.totals + 2 * models * TOTALS;
-    job.counter = (u32*)(job.largest + 2 * models);
+    job.largest = (u32*)(job.totals + 2 * models * TOTALS);
+    job.z_sums = (Sum*)(job.largest + (2 * models + 3) / 4 * 4);
     return job;
 }
 
 #define ARGUMENTS                                                                                                      \
     const u8 *pixels, const double *sign, double *w, double *b, const double *rates, double *costs, double *dw,        \
-        double *db, int *known_exponents, u8 *digits, u64 *workspace, i64 m, i64 d, int models, int iterations,        \
-        int tile_rows, int tile_columns, int resident
+        double *db, int *known_exponents, u64 *digits, u64 *workspace, i64 m, i64 d, i64 pitch, int models,            \
+        int iterations, int tile_rows, int tile_columns, int resident
 #define JOB                                                                                                            \
-    job_of(pixels, sign, w, b, rates, costs, dw, db, known_exponents, digits, workspace, m, d, models, iterations,     \
-           tile_rows, tile_columns)
+    job_of(pixels, sign, w, b, rates, costs, dw, db, known_exponents, digits, workspace, m, d, pitch, models,          \
+           iterations, tile_rows, tile_columns)
 
 // ---- the kernels
 
-// Shared memory: tile, weights' digits, residuals' digits, parts (4 a thread, or 1 a row), bias, exponents and, if
-// resident, the weights of the tile's columns.
+// Shared memory: tile, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, exponents and,
+// if resident, the weights of the tile's columns.
 extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
     const i64 row_slabs = divide_up(m, tile_rows), tiles = row_slabs * divide_up(d, tile_columns);
     if (resident && gridDim.x != tiles) return;  // somebody cut the grid: no costs rather than wrong ones
-    const int part_count = (int)larger(4 * blockDim.x, tile_rows);
+    const int padded_rows = padded(tile_rows), part_count = (int)larger(TILE_PARTS * blockDim.x, tile_rows);
     uint4* tile = shared_memory;
     uint4* weight_digits = tile + tile_rows * (stride_of(tile_columns) / 16);
-    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
-    Sum* parts = (Sum*)(residual_digits + tile_rows / 4 * 2);
+    uint4* residual_digits = weight_digits + tile_columns / 16 * SLOTS;
+    Sum* parts = (Sum*)(residual_digits + padded_rows / 2);
     double* bias = (double*)(parts + part_count);
     double* weights = bias + models;  // (models, tile_columns)
     int* exponents = (int*)(weights + (resident ? models * tile_columns : 0));
@@ -522,7 +778,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
         if (iteration > 0) update_bias(job, grid, iteration, bias);
         if (resident) {
             for (int model = 0; model < models; ++model) {
-                u64 bits = 0;
+                u32 largest = 0;
                 const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * models + model) * d + own_column;
                 for (int j = threadIdx.x; j < tile_columns && own_column + j < d; j += blockDim.x) {
                     double weight = weights[model * tile_columns + j];
@@ -535,10 +791,9 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
                             w[model * d + own_column + j] = weight;
                         }
                     }
-                    u64 size = (u64)__double_as_longlong(fabs(weight));
-                    bits = size > bits ? size : bits;
+                    largest = max(largest, size_of(weight));
                 }
-                if (own_row == 0) raise_largest(job.largest + (iteration & 1) * models + model, bits);
+                if (own_row == 0) raise_largest(job.largest + (iteration & 1) * models + model, largest);
             }
         } else {
             update_weights(job, iteration);
@@ -590,20 +845,20 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
             for (int model = 0; model < models; ++model) {
                 i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
                 double scale = scale_of(exponents[model]);
-                u8* model_digits = job.digits + model * divide_up(m, 4) * 32;
                 for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < m; i += (i64)gridDim.x * blockDim.x) {
-                    u64 cut = residual_of(read(z_sums + model * m + i), scale, bias[model], sign[model * m + i], grid, sum);
-                    store_residual(model_digits + i / 4 * 32, (int)(i % 4), cut);
+                    job.digits[model * m + i] = residual_of<true>(read(z_sums + model * m + i), scale, bias[model],
+                                                                  sign[model * m + i], grid, sum);
                 }
                 add_totals(totals + model * TOTALS, sum);
             }
             grid_barrier(job.counter, target);
         }
 
-        // Backward.
+        // Backward, from the last tile to the first: the last is still here, those before it may be in the cache.
         clear_sums(job, (iteration + 1) & 1);
         Sum* w_sums = job.w_sums + (i64)(iteration & 1) * models * d;
-        for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
+        const i64 final_tile = blockIdx.x + (tiles - 1 - blockIdx.x) / gridDim.x * gridDim.x;
+        for (i64 t = final_tile; t >= 0; t -= gridDim.x) {
             i64 first_row = t % row_slabs * tile_rows, first_column = t / row_slabs * tile_columns;
             if (loaded != t) {
                 load_tile(job, tile, first_row, tile_rows, first_column, tile_columns);
@@ -612,23 +867,27 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
             }
             for (int model = 0; model < models; ++model) {
                 if (resident) {
+                    // Every block of these samples has the same residuals; those of the first columns tell the loss.
                     i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
                     double scale = scale_of(exponents[model]);
-                    for (int row = threadIdx.x; row < tile_rows; row += blockDim.x) {
+                    for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
                         i64 i = first_row + row;
                         u64 cut = 0;
-                        if (i < m)
-                            cut = residual_of(read(z_sums + model * m + i), scale, bias[model], sign[model * m + i], grid,
-                                              sum);
+                        if (row < tile_rows && i < m) {
+                            Sum z = read(z_sums + model * m + i);
+                            double own_sign = sign[model * m + i];
+                            cut = own_column == 0 ? residual_of<true>(z, scale, bias[model], own_sign, grid, sum)
+                                                  : residual_of<false>(z, scale, bias[model], own_sign, grid, sum);
+                        }
                         store_residual((u8*)residual_digits, row, cut);
                     }
-                    // Every block of these samples has the same; one of them tells.
                     if (own_column == 0) add_totals(totals + model * TOTALS, sum);
                 } else {
-                    const uint4* source = (const uint4*)(job.digits + (model * divide_up(m, 4) + first_row / 4) * 32);
-                    i64 known = 2 * (divide_up(m, 4) - first_row / 4);
-                    for (int i = threadIdx.x; i < tile_rows / 2; i += blockDim.x)
-                        residual_digits[i] = i < known ? __ldcg(source + i) : make_uint4(0, 0, 0, 0);
+                    for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
+                        i64 i = first_row + row;
+                        u64 cut = row < tile_rows && i < m ? __ldcg(job.digits + model * m + i) : 0;
+                        store_residual((u8*)residual_digits, row, cut);
+                    }
                 }
                 __syncthreads();
                 backward_tile(tile, tile_rows, tile_columns, residual_digits, parts, w_sums + model * d + first_column,
@@ -648,25 +907,21 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) only_barriers(u32
     for (int i = 0; i < count; ++i) grid_barrier(counter, target);
 }
 
-// One model; tile_columns is d rounded up to 16, at most 4 a thread; tile_rows a multiple of 4.
-// Shared memory: two tiles, weights' digits, residuals' digits, parts (1 a thread, or 1 a row), bias, exponent.
+// One model; tile_columns is d rounded up to 16, at most what `Share` holds; tile_rows a multiple of 4.
+// Shared memory: two tiles, weights' digits, residuals' digits, parts (ONE_READ_PARTS, or 1 a row), bias, exponent.
 extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one_read(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
     const i64 tiles = divide_up(m, tile_rows);
     const int stride = stride_of(tile_columns), tile_groups = tile_rows * (stride / 16);
-    const int part_count = (int)larger(blockDim.x, tile_rows);
+    const int padded_rows = padded(tile_rows), part_count = (int)larger(ONE_READ_PARTS(blockDim.x), tile_rows);
     uint4* tile = shared_memory;
     uint4* weight_digits = tile + 2 * tile_groups;
-    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
-    Sum* parts = (Sum*)(residual_digits + tile_rows / 4 * 2);
+    uint4* residual_digits = weight_digits + tile_columns / 16 * SLOTS;
+    Sum* parts = (Sum*)(residual_digits + padded_rows / 2);
     double* bias = (double*)(parts + part_count);
     int* exponent = (int*)(bias + 1);
-    // A thread's share of the backward sums stays in its registers: four features, a part of each tile's rows.
-    const int words = tile_columns / 4, quads = tile_rows / 4;
-    const int divided = (int)larger(1, smaller(blockDim.x / words, quads));
-    const int part = threadIdx.x / words, word = threadIdx.x - part * words;
-    const int first_quad = part * quads / divided, last_quad = part < divided ? (part + 1) * quads / divided : first_quad;
+    Share share(tile_rows, tile_columns);
 
     u32 target = 0;
     if (threadIdx.x == 0) {
@@ -687,7 +942,7 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
         const double scale = scale_of(*exponent);
         Sum* w_sums = job.w_sums + (i64)(iteration & 1) * d;
         i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
-        int sums[4][DIGITS] = {};
+        share.clear();
         int terms = 0;
         for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
             copies_arrived();
@@ -698,27 +953,21 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
                 load_tile(job, tile + buffer * tile_groups, (t + gridDim.x) * tile_rows, tile_rows, 0, tile_columns);
             forward_tile(pixels_here, tile_rows, tile_columns, weight_digits, parts);
             __syncthreads();
-            for (int row = threadIdx.x; row < tile_rows; row += blockDim.x) {
+            for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
                 i64 i = t * tile_rows + row;
                 u64 cut = 0;
-                if (i < m) {
+                if (row < tile_rows && i < m) {
                     Sum z = sum_of_parts(parts, row, tile_rows, forward_parts(tile_rows, tile_columns));
-                    cut = residual_of(z, scale, *bias, sign[i], grid, sum);
+                    cut = residual_of<true>(z, scale, *bias, sign[i], grid, sum);
                 }
                 store_residual((u8*)residual_digits, row, cut);
             }
             __syncthreads();
-            backward_quads((const u32*)pixels_here, stride / 4, word, first_quad, last_quad, residual_digits, sums);
+            share.add_tile((const u32*)pixels_here, residual_digits);
             terms += tile_rows;
             if (terms + tile_rows > MOST_TERMS || t + gridDim.x >= tiles) {
-                if (part < divided) {
-#pragma unroll
-                    for (int f = 0; f < 4; ++f) {
-                        if (4 * word + f < d) add(w_sums + 4 * word + f, join(sums[f]));
-#pragma unroll
-                        for (int k = 0; k < DIGITS; ++k) sums[f][k] = 0;
-                    }
-                }
+                share.give(w_sums, d);
+                share.clear();
                 terms = 0;
             }
         }

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import elementary
-from ..backend import namespace
+from ..backend import in_host_memory, namespace, room_for
 from ..engine import DescentOptions, Gradient, Models
 from ..errors import DeviceError, InputError
 from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT
@@ -24,14 +24,19 @@ Array = Any
 SOURCE = Path(__file__).with_name("cuda.cu")
 # No product may be contracted with a sum: the elementary functions must have the bits of the reference.
 OPTIONS = ("--fmad=false", "--std=c++17")
-TILES_THREADS, ONE_READ_THREADS = 512, 768
-# dp4a is there from compute capability 6.1 on, what CuPy and its compiler support from 7.5.
-OLDEST = 75
+# By dp4a a thread holds the sums of 4 features in the one-read kernel, by tensor cores a warp those of SHARES times 32.
+TILES_THREADS, ONE_READ_THREADS_DP4A, ONE_READ_THREADS_TENSOR, SHARES = 512, 768, 512, 6
+# dp4a is there from compute capability 6.1 on, what CuPy and its compiler support from 7.5; tensor cores multiply
+# bytes with signed bytes from 8.0 on.
+OLDEST, TENSOR_CORES = 75, 80
 
-_DIGITS = 7
+# The barrier's counter, 8-byte words.
+_COUNTER_WORDS = 16
 # Estimates of the hardware for the choice of tiles, in cycles; a bad estimate costs time and nothing else.
 _ADDS_PER_CYCLE = 200.0
 _MOST_SPLITS = 64
+# One after the other, so many models read each pixel as often as all together in tiles, but without waiting for it.
+_MOST_IN_TURN = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,8 @@ def source() -> str:
         lines.append(f"#define {name}_COEFFICIENTS {{{', '.join(value.hex() for value in values)}}}")
     numbers = {
         "LOSS_BITS": LOSS_BITS, "LOSS_EXPONENT": LOSS_EXPONENT, "MIN_EXPONENT": MIN_EXPONENT,
-        "TILES_THREADS": TILES_THREADS, "ONE_READ_THREADS": ONE_READ_THREADS,
+        "TILES_THREADS": TILES_THREADS, "ONE_READ_THREADS_DP4A": ONE_READ_THREADS_DP4A,
+        "ONE_READ_THREADS_TENSOR": ONE_READ_THREADS_TENSOR, "SHARES": SHARES,
     }  # fmt: skip
     lines += [f"#define {name} ({value})" for name, value in numbers.items()]
     return "\n".join(lines) + "\n" + SOURCE.read_text(encoding="utf-8")
@@ -79,50 +85,55 @@ def _stride(columns: int) -> int:
     return (columns // 16 | 1) * 16
 
 
-def shared_bytes(kernel: str, rows: int, columns: int, threads: int, models: int, resident: bool) -> int:
+def shared_bytes(
+    kernel: str, rows: int, columns: int, threads: int, models: int, resident: bool, tensor: bool
+) -> int:  # fmt: skip
     """Shared memory of a block, as the kernel lays it out."""
-    tiles, parts = (2, threads) if kernel == "descend_in_one_read" else (1, 4 * threads)
-    size = tiles * rows * _stride(columns)  # pixels
-    size += columns // 16 * _DIGITS * 16 + rows // 4 * 32  # digits of weights and of residuals
-    size += max(parts, rows) * 16 + models * (8 + 4)  # parts of sums; bias and exponents
+    one_read = kernel == "descend_in_one_read"
+    size = (1 + one_read) * rows * _stride(columns)  # pixels
+    # Digits of weights and of residuals; parts of sums.
+    size += columns // 16 * (8 if tensor else 7) * 16 + (_up(rows, 32) if tensor else rows) * 8
+    parts = threads * (1 if one_read else 4) if not tensor else threads // 2 if one_read else threads
+    size += max(parts, rows) * 16 + models * (8 + 4)  # bias and exponents
     return size + (models * columns * 8 if resident else 0)
 
 
 def plan_for(
-    m: int, d: int, models: int, processors: int, shared: int,
-    tiles_threads: int = TILES_THREADS, one_read_threads: int = ONE_READ_THREADS,
+    m: int, d: int, models: int, processors: int, shared: int, tensor: bool = True,
+    tiles_threads: int = TILES_THREADS, one_read_threads: int | None = None,
 ) -> Plan:  # fmt: skip
     """The plan for m samples of d features on a device of so many multiprocessors, with `shared` bytes a block.
 
-    Tiles that stay in shared memory if they fit; else one read of the pixels an iteration if whole samples fit (one
-    model only); else tiles that are read twice an iteration.
+    Tiles that stay in shared memory if they fit; else one read of the pixels an iteration if whole samples fit, for one
+    model, or a few in turn; else tiles that are read twice an iteration.
 
     Raises
     ------
     InputError
         Not even the smallest tile fits: too many models.
     """
-    best = _resident(m, d, models, processors, shared, tiles_threads)
+    best = _resident(m, d, models, processors, shared, tiles_threads, tensor)
     if best is not None:
         return best
     columns = _up(d, 16)
-    if models == 1 and columns // 4 <= one_read_threads:
+    threads = one_read_threads or (ONE_READ_THREADS_TENSOR if tensor else ONE_READ_THREADS_DP4A)
+    if models <= _MOST_IN_TURN and columns <= (threads // 32 * 32 * SHARES if tensor else 4 * threads):
         for rows in (64, 32, 16, 8, 4):
-            size = shared_bytes("descend_in_one_read", rows, columns, one_read_threads, 1, False)
+            size = shared_bytes("descend_in_one_read", rows, columns, threads, 1, False, tensor)
             if size <= shared:
                 blocks = min(processors, -(-m // rows))
-                return Plan("descend_in_one_read", blocks, one_read_threads, rows, columns, False, size)
+                return Plan("descend_in_one_read", blocks, threads, rows, columns, False, size)
     for columns in (512, 256, 128, 64, 32, 16):
         for rows in (256, 128, 64, 32, 16, 8, 4):
             tile = (min(rows, _up(m, 4)), min(columns, _up(d, 16)))
-            size = shared_bytes("descend_in_tiles", *tile, tiles_threads, models, False)
+            size = shared_bytes("descend_in_tiles", *tile, tiles_threads, models, False, tensor)
             if size <= shared:
                 blocks = min(processors, -(-m // tile[0]) * -(-d // tile[1]))
                 return Plan("descend_in_tiles", blocks, tiles_threads, *tile, False, size)
     raise InputError(f"{models:,} models are too many for the GPU's shared memory; train fewer at once.")
 
 
-def _resident(m: int, d: int, models: int, processors: int, shared: int, threads: int) -> Plan | None:
+def _resident(m: int, d: int, models: int, processors: int, shared: int, threads: int, tensor: bool) -> Plan | None:
     """The quickest division, by estimate, into one tile a multiprocessor that stays in shared memory."""
     best, least = None, float("inf")
     for column_slabs in range(1, min(processors, _MOST_SPLITS, -(-d // 16)) + 1):
@@ -133,11 +144,12 @@ def _resident(m: int, d: int, models: int, processors: int, shared: int, threads
             # 32-bit sums hold so many terms.
             if max(rows, columns) > 65_536 or row_slabs != -(-m // rows) or column_slabs != -(-d // columns):
                 continue
-            size = shared_bytes("descend_in_tiles", rows, columns, threads, models, True)
+            size = shared_bytes("descend_in_tiles", rows, columns, threads, models, True, tensor)
             if size > shared:
                 continue
             cycles = models * (
-                _cycles(rows, columns, threads) + 2 * (m * column_slabs + d * row_slabs) / _ADDS_PER_CYCLE
+                (_tensor_cycles if tensor else _cycles)(rows, columns, threads)
+                + 2 * (m * column_slabs + d * row_slabs) / _ADDS_PER_CYCLE
             )
             if cycles < least:
                 best, least = Plan("descend_in_tiles", blocks, threads, rows, columns, True, size), cycles
@@ -151,7 +163,17 @@ def _cycles(rows: int, columns: int, threads: int) -> float:
     forward = -(-parts * rows // threads) * -(-groups // parts)
     divided = max(1, min(threads // words, quads))
     backward = -(-divided * words // threads) * -(-quads // divided)
-    return (forward + 1.3 * backward) * 4 * _DIGITS * threads / 64
+    return (forward + 1.3 * backward) * 4 * 7 * threads / 64
+
+
+def _tensor_cycles(rows: int, columns: int, threads: int) -> float:
+    """Cycles of the tensor cores' loops: those of shared memory, or those that the busiest warp waits for its own."""
+    warps, row_blocks, pairs = max(1, threads // 32), -(-rows // 16), -(-columns // 32)
+    parts = max(1, min(warps // row_blocks, pairs))
+    forward = max(6 * row_blocks * pairs, 35 * -(-parts * row_blocks // warps) * -(-pairs // parts))
+    chunks = -(-rows // 32)
+    divided = max(1, min(warps // pairs, chunks))
+    return forward + max(10 * pairs * chunks, 60 * -(-divided * pairs // warps) * -(-chunks // divided))
 
 
 @functools.cache
@@ -195,31 +217,65 @@ class FusedCUDA(Models):
         self.w, self.b = map(xp.ascontiguousarray, (w, b))
         self.gradient: Gradient | None = None
         m, d = rows.shape
-        models = len(b)
         limits = self._limits = device_limits(xp)
-        self.plan = plan or plan_for(m, d, models, limits.processors, limits.shared)
-        # Sums of z (three buffers), of the gradient, of residuals and losses (two), the largest weights, the barrier.
-        words = 2 * (3 * models * m + 2 * models * d) + 2 * models * (6 + 1) + 1
-        keeps_digits = self.plan.kernel == "descend_in_tiles" and not self.plan.resident
-        digits = models * _up(m, 4) * 8 if keeps_digits else 16
+        self._kernel: Any = None
+        self.plan = plan or plan_for(m, d, len(b), limits.processors, limits.shared, limits.tensor)
+        self._pixels = self._aligned()
+        self._allocate()
+
+    def _aligned(self) -> Array:
+        """The pixels, with rows that begin at multiples of 16 bytes if there is memory for it: far faster."""
+        xp, (m, d) = self._xp, self.rows.shape
+        pitch = _up(d, 16)
+        if d == pitch or in_host_memory(self.rows) or not room_for(xp, m * pitch):
+            return self.rows
+        try:
+            padded = xp.zeros((m, pitch), dtype=xp.uint8)
+        except xp.cuda.memory.OutOfMemoryError:
+            return self.rows
+        padded[:, :d] = self.rows
+        return padded
+
+    def _allocate(self) -> None:
+        xp, plan = self._xp, self.plan
+        (m, d), models = self.rows.shape, len(self.b)
+        tiles = plan.kernel == "descend_in_tiles"
+        # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights; three of z.
+        words = _COUNTER_WORDS + 2 * 2 * models * d + 2 * models * 6 + _up(2 * models, 4) // 2
+        words += 2 * 3 * models * m if tiles else 0
+        digits = models * m if tiles and not plan.resident else 1
         try:
             self._workspace = xp.zeros((words,), dtype=xp.int64)
-            self._digits = xp.zeros((digits,), dtype=xp.uint8)
+            self._digits = xp.zeros((digits,), dtype=xp.int64)
             self._exponents = xp.zeros((models,), dtype=xp.int32)
         except xp.cuda.memory.OutOfMemoryError as error:
-            raise DeviceError(
-                f"The GPU's memory has no room for {(8 * words + digits) / 1e9:.1f} GB of sums beside the pixels; "
-                "train on fewer pictures, with fewer models at once or with --device cpu."
-            ) from error
+            raise self._full(8 * (words + digits)) from error
+
+    def _full(self, size: int) -> DeviceError:
+        return DeviceError(
+            f"The memory of gpu:{self._xp.cuda.Device().id} has no room for {size / 1e9:.1f} GB of sums beside the "
+            "pixels; train on fewer pictures, with fewer models at once or with --device cpu."
+        )
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before, and launch once: a training of no iterations."""
-        module = _module(self._xp, self._xp.cuda.Device().id)
-        self._kernel = module.get_function(self.plan.kernel)
+        if self._kernel is not None:
+            return
+        xp, plan = self._xp, self.plan
+        kernel = _module(xp, xp.cuda.Device().id).get_function(plan.kernel)
         # All that there is, not this plan's share: other engines use the same function of the driver.
-        self._kernel.max_dynamic_shared_size_bytes = self._limits.shared
-        self._advance(0)
-        self._xp.cuda.Device().synchronize()
+        kernel.max_dynamic_shared_size_bytes = self._limits.shared
+        each = xp.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, plan.threads, plan.shared)
+        # CuPy cuts a cooperative grid that is too large, and says nothing.
+        if plan.blocks > int(each) * self._limits.processors:
+            raise RuntimeError(f"the GPU runs {each} blocks of {plan.kernel} on a multiprocessor at once")
+        self._kernel = kernel
+        try:
+            self._advance(0)
+        except BaseException:
+            self._kernel = None
+            raise
+        xp.cuda.Device().synchronize()
 
     def run(self, iterations: int) -> np.ndarray:
         """Advance by so many iterations; returns their costs (iterations, M), copied from the device once."""
@@ -229,15 +285,31 @@ class FusedCUDA(Models):
         return costs.get()
 
     def _advance(self, iterations: int) -> tuple[Array, Array, Array]:
-        xp, plan = self._xp, self.plan
-        (m, d), models = self.rows.shape, len(self.b)
-        # A cost that is not written is no number, and so an error.
-        costs = xp.full((max(1, iterations), models), float("nan"), dtype=xp.float64)
-        dw, db = xp.empty((models, d), dtype=xp.float64), xp.empty((models,), dtype=xp.float64)
+        xp = self._xp
+        d, models = self.rows.shape[1], len(self.b)
+        in_turn = models > 1 and self.plan.kernel == "descend_in_one_read"
+        shape = (max(1, iterations), models)
+        try:
+            # A cost that is not written is no number, and so an error.
+            costs = xp.full(shape[::-1] if in_turn else shape, float("nan"), dtype=xp.float64)
+            dw, db = xp.empty((models, d), dtype=xp.float64), xp.empty((models,), dtype=xp.float64)
+            if not in_turn:
+                self._launch(iterations, slice(0, models), costs, dw, db)
+                return costs, dw, db
+            for model in range(models):
+                one = slice(model, model + 1)
+                self._launch(iterations, one, costs[one], dw[one], db[one])
+            return xp.ascontiguousarray(costs.T), dw, db
+        except xp.cuda.memory.OutOfMemoryError as error:
+            raise self._full(8 * (shape[0] + d) * models) from error
+
+    def _launch(self, iterations: int, part: slice, costs: Array, dw: Array, db: Array) -> None:
+        plan, (m, d) = self.plan, self.rows.shape
         self._workspace.fill(0)
         arguments = (
-            self.rows, self.sign, self.w, self.b, self.rates, costs, dw, db, self._exponents, self._digits,
-            self._workspace, np.int64(m), np.int64(d), np.int32(models), np.int32(iterations), np.int32(plan.rows),
+            self._pixels, self.sign[part], self.w[part], self.b[part], self.rates[part], costs, dw, db,
+            self._exponents[part], self._digits, self._workspace, np.int64(m), np.int64(d),
+            np.int64(self._pixels.shape[1]), np.int32(len(self.b[part])), np.int32(iterations), np.int32(plan.rows),
             np.int32(plan.columns), np.int32(plan.resident),
         )  # fmt: skip
         # The grid barrier needs all blocks at once, which only a cooperative launch promises. (A RawModule that is told
@@ -245,7 +317,6 @@ class FusedCUDA(Models):
         self._kernel.kernel(
             (plan.blocks,), (plan.threads,), arguments, shared_mem=plan.shared, enable_cooperative_groups=True
         )
-        return costs, dw, db
 
 
 @dataclass(frozen=True)
@@ -256,6 +327,11 @@ class Limits:
     shared: int
     capability: int
     cooperative: bool
+
+    @property
+    def tensor(self) -> bool:
+        """Whether the kernels are compiled for tensor cores."""
+        return self.capability >= TENSOR_CORES
 
 
 def device_limits(xp: Any) -> Limits:
