@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_cli
 from test_cli import Result
-from test_cli import run as command_line  # noqa: F401 - the fixture
 
 from xlogreg import checkpoint, files, lock, plots, run_folder
 from xlogreg.checkpoint import NAMES, Checkpoint, Checkpoints, latest, save
@@ -29,6 +29,7 @@ from xlogreg.training import Training, train
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
+command_line = test_cli.run  # the fixture
 MOMENTUM = DescentOptions(momentum=0.9, nesterov=True, l2=0.01, class_weight="balanced", gradient_tolerance=0.012)
 
 
@@ -429,7 +430,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     """Killed again and again, by turns in the fused kernel and the reference; the folder stays one."""
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     # So many that no process comes to the end before it is killed.
-    iterations = 1_500 * kills
+    iterations = 1_000 * kills
     moments = random.Random(1)
     run = tmp_path / "run"
     arguments: tuple[object, ...] = ("--iterations", iterations, "--checkpoint", 0, "--out", "run")
@@ -448,7 +449,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
                 time.sleep(moments.uniform(0, 1))
             else:
                 wait(process, is_at_work)
-                time.sleep(moments.uniform(0, 0.2))
+                time.sleep(moments.uniform(0, 0.1))
             process.send_signal(signal.SIGKILL)
             errors = process.stderr.read().decode()  # type: ignore[union-attr]
         assert process.returncode == -signal.SIGKILL, errors
