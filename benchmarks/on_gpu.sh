@@ -4,10 +4,10 @@
 #     benchmarks/on_gpu.sh [FOLDER]        (default benchmarks/results/gpu)
 #
 # Needs a python3 (or $PYTHON) with numpy, cupy, numba, pillow, scikit-image, matplotlib, typer, rich, safetensors,
-# jinja2, platformdirs, pytest, hypothesis, mpmath and pytest-benchmark (pip install '.[cuda12,test]' brings them all); xlogreg
-# itself need not be installed. nvidia-smi, compute-sanitizer, jax and torch take part if they are there. Each step has
-# a limit of its own, writes its output to a file in FOLDER, and is tried whatever became of the others; the peers'
-# results are kept after each size. Exit code 0: all steps passed; otherwise the number of those that did not.
+# jinja2, platformdirs, pytest, hypothesis, mpmath and pytest-benchmark (pip install '.[cuda12,test]' brings them all);
+# xlogreg itself need not be installed. nvidia-smi, compute-sanitizer, jax and torch take part if they are there. Each
+# step has a limit of its own, writes its output to a file in FOLDER, and is tried whatever became of the others; the
+# peers' results are kept after each size. Exit code 0: all steps passed; otherwise the number of those that did not.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
