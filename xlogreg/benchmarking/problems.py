@@ -24,20 +24,20 @@ class Problem:
 
 
 # The tutorial's own, and sizes up to what fills the memory of a laptop.
-TUTORIAL = Problem(1900, tutorial.ITERATIONS, "the tutorial's 1,900 pictures", tutorial.GOLDEN_SHA256)
+TUTORIAL = Problem(1900, tutorial.ITERATIONS, "the tutorial's 1,900 pictures", tutorial.GOLDEN_SHA256, 500)
 SIZES = (
     TUTORIAL,
     Problem(
         10_000, 200, "10,000 synthetic pictures",
-        "aab0b4d4c2cf80eac1770352e3da34f7d04775684053d08b9a9d5e6b72b30412",
+        "aab0b4d4c2cf80eac1770352e3da34f7d04775684053d08b9a9d5e6b72b30412", 50,
     ),
     Problem(
         50_000, 200, "50,000 synthetic pictures, the size of CIFAR-10",
-        "0ed24b1fb1758d95f6be44be7aaa3fd6a224188cbee175c9a4f74793da115a53", 40,
+        "0ed24b1fb1758d95f6be44be7aaa3fd6a224188cbee175c9a4f74793da115a53", 20,
     ),
     Problem(
         200_000, 200, "200,000 synthetic pictures",
-        "4abd7817d6e6182aaf72044ed0ec19e95817c97f6f4910b24226254cb5d6d9c3", 10,
+        "4abd7817d6e6182aaf72044ed0ec19e95817c97f6f4910b24226254cb5d6d9c3", 5,
     ),
 )  # fmt: skip
 
