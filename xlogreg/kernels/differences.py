@@ -52,12 +52,6 @@ def orders_for(samples: int, features: int, models: int) -> int:
 
 
 @njit(**OPTIONS)
-def begin(plan: Array) -> None:
-    """Forget the iterations before."""
-    plan[:] = 0
-
-
-@njit(**OPTIONS)
 def choose(plan: Array, orders: int) -> None:
     """Plan the next iteration from what the last one saw: the lowest order of those with the fewest digits."""
     there = plan[KEPT]
