@@ -102,7 +102,7 @@ def propagate(
     """Forward and backward propagation of a block: samples first .. last - 1, all models.
 
     pending : (M, 2): digits in the narrow sums, and how much of their room is taken
-    numbers, whole : to work in, (3, samples) float64 and (8, samples) int64
+    numbers, whole : to work in, (3, samples) float64 and (6, samples) int64
     """  # fmt: skip
     pixels = rows[first:last]
     samples, features = pixels.shape
