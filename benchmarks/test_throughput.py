@@ -21,7 +21,7 @@ from xlogreg.descent import history_sha256
 from xlogreg.errors import DeviceError
 from xlogreg.logistic import descend_many, propagate
 
-numba = pytest.importorskip("numba")
+crew = pytest.importorskip("xlogreg.kernels.crew")
 
 # (pictures, features, iterations); sizes that fill no block and no vector among them.
 SHAPES = [
@@ -81,7 +81,7 @@ def gpu() -> Any:
 def xlogreg_costs(implementation: str, threads: int | None) -> Callable[..., Callable[[int], np.ndarray]]:
     def setup(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
         if threads:
-            numba.set_num_threads(threads)
+            crew.allow(threads)
 
         def run(iterations: int) -> np.ndarray:
             return descend_many(x, y, [RATE], iterations, implementation=implementation).history[:, 0]
@@ -120,14 +120,13 @@ NAMES = [pytest.param(name, marks=pytest.mark.gpu) if "CuPy" in name else name f
 @pytest.mark.parametrize("name", NAMES)
 def test_optimize(benchmark: Any, name: str, shape: tuple[int, int, int]) -> None:
     pictures, features, iterations = shape
-    threads = numba.get_num_threads()
     try:
         run = EXACT[name](*problem(pictures, features))
         digest = history_sha256(run(iterations))
         assert digest == expected(*shape)[1]
         benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
     finally:
-        numba.set_num_threads(threads)
+        crew.allow(0)
     note(benchmark, shape, iterations, digest, str(gpu()) if "CuPy" in name else processor_name())
 
 

@@ -19,8 +19,9 @@ from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
 from xlogreg.reference import Reference
 
-numba = pytest.importorskip("numba")
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
+crew = pytest.importorskip("xlogreg.kernels.crew")
+meeting = pytest.importorskip("xlogreg.kernels.meeting")
 team = pytest.importorskip("xlogreg.kernels.threads")
 
 
@@ -79,23 +80,24 @@ def test_the_largest_sums() -> None:
 
 
 THREADS = """
-import numba
 import numpy as np
-from xlogreg.kernels import cpu
+from xlogreg.kernels import cpu, crew
 from xlogreg.reference import Reference
 rng = np.random.RandomState(0)
-for m, d, models in ((1003, 517, 3), (1500, 1000, 1), (5, 3, 1)):
+# Few samples meet most often.
+for m, d, models, iterations in ((1003, 517, 3, 3), (1500, 1000, 1, 3), (5, 3, 1, 50), (150, 130, 2, 300)):
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     start = lambda: (rows, sign, np.full((models, d), 0.01), np.zeros(models), np.full(models, 0.01))
     reference = Reference(*start())
-    expected = reference.run(3)
+    expected = reference.run(iterations)
     for threads in (1, 2, 3, 7):
-        numba.set_num_threads(threads)
+        crew.allow(threads)
         fused = cpu.FusedCPU(*start())
         fused._block = 16
-        assert np.array_equal(fused.run(3), expected) and np.array_equal(fused.w, reference.w), threads
-print(numba.config.NUMBA_NUM_THREADS)
+        assert np.array_equal(fused.run(iterations), expected) and np.array_equal(fused.w, reference.w), threads
+crew.allow(0)
+print(crew.allowed())
 """
 
 
@@ -105,6 +107,34 @@ def test_threads() -> None:
     done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["7"]
+
+
+def test_who_fails_is_not_waited_for() -> None:
+    """An error in one thread reaches the caller, though the others wait in compiled code for that thread."""
+    numba = pytest.importorskip("numba")
+    meet = meeting.meet
+    memory = np.zeros(meeting.memory_size(3), np.int64)
+
+    @numba.njit(nogil=True)
+    def wait(memory: np.ndarray) -> bool:
+        return meet(memory, 3, 0)
+
+    assert crew.giving_way() != 0
+
+    def work(thread: int) -> None:
+        if thread == failing:
+            raise MemoryError(f"thread {thread}")
+        came.append(wait(memory))
+
+    def stop() -> None:
+        memory[meeting.STOP] = 1
+
+    for failing in (0, 2):
+        memory[:] = 0
+        came: list[bool] = []
+        with pytest.raises(MemoryError, match=f"thread {failing}"):
+            crew.together(work, 3, stop)
+        assert came == [False, False]
 
 
 def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ The formulas are those of `xlogreg.reference`; here is only what they are given 
 """
 
 import math
+import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -195,14 +196,23 @@ class Engine(Protocol):
         ...
 
 
-# Numba's simplest way to run threads, workqueue, ends the process when two threads train at a time; in the others they
-# would be in each other's way on all processors.
-_FUSED_CPU = threading.RLock()
+# Two trainings at a time would be in each other's way on all processors, the threads of each waiting for its others.
+_fused_cpu = threading.RLock()
+
+
+def _after_fork() -> None:
+    # A thread that held it was not forked and will not release it.
+    global _fused_cpu
+    _fused_cpu = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def alone(engine: Engine) -> AbstractContextManager[Any]:
     """While this engine works: the fused CPU kernel works for one thread at a time, all others as they like."""
-    return _FUSED_CPU if engine.name == "fused" and isinstance(engine.w, np.ndarray) else nullcontext()
+    return _fused_cpu if engine.name == "fused" and isinstance(engine.w, np.ndarray) else nullcontext()
 
 
 class Models:

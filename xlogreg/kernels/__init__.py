@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import os
 import warnings
 from importlib.util import find_spec
 from typing import Any
@@ -22,20 +21,6 @@ IMPLEMENTATIONS = ("auto", "reference", "fused")
 # What the fused kernels can do beyond the tutorial's training, by array module: names of `FEATURES`. For what one lacks
 # `auto` takes the reference.
 _SUPPORTS: dict[str, frozenset[str]] = {"numpy": frozenset(FEATURES), "cupy": frozenset()}
-
-
-# Of the fused CPU kernel: "begun" where it has run in this process, "forked" where it had in the one before a fork.
-# The threads of GNU's OpenMP, which work for it, are not forked with it: they would be waited for without end.
-_state: set[str] = set()
-
-
-def _after_fork() -> None:
-    if "begun" in _state:
-        _state.add("forked")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def engine_for(
@@ -91,8 +76,6 @@ def engine_for(
         if xp.__name__ == "numpy" and not is_compiled():
             # Heard by default; the command line, which has words of its own for it, turns it off.
             _log.warning("xlogreg compiles its kernel, this once: ten to thirty seconds")
-        if xp.__name__ == "numpy":
-            _state.add("begun")
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         with alone(engine):
             engine.prepare()
@@ -149,8 +132,6 @@ def notes(xp: Any = None) -> list[str]:
 def why_no_fused(xp: Any = None) -> str:
     """Why the fused kernel cannot run on the CPU, or the current GPU, whose array module is `xp`; empty if it can."""
     if xp is None or xp.__name__ == "numpy":
-        if "forked" in _state:
-            return "this process was forked from one that has trained, whose threads it lacks (spawn it instead)"
         return _why_no_numba()
     from .cuda import why_not
 

@@ -23,15 +23,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models
 from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
 from . import digits, sums
 from .arithmetic import CALLED, CAN_CACHE
+from .crew import allowed, giving_way, together
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
+from .meeting import STOP, begin_share, meet, memory_size, next_block
 from .passes import (
     GROUP,
     LINE,
@@ -64,7 +65,7 @@ def _sources() -> str:
     here = Path(__file__).parent
     files = [
         here / f"{name}.py"
-        for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "passes", "cpu")
+        for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "meeting", "passes", "cpu")
     ]
     files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference", "engine")]
     digest = hashlib.sha256(f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}".encode())
@@ -77,8 +78,12 @@ def _compile(sources: str) -> Any:
     """The kernel. Numba looks at no file but this one to see whether what it keeps is still right, but at the values
     that a function takes from around it: `sources` is there for that."""
 
-    @njit(parallel=True, cache=CAN_CACHE, **CALLED)
+    @njit(cache=CAN_CACHE, **CALLED)
     def run(
+        thread: int,
+        threads: int,
+        memory: Array,
+        give_way: int,
         rows: Array,
         sign: Array,
         importance: Array,
@@ -120,52 +125,67 @@ def _compile(sources: str) -> Any:
         whole: Array,
         split: Array,
     ) -> None:
-        """len(costs) iterations of all models, in place; `largest` holds max|w| of each. For the rest see FusedCPU."""
+        """One thread's part of len(costs) iterations of all models, in place. All threads come here at a time; they
+        meet by `memory`, and the first of them does what is not shared. `largest` holds max|w| of each model. For the
+        rest see FusedCPU."""
         assert len(sources) > 0
         m, d = rows.shape
         blocks = (m + block - 1) // block
-        threads = len(low)
+        begin, end = share(d, thread, threads), share(d, thread + 1, threads)
         for iteration in range(len(costs)):
-            exponents_of(largest, exponents)
-            plan(plans, base, exponents, orders)
-            # One parallel loop for all three parts, for it takes long to compile.
-            for part in range(3):
-                for thread in prange(threads):
-                    begin, end = share(d, thread, threads), share(d, thread + 1, threads)
-                    if part == 0:
-                        clear(low[thread], high[thread], totals[thread])
-                        prepare_weights(
-                            w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread],
-                            begin, end,
-                        )  # fmt: skip
-                    elif part == 1:
-                        for i in range(thread * blocks // threads, (thread + 1) * blocks // threads):
-                            propagate(
-                                rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
-                                loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread],
-                                totals[thread], seen[thread], products[thread], cut[thread], narrow[thread],
-                                pending[thread], tile[thread], numbers[thread], whole[thread],
-                            )  # fmt: skip
-                        for model in range(len(w)):
-                            flush(
-                                narrow[thread], model, pending[thread, model, 0], low[thread, model, :d],
-                                high[thread, model, :d], tile[thread],
-                            )  # fmt: skip
-                            pending[thread, model] = 0
-                    else:
-                        update(
-                            w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split,
-                            largest[thread], steepest[thread], begin, end,
-                        )  # fmt: skip
-                if part < 2:
-                    gather(plans, seen, OF_WEIGHTS if part == 0 else OF_RESIDUALS)
-            for model in range(len(w)):
-                for side in range(2):
-                    work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
-            update_bias(
-                b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m, totals,
-                steepest,
+            if thread == 0:
+                exponents_of(largest, exponents)
+                plan(plans, base, exponents, orders)
+            # Only now: the first thread needs all totals until here.
+            if not meet(memory, threads, give_way):
+                return
+            clear(low[thread], high[thread], totals[thread])
+            begin_share(memory, thread, thread * blocks // threads)
+            prepare_weights(
+                w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread], begin, end
             )  # fmt: skip
+            if not meet(memory, threads, give_way):
+                return
+            if thread == 0:
+                gather(plans, seen, OF_WEIGHTS)
+            if not meet(memory, threads, give_way):
+                return
+            # The blocks of this thread's own share, which its cache may hold, and then what others have left.
+            for turn in range(threads):
+                owner = (thread + turn) % threads
+                while True:
+                    i = next_block(memory, owner, (owner + 1) * blocks // threads)
+                    if i < 0:
+                        break
+                    propagate(
+                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
+                        loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
+                        seen[thread], products[thread], cut[thread], narrow[thread], pending[thread], tile[thread],
+                        numbers[thread], whole[thread],
+                    )  # fmt: skip
+            for model in range(len(w)):
+                flush(
+                    narrow[thread], model, pending[thread, model, 0], low[thread, model, :d], high[thread, model, :d],
+                    tile[thread],
+                )  # fmt: skip
+                pending[thread, model] = 0
+            if not meet(memory, threads, give_way):
+                return
+            update(
+                w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split, largest[thread],
+                steepest[thread], begin, end,
+            )  # fmt: skip
+            if not meet(memory, threads, give_way):
+                return
+            if thread == 0:
+                gather(plans, seen, OF_RESIDUALS)
+                for model in range(len(w)):
+                    for side in range(2):
+                        work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
+                update_bias(
+                    b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m,
+                    totals, steepest,
+                )  # fmt: skip
 
     return run
 
@@ -244,7 +264,8 @@ class FusedCPU(Models):
         m, d = rows.shape
         self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
-        self._team = Team(min(numba.get_num_threads(), -(-m // self._block)))
+        self._team = Team(min(allowed(), -(-m // self._block)))
+        self._give_way = giving_way()
         # Digits that each iteration multiplied, of all models together: of weights, and of residuals at most.
         self.work = np.zeros(2, np.int64)
         self._forget()
@@ -302,30 +323,31 @@ class FusedCPU(Models):
         ceilings = np.zeros(models, np.int64)
         if self.weights is not None:
             ceilings[:] = exponent_above(self.weights)[:, 0]
-        allowed = numba.get_num_threads()
-        numba.set_num_threads(threads)
-        try:
-            _run(
-                _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
-                velocity, bias_velocity, _read_only(self.rates),
-                np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
-                costs, slopes, dw, db, block, self._orders, ceilings, _loss_constants(m, ceilings),
-                aligned((models,), np.int64),  # the exponents of the weights
-                self._base, self._plans, *self._kept, self.work,
-                largest,
-                aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
-                aligned((threads, models, 2, 2 * ORDERS), np.int64),  # the largest differences that it saw
-                of_all["weights"],
-                aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
-                aligned((threads, models, padded), np.int64),  # and high halves
-                aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
-                of_all["sums"], of_all["residuals"], of_all["narrow"],
-                aligned((threads, models, 2), np.int64),  # what is in the narrow sums
-                of_all["tile"],
-                aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
-                aligned((threads, 6, _MAX_BLOCK), np.int64),  # its sums and residuals
-                aligned((2, models, padded), np.int64),  # the weights in fixed point
-            )  # fmt: skip
-        finally:
-            numba.set_num_threads(allowed)
+        memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
+        arguments = (
+            _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
+            velocity, bias_velocity, _read_only(self.rates),
+            np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
+            costs, slopes, dw, db, block, self._orders, ceilings, _loss_constants(m, ceilings),
+            aligned((models,), np.int64),  # the exponents of the weights
+            self._base, self._plans, *self._kept, self.work,
+            largest,
+            aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
+            aligned((threads, models, 2, 2 * ORDERS), np.int64),  # the largest differences that it saw
+            of_all["weights"],
+            aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
+            aligned((threads, models, padded), np.int64),  # and high halves
+            aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
+            of_all["sums"], of_all["residuals"], of_all["narrow"],
+            aligned((threads, models, 2), np.int64),  # what is in the narrow sums
+            of_all["tile"],
+            aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
+            aligned((threads, 6, _MAX_BLOCK), np.int64),  # its sums and residuals
+            aligned((2, models, padded), np.int64),  # the weights in fixed point
+        )  # fmt: skip
+
+        def stop() -> None:
+            memory[STOP] = 1
+
+        together(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
         return costs, slopes, dw, db

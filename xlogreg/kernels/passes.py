@@ -112,7 +112,8 @@ def propagate(
     residuals, chosen = whole[4, :samples], whole[5, :samples]
     for begin in range(0, len(b), GROUP):
         end = min(begin + GROUP, len(b))
-        count, digit = 0, np.int64(1)
+        # Of a type of their own: a plain 0 would have `forward` and others compiled twice.
+        count, digit = np.int64(0), np.int64(1)
         for i in range(begin, end):
             plan = plans[i, OF_WEIGHTS]
             most = plan[LARGEST + plan[ORDER]]
@@ -121,7 +122,7 @@ def propagate(
                 places[count] = i * DIGITS + k
                 count += 1
         forward(pixels, weights, places, count, digit, products)
-        column, count = 0, 0
+        column, count = np.int64(0), np.int64(0)
         for i in range(begin, end):
             plan = plans[i, OF_WEIGHTS]
             width = rows_for(plan[LARGEST + plan[ORDER]])
