@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from .borrowing import rgb_pixels
 from .errors import FileError, InputError
 from .files import reason
 
@@ -64,7 +65,7 @@ def read_picture(
 
 
 def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
-    """`read_picture` without its last copy: the array may be read-only."""
+    """`read_picture` without its last copies: the array may be read-only, and need not be contiguous."""
     path = path if isinstance(path, Path) else Path(path)
     return decode(path, read_content(path, max_bytes), max_pixels)
 
@@ -102,7 +103,7 @@ def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> by
 
 
 def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """The picture in a file's content, (height, width, 3) uint8 RGB, as `read_picture`; `path` is for messages."""
+    """The picture in a file's content, (height, width, 3) uint8 RGB, as `decoded`; `path` is for messages."""
     from PIL import Image
 
     head = content[:_HEAD]
@@ -213,7 +214,7 @@ def _upright(picture: "Image") -> "Image":
 
 def _rgb(picture: "Image") -> np.ndarray:
     if picture.mode == "RGB" and "transparency" not in picture.info:
-        return np.asarray(picture)
+        return rgb_pixels(picture)
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -222,7 +223,7 @@ def _rgb(picture: "Image") -> np.ndarray:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, rgba)
-    return np.asarray(picture.convert("RGB"))
+    return rgb_pixels(picture.convert("RGB"))
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .borrowing import rows_of
 from .images import Resizer, reduced, resize
 
 # The compiler takes a second or two at its first use: not for a handful of small pictures.
@@ -31,8 +32,8 @@ def resize_fast(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if kernel is None or not (0 < size[0] <= height and 0 < size[1] <= width):
         return resize(whole, size)
     out = np.empty((*size, channels), dtype=np.uint8)
-    rows = np.ascontiguousarray(x).reshape(height, width * channels)
-    if kernel(rows, *_weights(height, size[0]), *_weights(width, size[1]), MARGIN, out):
+    rows, stored = rows_of(x)
+    if kernel(rows, stored, *_weights(height, size[0]), *_weights(width, size[1]), MARGIN, out):
         return out
     return resize(whole, size)
 
