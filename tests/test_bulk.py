@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +107,120 @@ def test_bad_arguments() -> None:
         with pytest.raises(InputError, match="number of threads"):
             predict_many(classifier(), [], threads=threads)
     assert flat(predict_many(classifier(), [])) == []
+
+
+@pytest.fixture
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bulk._Team]:
+    """A team of which two processes are ready."""
+    monkeypatch.setattr(bulk, "LONG", 0.0)
+    team = bulk._Team(classifier(), 2)
+    (path,) = make(tmp_path, ["first.png"])
+    team.predict([path], resize)
+    deadline = time.monotonic() + 100
+    while len(team._idle) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(team._idle) == 2
+    yield team
+    team.stop()
+
+
+def alive(pid: int) -> bool:
+    """Whether there is such a process, which is no zombie that nobody has waited for."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_processes_give_the_same_bits_and_words(
+    workers: bulk._Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number}.png" for number in range(20)] + [os.fsdecode(b"\xff.jpg"), "line\nfeed.bmp"]
+    paths: list[Path | Failure] = list(make(tmp_path, names))
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    paths += [tmp_path / "missing.png", tmp_path]
+    paths.insert(3, Failure(Path("told before"), "Why."))
+    expected = list(predict_files(classifier(), [path for path in paths if isinstance(path, Path)]))
+    expected.insert(3, paths[3])  # type: ignore[arg-type]
+    here = []
+    predict_batch = bulk.predict_batch
+    monkeypatch.setattr(bulk, "predict_batch", lambda *batch: here.append(1) or predict_batch(*batch))
+    assert workers.predict(paths, resize) == expected
+    assert workers.predict(list(map(str, paths[4:9])), resize) == expected[4:9]
+    assert not here
+    # Without them, after a crash say, the work is done here.
+    for worker in list(workers._idle):
+        worker._process.kill()
+    assert workers.predict(paths, resize) == workers.predict(paths, resize) == expected
+    assert len(here) == 2
+    assert workers._idle == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux shows processes as files")
+def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> None:
+    assert workers._started is not None
+    pids = [worker._process.pid for worker in workers._started]
+    assert all(map(alive, pids))
+    workers.stop()
+    assert not any(map(alive, pids))
+    (path,) = make(tmp_path, ["a.png"])
+    assert workers.predict([path], resize) == []  # and so do the threads
+    # Killed as it is, a program cannot end them: they see it themselves.
+    code = """
+import os, signal, time
+from test_bulk import bulk, classifier, resize
+bulk.LONG = 0.0
+team = bulk._Team(classifier(), 2)
+team.predict([], resize)
+while not team._idle:
+    time.sleep(0.05)
+print(*[worker._process.pid for worker in team._started], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment(), capture_output=True, text=True,
+        check=False, timeout=100,
+    )  # fmt: skip
+    pids = list(map(int, done.stdout.split()))
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 60
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))
+
+
+def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = make(tmp_path, [f"{number:02}.png" for number in range(40)])
+    asked, ready = [], threading.Event()
+
+    class Watched(bulk.Worker):
+        def __init__(self, model: Classifier, append: Callable[[bulk.Worker], None]) -> None:
+            super().__init__(model, lambda worker: (append(worker), ready.set()))
+
+        def predict(self, batch: Sequence[str]) -> list[float | str]:
+            asked.append(len(batch))
+            return super().predict(batch)
+
+    monkeypatch.setattr(bulk, "LONG", 0.0)
+    monkeypatch.setattr(bulk, "Worker", Watched)
+
+    def given() -> Iterator[Path]:
+        yield from paths
+        assert ready.wait(100)
+        yield from paths
+
+    expected = list(predict_files(classifier(), paths))
+    assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
+    assert sum(asked) > 0
+    asked.clear()
+    assert flat(predict_many(classifier(), given(), threads=2)) == expected * 2
+    assert flat(predict_many(classifier(), given(), threads=1, processes=True)) == expected * 2
+    assert not asked
+
+    # Where no process can be started, threads do it all.
+    def none(*_: object) -> bulk.Worker:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(bulk, "Worker", none)
+    assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
 
 
 def shapes() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:

@@ -1,13 +1,17 @@
 """Predict any number of picture files: decoded in threads, in batches through the classifier, in their order.
 
-Pillow lets other threads work while it decodes, and so do the sums. What lies ahead is bounded by a few batches
-of the pictures' small pixels, so memory does not grow with the number of files. Pixels and sums are exact, so
-every probability has the bits that it has alone.
+Pillow lets other threads work while it decodes, and so do the sums; all else holds Python's lock, so if the work takes
+long, each thread gets a process that works for it (`workers`). What lies ahead is bounded by a few batches of the
+pictures' small pixels, so memory does not grow with the number of files. Pixels and sums are exact, so every
+probability has the bits that it has alone.
 """
 
+import contextlib
 import itertools
 import os
+import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +25,7 @@ from .images import Resizer, decode, fit, read_content
 from .parallel import processors
 from .paths import Pause
 from .shrinking import resizer_for
+from .workers import MOST, Worker, WorkerLost
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
 BATCH = 32
@@ -34,6 +39,9 @@ _AT_ONCE = 4 * 2**20
 
 Result = Prediction | Failure
 
+# Seconds of work after which processes are started for what is left: about as long as they take to start.
+LONG = 1.0
+
 # What `predict_many` takes.
 Named = str | os.PathLike[str] | Failure | Pause
 
@@ -44,7 +52,7 @@ def default_threads() -> int:
 
 
 def predict_many(
-    classifier: Classifier, paths: Iterable[Named], *, threads: int | None = None
+    classifier: Classifier, paths: Iterable[Named], *, threads: int | None = None, processes: bool = False
 ) -> Iterator[list[Result]]:
     """Predict picture files in batches, in order; a bad one gives a `Failure` in its place and the rest go on.
 
@@ -52,6 +60,8 @@ def predict_many(
     ----------
     paths : picture files; a `Failure` among them is passed on in its place; before a `PAUSE` all results are given
     threads : how many decode; as many as there are processors by default
+    processes : let each thread (up to 16) have a process that works for it, if all takes longer than a second; they
+        run `sys.executable`
 
     Yields
     ------
@@ -66,11 +76,11 @@ def predict_many(
         raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
     if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS):
         raise InputError(f"The number of threads must be from 1 to {MAX_THREADS}, not {threads}.")
-    return _batches(classifier, iter(paths), threads or default_threads())
+    return _batches(classifier, iter(paths), threads or default_threads(), processes)
 
 
-def _batches(classifier: Classifier, paths: Iterator[Named], threads: int) -> Iterator[list[Result]]:
-    stop, turn = threading.Event(), threading.Lock()
+def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, processes: bool) -> Iterator[list[Result]]:
+    team = _Team(classifier, threads if processes else 1)
     pending: deque[Future[list[Result]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
     number, size, ended = 0, 1, False
@@ -81,7 +91,7 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int) -> It
                 batch, paused = _next_batch(paths, size)
                 ended = not batch and not paused
                 if batch:
-                    pending.append(executor.submit(_predict_batch, classifier, batch, resizer_for(number), stop, turn))
+                    pending.append(executor.submit(team.predict, batch, resizer_for(number)))
                     number += len(batch)
                     size = min(2 * size, BATCH)
             while pending:
@@ -90,8 +100,63 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int) -> It
                     break
     finally:
         # Reached at the end, at Ctrl-C and when nobody wants more: the threads stop after the picture at hand.
-        stop.set()
+        team.stop()
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+class _Team:
+    """What works on batches: the thread that comes with one, or a process that is idle, once there are some.
+
+    A single one would be no faster than a single thread.
+    """
+
+    def __init__(self, classifier: Classifier, most: int) -> None:
+        # A frozen program's executable is no Python.
+        able = most > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
+        self._classifier, self._most = classifier, min(most, MOST) if able else 0
+        self._begun = time.monotonic()
+        self._lock, self._stop, self._turn = threading.Lock(), threading.Event(), threading.Lock()
+        self._started: list[Worker] | None = None
+        # Ready and idle ones: `append` and `pop` are atomic.
+        self._idle: list[Worker] = []
+
+    def predict(self, batch: Sequence[str | os.PathLike[str] | Failure], resizer: Resizer) -> list[Result]:
+        """The results of a batch."""
+        self._start()
+        try:
+            worker = self._idle.pop()
+        except IndexError:
+            return predict_batch(self._classifier, batch, resizer, self._stop, self._turn)
+        paths = [os.fspath(path) for path in batch if not isinstance(path, Failure)]
+        try:
+            outcomes = iter(worker.predict(paths))
+        except WorkerLost:
+            # It is not asked again.
+            return predict_batch(self._classifier, batch, resizer, self._stop, self._turn)
+        self._idle.append(worker)
+        return [path if isinstance(path, Failure) else self._result(Path(path), next(outcomes)) for path in batch]
+
+    def _result(self, path: Path, outcome: float | str) -> Result:
+        return Failure(path, outcome) if isinstance(outcome, str) else _prediction(self._classifier, path, outcome)
+
+    def _start(self) -> None:
+        """Start the processes if it is time."""
+        if self._started is not None or time.monotonic() - self._begun < LONG:
+            return
+        with self._lock:
+            if self._started is None and not self._stop.is_set():
+                self._started = []
+                # Where there can be no more processes, or no memory is left for them, there are fewer or none.
+                with contextlib.suppress(OSError):
+                    for _ in range(self._most):
+                        self._started.append(Worker(self._classifier, self._idle.append))
+
+    def stop(self) -> None:
+        """Have all stop, the threads after the picture at hand."""
+        self._stop.set()
+        with self._lock:
+            for worker in self._started or ():
+                worker.end()
 
 
 def _next_batch(paths: Iterator[Named], size: int) -> tuple[list[str | os.PathLike[str] | Failure], bool]:
@@ -104,7 +169,7 @@ def _next_batch(paths: Iterator[Named], size: int) -> tuple[list[str | os.PathLi
     return batch, False
 
 
-def _predict_batch(
+def predict_batch(
     classifier: Classifier,
     paths: Sequence[str | os.PathLike[str] | Failure],
     resizer: Resizer,

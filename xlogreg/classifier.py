@@ -137,6 +137,10 @@ class Classifier:
         FileError
             The file cannot be written.
         """
+        write_whole(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         from safetensors.numpy import save
 
         metadata = {
@@ -153,11 +157,10 @@ class Classifier:
         }
         # safetensors keeps metadata in a hash map of random order; one entry makes the bytes the same every time.
         # In ASCII, as a name may come from a folder whose own name is no valid Unicode.
-        content = save(
+        return save(
             {"b": np.array([self.b]), "w": self.w},
             {"xlogreg": json.dumps(metadata, sort_keys=True)},
         )
-        write_whole(path, content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Classifier":
@@ -169,11 +172,16 @@ class Classifier:
             There is no such file, or it is anything but a model that xlogreg wrote.
         """
         path, content = _read(Path(path))
+        return cls.from_bytes(content, path)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, name: str | os.PathLike[str] = "This") -> "Classifier":
+        """The model in the content of a model file; `name` is for the message of the InputError, as that of `load`."""
         try:
             return cls(**_parse(content))
         except _NotAModel as error:
             raise InputError(
-                f"{path} is not a model that this xlogreg can use: {error.why}; train one, or name another."
+                f"{name} is not a model that this xlogreg can use: {error.why}; train one, or name another."
             ) from error
 
 

@@ -64,7 +64,7 @@ def predict(
     if out is not None:
         check_new(out, force)
     classifier = Classifier.load(model)
-    batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads)
+    batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads, processes=True)
     done = failures = 0
     try:
         with stop_signals(), _sink(out, chosen) as sink, contextlib.closing(batches):  # type: ignore[type-var]
