@@ -1,5 +1,6 @@
 """The tutorial's functions: what they compute, to how many digits, and what they refuse."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,12 @@ import strict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlogreg import logistic
+from xlogreg import logistic, reference
 from xlogreg.backend import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
+from xlogreg.parallel import one_blas_thread
 
 
 def problem(seed: int = 0, m: int = 40, d: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -347,3 +349,29 @@ def test_absurd_numbers_are_refused() -> None:
         logistic.optimize(W, 0, X, Y, 1, 10**400)
     with pytest.raises(InputError, match="at least one"):
         logistic.descend_many(X, Y, [], 1)
+
+
+def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from threadpoolctl import threadpool_info
+
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    before = threads()
+    assert before, "NumPy's BLAS is not known to threadpoolctl"
+    first, second = contextlib.ExitStack(), contextlib.ExitStack()
+    first.enter_context(one_blas_thread)
+    second.enter_context(one_blas_thread)
+    assert threads() == {1}
+    first.close()
+    assert threads() == {1}
+    second.close()
+    assert threads() == before
+    seen = []
+    propagate_rows = reference.propagate_rows
+    monkeypatch.setattr(
+        reference, "propagate_rows", lambda *given, **named: seen.append(threads()) or propagate_rows(*given, **named)
+    )
+    logistic.descend_many(*problem(), [0.1], 3, implementation="reference")
+    assert seen == [{1}] * 3
+    assert threads() == before

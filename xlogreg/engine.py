@@ -14,6 +14,7 @@ import numpy as np
 
 from .backend import namespace
 from .errors import InputError
+from .parallel import one_blas_thread
 
 Array = Any
 
@@ -211,8 +212,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def alone(engine: Engine) -> AbstractContextManager[Any]:
-    """While this engine works: the fused CPU kernel works for one thread at a time, all others as they like."""
-    return _fused_cpu if engine.name == "fused" and isinstance(engine.w, np.ndarray) else nullcontext()
+    """While this engine works: the fused CPU kernel works for one thread at a time, all others as they like; those that
+    multiply by BLAS leave it one thread."""
+    if not isinstance(engine.w, np.ndarray):
+        return nullcontext()
+    return _fused_cpu if engine.name == "fused" else one_blas_thread
 
 
 class Models:

@@ -1,10 +1,14 @@
-"""Work in threads: results in order, a bounded number on the way, nothing left running when the caller stops."""
+"""Work in threads: results in order, a bounded number on the way, nothing left running when the caller stops; and how
+many threads BLAS may have."""
 
+import functools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,3 +38,38 @@ def in_order(threads: ThreadPoolExecutor, work: Callable[[Item], Result], items:
     finally:
         for future in waiting:
             future.cancel()
+
+
+class _OneBlasThread(AbstractContextManager[None]):
+    """While anybody is in it, NumPy's BLAS uses one thread.
+
+    OpenBLAS's threads wait for each other by giving way: two programs whose products of matrices do that on the same
+    processors stand still for minutes. One thread takes no longer for products as narrow as ours.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limits = _blas().limit(limits=1, user_api="blas")
+
+    def __exit__(self, *_: object) -> None:
+        # The last one out restores what the first one in found, in whatever order they come and go.
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limits.restore_original_limits()
+
+
+one_blas_thread = _OneBlasThread()
+
+
+@functools.cache
+def _blas() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
