@@ -5,9 +5,10 @@
 The built-in birds become files in a temporary folder: PNG and JPEG, as they are (32 x 32) and enlarged to 256 x 256.
 For each kind, in turns and in a process of its own each time, Pillow opens and decodes all files (`Image.open` and
 `load`, nothing else) on as many threads as xlogreg uses, and xlogreg predicts them to CSV, as the command does: in
-threads and, after a second, in processes of theirs. Rates are files a second from first to last, the start of those
-processes included, imports and compilation before not (a few files go first). The median of the rounds counts.
-Megabytes are those of the main process at most, and those of the largest other as many times as there are threads.
+threads and, where these wait for each other, in processes of theirs after a second. Rates are files a second from first
+to last, the start of those processes included, imports and compilation before not (a few files go first). The median of
+the rounds counts. Megabytes are those of the main process at most, and those of the largest other as many times as
+there are threads.
 """
 
 import argparse
@@ -143,7 +144,7 @@ def pillow(paths: list[str], threads: int) -> float:
 
 
 def xlogreg(paths: list[str], threads: int) -> float:
-    from xlogreg.bulk import predict_many
+    from xlogreg.bulk import predict_many, reuse_memory
     from xlogreg.classifier import Classifier
     from xlogreg.output import lines
 
@@ -151,6 +152,7 @@ def xlogreg(paths: list[str], threads: int) -> float:
         np.random.RandomState(0).normal(0, 0.1, (3072, 1)), 0.0, ("not bird", "bird"), (32, 32, 3), 0.005, 2000,
         "", "", "",
     )  # fmt: skip
+    reuse_memory()
     for _ in predict_many(model, paths[:64], threads=threads):
         pass
     with open(os.devnull, "w") as sink:

@@ -2,8 +2,10 @@
 
 import json
 import re
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_a_process_that_dies_says_why(tmp_path: Path) -> None:
         worker.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_process_that_is_killed_or_late_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "_PATIENCE", 1.0)
+    for number, words in (
+        (signal.SIGKILL, "was killed (signal 9)"), (signal.SIGSTOP, "it answered nothing for 0 minutes"),
+    ):  # fmt: skip
+        worker = rounds._Worker(by_name(OURS))
+        try:
+            worker.process.send_signal(number)
+            assert words in worker.ask({"setup": {}})["error"]
+        finally:
+            worker.close()
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_contestant_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "_free_memory", lambda: 90 * 3072 * 5.0)
@@ -119,6 +135,20 @@ def test_a_contestant_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     (measured,) = results["problems"]
     assert list(measured["contestants"]) == [OURS]
     assert "memory" in measured["skipped"]["tutorial's loop (NumPy float64)"]
+
+
+def test_the_best_limits_count_for_all_sizes() -> None:
+    def results(copy: float, rate: float, bound: float) -> dict[str, Any]:
+        problem = {"bound_ms": {"one read of the pixels": 1.0, "multiply-adds": bound}}
+        limits = {"copy_gb_s": copy, "read_gb_s": 5.0, "multiply_adds_g_s": rate, "threads": 2}
+        return {"date": f"day {copy}", "limits": limits, "problems": [problem]}
+
+    first = rounds.joined({}, results(3.0, 10.0, 4.0))
+    both = rounds.joined(rounds.joined(first, results(2.0, 20.0, 7.0)), results(4.0, 16.0, 10.0))
+    assert both["date"] == "day 3.0"
+    assert both["limits"] == {"copy_gb_s": 4.0, "read_gb_s": 5.0, "multiply_adds_g_s": 20.0, "threads": 2}
+    assert [problem["bound_ms"]["multiply-adds"] for problem in both["problems"]] == [2.0, 7.0, 8.0]
+    assert [problem["bound_ms"]["one read of the pixels"] for problem in both["problems"]] == [1.0] * 3
 
 
 def test_every_contestant_has_a_name_of_its_own() -> None:
@@ -157,7 +187,7 @@ def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_p
         if kept or (tmp_path / "peers.json").exists():
             kept.append(json.loads((tmp_path / "peers.json").read_text())["problems"])
         (problem,) = problems
-        return {"limits": problem.pictures, "problems": [problem.pictures]}
+        return {"limits": {"threads": problem.pictures}, "problems": [problem.pictures]}
 
     monkeypatch.setattr(rounds, "compete", one)
     monkeypatch.setattr(
@@ -166,7 +196,7 @@ def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_p
     benchmark(peers=True, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path, as_json=True)
     assert kept == [[1900], [1900, 10_000]]
     assert json.loads((tmp_path / "peers.json").read_text()) == {
-        "limits": 1900, "problems": [1900, 10_000, 50_000]
+        "limits": {"threads": 1900}, "problems": [1900, 10_000, 50_000]
     }  # fmt: skip
 
 

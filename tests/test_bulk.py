@@ -113,6 +113,7 @@ def test_bad_arguments() -> None:
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bulk._Team]:
     """A team of which two processes are ready."""
     monkeypatch.setattr(bulk, "LONG", 0.0)
+    monkeypatch.setattr(bulk, "BUSY", 9.0)
     team = bulk._Team(classifier(), 2)
     (path,) = make(tmp_path, ["first.png"])
     team.predict([path], resize)
@@ -167,7 +168,7 @@ def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> Non
     code = """
 import os, signal, time
 from test_bulk import bulk, classifier, resize
-bulk.LONG = 0.0
+bulk.LONG, bulk.BUSY = 0.0, 9.0
 team = bulk._Team(classifier(), 2)
 team.predict([], resize)
 while not team._idle:
@@ -200,6 +201,7 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
             return super().predict(batch)
 
     monkeypatch.setattr(bulk, "LONG", 0.0)
+    monkeypatch.setattr(bulk, "BUSY", 9.0)
     monkeypatch.setattr(bulk, "Worker", Watched)
 
     def given() -> Iterator[Path]:

@@ -38,11 +38,6 @@ def resize_fast(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resize(whole, size)
 
 
-def get_ready() -> None:
-    """Load, or compile, what `resize_fast` needs, now and not at its first use."""
-    _kernel()
-
-
 def resizer_for(number: int) -> Resizer:
     """What resizes a picture sooner, `number` being how many came before it: `resize` or `resize_fast`."""
     return resize_fast if number >= _FEW else _resize_few

@@ -88,15 +88,15 @@ class Worker:
 
 def main() -> None:
     """What a worker does."""
-    from .bulk import predict_batch
-    from .shrinking import get_ready, resize_fast
+    from .bulk import predict_batch, reuse_memory
+    from .shrinking import resize_fast
 
     # What anybody prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     questions = (json.loads(line) for line in sys.stdin.buffer)
     classifier = Classifier.from_bytes(base64.b64decode(next(questions)))
-    get_ready()
+    reuse_memory()
     never, turn = threading.Event(), threading.Lock()
     answer: Any = "ready"
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):

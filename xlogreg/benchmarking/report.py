@@ -77,7 +77,7 @@ def _other_limits(limits: dict[str, Any]) -> str:
         )
     return (
         f"read {limits['read_gb_s']:.1f} GB/s, {limits['multiply_adds_g_s']:.1f} thousand million multiply-adds of a "
-        f"pixel and a digit a second with {limits['threads']} threads, each the best of seven rounds"
+        f"pixel and a digit a second with {limits['threads']} threads, each the best of some rounds at several times"
     )
 
 

@@ -37,7 +37,7 @@ class _Worker:
     """A contestant's process and the line to it."""
 
     def __init__(self, contestant: Contestant) -> None:
-        self.contestant = contestant
+        self.contestant, self.late = contestant, False
         # Libraries read these when they are loaded.
         names = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
         threads = dict.fromkeys(names, str(contestant.threads)) if contestant.threads else {}
@@ -58,7 +58,7 @@ class _Worker:
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        late = threading.Timer(_PATIENCE, self.process.kill)
+        late = threading.Timer(_PATIENCE, self._stop)
         late.start()
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
@@ -70,14 +70,24 @@ class _Worker:
             late.cancel()
         return json.loads(line) if line else {"error": self._last_words()}
 
+    def _stop(self) -> None:
+        self.late = True
+        self.process.kill()
+
     def _last_words(self) -> str:
         """Why there is no answer, as far as the process said it."""
-        self.process.kill()
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        if self.process.poll() is None:
+            self._stop()
+        if self.late:
+            return f"it answered nothing for {_PATIENCE / 60:.0f} minutes"
+        if self.process.returncode < 0:
+            return f"its process was killed (signal {-self.process.returncode}), for want of memory perhaps"
         self.errors.seek(max(0, self.errors.seek(0, os.SEEK_END) - 4096))
         words = self.errors.read().decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(words) if line.strip()), "")
-        return "its process ended, or answered nothing for too long" + (f" ({last})" if last else "")
+        return "its process ended" + (f" ({last})" if last else "")
 
     def close(self) -> None:
         self.process.kill()
@@ -125,6 +135,22 @@ def compete(
         "limits": limits.as_json(),
         "problems": results,
     }  # fmt: skip
+
+
+def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The results of two calls of `compete`, the first of which may be empty, as of one.
+
+    The best that the machine could do in either counts for both: other programs may have slowed down the other.
+    """
+    if not before:
+        return found
+    limits, rate = dict(before["limits"]), "multiply_adds_g_s"
+    for name in {"copy_gb_s", "read_gb_s", rate} & limits.keys():
+        limits[name] = max(limits[name], found["limits"][name])
+    for results in (before, found) if rate in limits else ():
+        for problem in results["problems"]:
+            problem["bound_ms"]["multiply-adds"] *= results["limits"][rate] / limits[rate]
+    return {**found, **before, "limits": limits, "problems": [*before["problems"], *found["problems"]]}
 
 
 def _compete(

@@ -30,7 +30,7 @@ def benchmark(
     from ..benchmarking.contestants import contestants_on
     from ..benchmarking.problems import SIZES
     from ..benchmarking.report import markdown, write_report
-    from ..benchmarking.rounds import compete
+    from ..benchmarking.rounds import compete, joined
 
     if device not in ("cpu", "gpu"):
         raise InputError(f"There is no device {device!r} to measure; choose cpu or gpu.")
@@ -46,7 +46,7 @@ def benchmark(
     results: dict[str, Any] = {}
     for problem in problems:
         found = compete([problem], names, rounds, lambda step: console.err.print(step, markup=False), device)
-        results = {**found, **results, "problems": [*results.get("problems", []), *found["problems"]]}
+        results = joined(results, found)
         if out is not None:
             # After each size: what comes next may take too long for whoever waits.
             write_report(out, results)

@@ -54,7 +54,7 @@ def predict(
     there are no others. CSV and JSON have probabilities in full precision.
     """
     from .. import console
-    from ..bulk import predict_many
+    from ..bulk import predict_many, reuse_memory
     from ..classifier import Classifier, Failure
     from ..files import check_new
     from ..output import HEADERS, lines
@@ -64,6 +64,7 @@ def predict(
     if out is not None:
         check_new(out, force)
     classifier = Classifier.load(model)
+    reuse_memory()
     batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads, processes=True)
     done = failures = 0
     try:
