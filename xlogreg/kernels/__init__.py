@@ -75,7 +75,7 @@ def engine_for(
     try:
         if xp.__name__ == "numpy" and not is_compiled():
             # Heard by default; the command line, which has words of its own for it, turns it off.
-            _log.warning("xlogreg compiles its kernel, this once: ten to twenty seconds")
+            _log.warning("xlogreg compiles its kernel, this once: some twenty seconds")
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         with alone(engine):
             engine.prepare()

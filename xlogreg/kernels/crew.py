@@ -41,6 +41,8 @@ def together(work: Callable[[int], None], threads: int, stop: Callable[[], None]
             raise
 
     if _pool is None or _pool._max_workers < threads - 1:
+        if _pool is not None:
+            _pool.shutdown(wait=False)
         _pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="xlogreg")
     futures = []
     try:

@@ -20,21 +20,22 @@ _BLOCK = 16
 
 
 @njit(**OPTIONS)
-def _add_rows(x, first, weights, row):  # type: ignore[no-untyped-def]
-    """row = the sum over k of weights[k] x[first + k]: four at a time, for each sum is loaded and stored once then."""
+def _add_rows(x, first, step, weights, sums):  # type: ignore[no-untyped-def]
+    """sums = the sum over k of weights[k] x[first + k step]; four at a time, to load and store sums less."""
     taps, k = len(weights), 0
-    row[:] = 0
+    sums[:] = 0
     while k + 4 <= taps:
         a, b, c, d = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-        xa, xb, xc, xd = x[first + k], x[first + k + 1], x[first + k + 2], x[first + k + 3]
-        for j in range(x.shape[1]):
+        at = first + k * step
+        xa, xb, xc, xd = x[at], x[at + step], x[at + 2 * step], x[at + 3 * step]
+        for j in range(len(sums)):
             upper = a * np.float32(xa[j]) + b * np.float32(xb[j])
-            row[j] += upper + (c * np.float32(xc[j]) + d * np.float32(xd[j]))
+            sums[j] += upper + (c * np.float32(xc[j]) + d * np.float32(xd[j]))
         k += 4
     while k < taps:
-        a, xa = weights[k], x[first + k]
-        for j in range(x.shape[1]):
-            row[j] += a * np.float32(xa[j])
+        a, xa = weights[k], x[first + k * step]
+        for j in range(len(sums)):
+            sums[j] += a * np.float32(xa[j])
         k += 1
 
 
@@ -66,25 +67,6 @@ def _add_pairs(x, first, weights, row):  # type: ignore[no-untyped-def]
         a, xa = weights[half], x[first + half]
         for j in range(x.shape[1]):
             row[j] += a * np.float32(xa[j])
-
-
-@njit(**OPTIONS)
-def _add_columns(columns, first, step, weights, sums):  # type: ignore[no-untyped-def]
-    """sums = the sum over k of weights[k] columns[first + k step], as `_add_rows`."""
-    wide, k = len(weights), 0
-    sums[:] = 0
-    while k + 4 <= wide:
-        a, b, c, d = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
-        at = first + k * step
-        ca, cb, cc, cd = columns[at], columns[at + step], columns[at + 2 * step], columns[at + 3 * step]
-        for i in range(len(sums)):
-            sums[i] += (a * ca[i] + b * cb[i]) + (c * cc[i] + d * cd[i])
-        k += 4
-    while k < wide:
-        a, ca = weights[k], columns[first + k * step]
-        for i in range(len(sums)):
-            sums[i] += a * ca[i]
-        k += 1
 
 
 @njit(**OPTIONS)
@@ -131,7 +113,7 @@ def shrink(x, stored, top, down, left, across, margin, out):  # type: ignore[no-
         if _symmetric(coarse_down[i]):
             _add_pairs(x, top[i], coarse_down[i], row)
         else:
-            _add_rows(x, top[i], coarse_down[i], row)
+            _add_rows(x, top[i], 1, coarse_down[i], row)
         if i % _BLOCK == _BLOCK - 1 or i == height - 1:
             above = i - i % _BLOCK
             for pixel in range(pixels):
@@ -141,7 +123,7 @@ def shrink(x, stored, top, down, left, across, margin, out):  # type: ignore[no-
     sums = np.empty(height, np.float32)
     for j in range(width):
         for channel in range(channels):
-            _add_columns(columns, left[j] * channels + channel, channels, coarse_across[j], sums)
+            _add_rows(columns, left[j] * channels + channel, channels, coarse_across[j], sums)
             for i in range(height):
                 value = np.float64(sums[i])
                 level = np.floor(value + 0.5)
