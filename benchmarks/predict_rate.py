@@ -5,10 +5,9 @@
 The built-in birds become files in a temporary folder: PNG and JPEG, as they are (32 x 32) and enlarged to 256 x 256.
 For each kind, in turns and in a process of its own each time, Pillow opens and decodes all files (`Image.open` and
 `load`, nothing else) on as many threads as xlogreg uses, and xlogreg predicts them to CSV, as the command does: in
-threads and, where these wait for each other, in processes of theirs after a second. Rates are files a second from first
-to last, the start of those processes included, imports and compilation before not (a few files go first). The median of
-the rounds counts. Megabytes are those of the main process at most, and those of the largest other as many times as
-there are threads.
+threads and, after a moment, in processes of theirs. Rates are files a second from first to last, the start of those
+processes included, imports and compilation before not (a few files go first). The median of the rounds counts.
+Megabytes are those of the main process at most, and those of the largest other as many times as there are threads.
 """
 
 import argparse

@@ -111,7 +111,8 @@ def test_bad_arguments() -> None:
 
 @pytest.fixture
 def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bulk._Team]:
-    """A team of which two processes are ready."""
+    """A team of which two new processes are ready."""
+    monkeypatch.setattr(bulk, "can_fork", lambda: False)
     monkeypatch.setattr(bulk, "LONG", 0.0)
     monkeypatch.setattr(bulk, "BUSY", 9.0)
     team = bulk._Team(classifier(), 2)
@@ -149,7 +150,7 @@ def test_processes_give_the_same_bits_and_words(
     assert not here
     # Without them, after a crash say, the work is done here.
     for worker in list(workers._idle):
-        worker._process.kill()
+        os.kill(worker.pid, signal.SIGKILL)
     assert workers.predict(paths, resize) == workers.predict(paths, resize) == expected
     assert len(here) == 2
     assert workers._idle == []
@@ -157,8 +158,8 @@ def test_processes_give_the_same_bits_and_words(
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux shows processes as files")
 def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> None:
-    assert workers._started is not None
-    pids = [worker._process.pid for worker in workers._started]
+    assert workers._workers is not None
+    pids = [worker.pid for worker in workers._workers]
     assert all(map(alive, pids))
     workers.stop()
     assert not any(map(alive, pids))
@@ -169,30 +170,25 @@ def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> Non
 import os, signal, time
 from test_bulk import bulk, classifier, resize
 bulk.LONG, bulk.BUSY = 0.0, 9.0
+bulk.can_fork = lambda: False
 team = bulk._Team(classifier(), 2)
 team.predict([], resize)
 while not team._idle:
     time.sleep(0.05)
-print(*[worker._process.pid for worker in team._started], flush=True)
+print(*[worker.pid for worker in team._workers], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment(), capture_output=True, text=True,
-        check=False, timeout=100,
-    )  # fmt: skip
+    done = in_new_python(code)
     pids = list(map(int, done.stdout.split()))
     assert len(pids) == 2, done.stderr
-    deadline = time.monotonic() + 60
-    while any(map(alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, pids))
+    assert end_soon(pids)
 
 
 def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make(tmp_path, [f"{number:02}.png" for number in range(40)])
     asked, ready = [], threading.Event()
 
-    class Watched(bulk.Worker):
+    class Watched(bulk.Started):
         def __init__(self, model: Classifier, append: Callable[[bulk.Worker], None]) -> None:
             super().__init__(model, lambda worker: (append(worker), ready.set()))
 
@@ -200,9 +196,10 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
             asked.append(len(batch))
             return super().predict(batch)
 
+    monkeypatch.setattr(bulk, "can_fork", lambda: False)
     monkeypatch.setattr(bulk, "LONG", 0.0)
     monkeypatch.setattr(bulk, "BUSY", 9.0)
-    monkeypatch.setattr(bulk, "Worker", Watched)
+    monkeypatch.setattr(bulk, "Started", Watched)
 
     def given() -> Iterator[Path]:
         yield from paths
@@ -221,8 +218,72 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
     def none(*_: object) -> bulk.Worker:
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr(bulk, "Worker", none)
+    monkeypatch.setattr(bulk, "Started", none)
     assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
+
+
+_COPIES = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+from test_bulk import Failure, bulk, classifier, lines, predict_many
+
+teams, here, kind = [], [], sys.argv[1]
+bulk.SOON, bulk.LONG, class_, predict_batch = 0.0, 1000.0, bulk._Team, bulk.predict_batch
+bulk._Team = lambda *all: teams.append(class_(*all)) or teams[-1]
+bulk.predict_batch = lambda *all: here.append(1) or predict_batch(*all)
+if kind == "none":
+    def fork():
+        raise BlockingIOError("no more processes")
+    os.fork = fork
+if kind == "threads":
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+paths = [Path(line) for line in sys.stdin.read().splitlines()]
+paths.insert(3, Failure(Path("told before"), "Why."))
+results = []
+for number, batch in enumerate(predict_many(classifier(), iter(paths), threads=2, processes=True)):
+    results += batch
+    pids = [worker.pid for worker in teams[0]._workers or ()]
+    if kind == "kill" and number == 1:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    if kind == "killed" and number == 1:
+        print(json.dumps(["", len(here), pids]), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+print(json.dumps([lines(results, "csv", "bird"), len(here), pids]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are there copies")
+@pytest.mark.parametrize("kind", ["fine", "kill", "none", "threads", "killed"])
+def test_copies_of_the_process_give_the_same_bits_and_end(tmp_path: Path, kind: str) -> None:
+    paths: list[Path | Failure] = list(make(tmp_path, [f"{number}.png" for number in range(150)]))
+    (tmp_path / "7.png").write_bytes(b"no picture")
+    paths.append(tmp_path / "missing.png")
+    done = in_new_python(_COPIES, kind, stdin="\n".join(map(str, paths)))
+    text, here, pids = json.loads(done.stdout)
+    assert len(pids) == (0 if kind in ("none", "threads") else 2)
+    # In processes, unless there are none.
+    assert (here == 0) == (kind in ("fine", "killed"))
+    assert end_soon(pids)
+    if kind != "killed":
+        expected = list(predict_files(classifier(), [path for path in paths if isinstance(path, Path)]))
+        assert text == lines([*expected[:3], Failure(Path("told before"), "Why."), *expected[3:]], "csv", "bird")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def in_new_python(code: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=Path(__file__).parent, env=environment(), input=stdin,
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+
+
+def end_soon(pids: Sequence[int]) -> bool:
+    """Whether the processes end of themselves."""
+    deadline = time.monotonic() + 60
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
 
 
 def shapes() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:

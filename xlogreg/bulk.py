@@ -1,7 +1,7 @@
 """Predict any number of picture files: decoded in threads, in batches through the classifier, in their order.
 
-Pillow lets other threads work while it decodes, and so do the sums; all else holds Python's lock. If that keeps them
-waiting for long, as where pictures are small or processors many, each gets a process that works for it (`workers`).
+Pillow lets other threads work while it decodes, and so do the sums; all else holds Python's lock, for which they wait.
+So where there is work for long, each thread gets a process that works for it (`workers`).
 What lies ahead is bounded by a few batches of the pictures' small pixels, so memory does not grow with the number of
 files. Pixels and sums are exact, so every probability has the bits that it has alone.
 """
@@ -26,7 +26,7 @@ from .images import Resizer, decode, fit, read_content
 from .parallel import processors
 from .paths import Pause
 from .shrinking import resizer_for
-from .workers import MOST, Worker, WorkerLost
+from .workers import MOST, Forked, Started, Worker, WorkerLost, can_fork
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
 BATCH = 32
@@ -40,9 +40,10 @@ _AT_ONCE = 4 * 2**20
 
 Result = Prediction | Failure
 
-# Seconds of work after which processes are started for what is left: about as long as they take to start.
-LONG = 1.0
-# Unless threads use this part of their processors' time.
+# Seconds of work after which there are processes for what is left: some dozen times what copies of this one take, and
+# about as long as new ones take to start.
+SOON, LONG = 0.2, 1.0
+# No new ones are started where threads use this part of their processors' time.
 BUSY = 0.85
 
 # What `predict_many` takes.
@@ -63,8 +64,9 @@ def predict_many(
     ----------
     paths : picture files; a `Failure` among them is passed on in its place; before a `PAUSE` all results are given
     threads : how many decode; as many as there are processors by default
-    processes : let each thread (up to 16) have a process that works for it, if all takes longer than a second and the
-        threads wait for Python's lock; they run `sys.executable`
+    processes : let each thread (up to 16) have a process that works for it, if all takes longer than 0.2 seconds: a
+        copy of this one, where it runs no other threads and the system is Linux; else, if all takes longer than a
+        second and the threads wait for Python's lock, a new one that runs `sys.executable`
 
     Yields
     ------
@@ -90,6 +92,13 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, proce
     try:
         while pending or not ended:
             paused = False
+            if team.waits_for_quiet() and not ended:
+                # All threads end, which would not do in a copy of this process.
+                while pending:
+                    yield pending.popleft().result()
+                executor.shutdown(wait=True)
+                team.fork()
+                executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
             while len(pending) < 2 * threads + 1 and not (paused or ended):
                 batch, paused = _next_batch(paths, size)
                 ended = not batch and not paused
@@ -126,14 +135,30 @@ class _Team:
     """
 
     def __init__(self, classifier: Classifier, most: int) -> None:
-        # A frozen program's executable is no Python.
-        able = most > 1 and bool(sys.executable) and not getattr(sys, "frozen", False)
-        self._classifier, self._most = classifier, min(most, MOST) if able else 0
-        self._threads, self._begun, self._used = most, time.monotonic(), time.process_time()
+        self._classifier, self._most, self._threads = classifier, min(most, MOST) if most > 1 else 0, most
+        self._begun, self._used = time.monotonic(), time.process_time()
         self._lock, self._stop, self._turn = threading.Lock(), threading.Event(), threading.Lock()
-        self._started: list[Worker] | None = None
+        # May this process be copied, as soon as it has no threads? Found out once.
+        self._may_fork = self._most > 0 and can_fork()
+        self._workers: list[Worker] | None = None if self._most else []
         # Ready and idle ones: `append` and `pop` are atomic.
         self._idle: list[Worker] = []
+
+    def waits_for_quiet(self) -> bool:
+        """Whether it is time to `fork`, for which no other thread may run."""
+        return self._may_fork and self._workers is None and time.monotonic() - self._begun > SOON
+
+    def fork(self) -> None:
+        """Have processes, if this one has no threads now."""
+        self._may_fork = can_fork()
+        if not self._may_fork:
+            return
+        self._workers = []
+        # Where there can be no more processes, or no memory is left for them, there are fewer or none.
+        with contextlib.suppress(OSError):
+            for _ in range(self._most):
+                self._workers.append(Forked(self._classifier, self._workers))
+        self._idle += self._workers
 
     def predict(self, batch: Sequence[str | os.PathLike[str] | Failure], resizer: Resizer) -> list[Result]:
         """The results of a batch."""
@@ -155,25 +180,26 @@ class _Team:
         return Failure(path, outcome) if isinstance(outcome, str) else _prediction(self._classifier, path, outcome)
 
     def _start(self) -> None:
-        """Start the processes if it is time."""
+        """Start new processes if it is time and there are none."""
         seconds = time.monotonic() - self._begun
-        if self._started is not None or seconds < LONG:
+        if self._workers is not None or self._may_fork or seconds < LONG:
             return
-        if time.process_time() - self._used > BUSY * self._threads * seconds:
+        # A frozen program's executable is no Python.
+        able = bool(sys.executable) and not getattr(sys, "frozen", False)
+        if not able or time.process_time() - self._used > BUSY * self._threads * seconds:
             return
         with self._lock:
-            if self._started is None and not self._stop.is_set():
-                self._started = []
-                # Where there can be no more processes, or no memory is left for them, there are fewer or none.
+            if self._workers is None and not self._stop.is_set():
+                self._workers = []
                 with contextlib.suppress(OSError):
                     for _ in range(self._most):
-                        self._started.append(Worker(self._classifier, self._idle.append))
+                        self._workers.append(Started(self._classifier, self._idle.append))
 
     def stop(self) -> None:
         """Have all stop, the threads after the picture at hand."""
         self._stop.set()
         with self._lock:
-            for worker in self._started or ():
+            for worker in self._workers or ():
                 worker.end()
 
 

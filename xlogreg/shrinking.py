@@ -61,8 +61,11 @@ def _kernel() -> Any:
 
 
 @functools.lru_cache(maxsize=128)
-def _weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """First pixel (target,) int64 and weights (target, taps) float64 of each new pixel, along one side."""
+def _weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """First pixel (target,) int64 and weights (target, taps) float64 of each new pixel along one side, and these in
+    float32 with zeros behind them."""
+    from .kernels.shrink import WHOLE
+
     factor = source / target
     sigma = (factor - 1) / 2
     radius = int(4 * sigma + 0.5)
@@ -82,7 +85,9 @@ def _weights(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     first = np.minimum(first, source - width)
     weights = np.zeros((target, width))
     np.add.at(weights, (np.arange(target)[:, None], pixels - first[:, None]), taps)
-    return first, weights
+    coarse = np.zeros((target, -(-width // WHOLE) * WHOLE), dtype=np.float32)
+    coarse[:, :width] = weights
+    return first, weights, coarse
 
 
 def _mirrored(pixels: np.ndarray, source: int) -> np.ndarray:

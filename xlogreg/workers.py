@@ -1,21 +1,23 @@
 """Processes that predict pictures: much of the work on a picture holds Python's lock, which a process has to itself.
 
-A worker is a Python that runs `main`. It is sent the model's bytes, says that it is ready, and answers lists of files
-with lists of outcomes, all of it in lines of JSON: nothing that is sent is ever run. It ends when nobody can send it
-any more, and Ctrl-C is not its business.
+A worker is this process's own image (`Forked`), there at once, or a Python that starts anew (`Started`) where a fork is
+not safe. It answers lists of files with lists of outcomes, in lines of JSON: nothing that is sent is ever run. It ends
+when nobody can send it any more, and Ctrl-C is not its business.
 """
 
 import base64
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import IO, Any
 
 from .classifier import Classifier, Failure
+from .parallel import one_blas_thread
 
 # Each takes a hundred megabytes, and there are disks behind the files.
 MOST = 16
@@ -32,7 +34,106 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    """A process that predicts pictures with a classifier; `ready` is called with it when it can, if it ever can."""
+    """A process that predicts pictures: its number, and the ends of its pipes that are here."""
+
+    def __init__(self, pid: int, questions: IO[bytes], answers: IO[bytes]) -> None:
+        self.pid, self._questions, self._answers = pid, questions, answers
+
+    def ask(self, request: Any) -> Any:
+        """The answer to anything that JSON can say.
+
+        Raises
+        ------
+        WorkerLost
+            The process ended before it had an answer.
+        """
+        try:
+            self._questions.write(json.dumps(request).encode() + b"\n")
+            self._questions.flush()
+            answer = self._answers.readline()
+        except (OSError, ValueError) as error:  # a broken pipe, or one that `end` has closed
+            raise WorkerLost from error
+        if not answer.endswith(b"\n"):
+            raise WorkerLost
+        return json.loads(answer)
+
+    def predict(self, paths: Sequence[str]) -> list[Outcome]:
+        """Predict these files, or raise `WorkerLost`."""
+        answer: list[Outcome] = self.ask(paths)
+        return answer
+
+    def end(self) -> None:
+        """End the process at once; whoever waits for an answer gets `WorkerLost`."""
+        self._kill()
+        self.close()
+
+    def close(self) -> None:
+        for stream in (self._questions, self._answers):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def can_fork() -> bool:
+    """Whether a copy of this process is sound: other threads may hold locks, which nobody would release in it."""
+    # Apple's libraries do not bear it.
+    return sys.platform == "linux" and threading.active_count() == 1
+
+
+class Forked(Worker):
+    """A copy of this process: it has all that is loaded here, in a few milliseconds, and shares its memory.
+
+    others : those that there are already; each must see the end when this process is no more, so no copy keeps theirs
+
+    Raises
+    ------
+    OSError
+        There can be no more processes.
+    """
+
+    def __init__(self, classifier: Classifier, others: Sequence[Worker]) -> None:
+        questions, asking = os.pipe()
+        answering, answers = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:
+            for end in (questions, asking, answering, answers):
+                os.close(end)
+            raise
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                _be_a_worker(classifier, others, (questions, answers), (asking, answering))
+            # No tidying up: what is to be written at the end is the other process's.
+            os._exit(0)
+        os.close(questions)
+        os.close(answers)
+        super().__init__(pid, os.fdopen(asking, "wb"), os.fdopen(answering, "rb"))
+
+
+def _be_a_worker(
+    classifier: Classifier, others: Sequence[Worker], ends: tuple[int, int], theirs: tuple[int, int]
+) -> None:
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for other in others:
+        other.close()
+    for end in theirs:
+        os.close(end)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nothing, stream)
+    with one_blas_thread, os.fdopen(ends[0], "rb") as questions, os.fdopen(ends[1], "wb") as answers:
+        _serve(classifier, questions, answers)
+
+
+class Started(Worker):
+    """A new Python, which takes a second or more; `ready` is called with it when it can predict, if it ever can."""
 
     def __init__(self, classifier: Classifier, ready: "Callable[[Worker], None]") -> None:
         apart: dict[str, Any] = {"process_group": 0}
@@ -43,70 +144,50 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, **dict.fromkeys(_THREADS, "1")}, **apart,
         )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        super().__init__(self._process.pid, self._process.stdin, self._process.stdout)
         self._waiting = threading.Thread(target=self._wait, args=(classifier, ready), daemon=True)
         self._waiting.start()
 
     def _wait(self, classifier: Classifier, ready: "Callable[[Worker], None]") -> None:
         with contextlib.suppress(WorkerLost):
-            self._ask(base64.b64encode(classifier.to_bytes()).decode())
+            self.ask(base64.b64encode(classifier.to_bytes()).decode())
             ready(self)
 
-    def _ask(self, request: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except (OSError, ValueError) as error:  # a broken pipe, or one that `end` has closed
-            raise WorkerLost from error
-        if not answer.endswith(b"\n"):
-            raise WorkerLost
-        return json.loads(answer)
-
-    def predict(self, paths: Sequence[str]) -> list[Outcome]:
-        """Predict these files.
-
-        Raises
-        ------
-        WorkerLost
-            The process ended before it had an answer.
-        """
-        answer: list[Outcome] = self._ask(paths)
-        return answer
-
-    def end(self) -> None:
-        """End the process at once; whoever waits for an answer gets `WorkerLost`."""
+    def _kill(self) -> None:
         self._process.kill()
         self._process.wait()
         self._waiting.join()
-        for stream in (self._process.stdin, self._process.stdout):
-            assert stream is not None
-            with contextlib.suppress(OSError):
-                stream.close()
 
 
 def main() -> None:
-    """What a worker does."""
-    from .bulk import predict_batch, reuse_memory
-    from .shrinking import resize_fast
+    """What a `Started` worker does."""
+    from .bulk import reuse_memory
 
     # What anybody prints must not come between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    questions = (json.loads(line) for line in sys.stdin.buffer)
-    classifier = Classifier.from_bytes(base64.b64decode(next(questions)))
+    classifier = Classifier.from_bytes(base64.b64decode(json.loads(sys.stdin.buffer.readline())))
     reuse_memory()
-    never, turn = threading.Event(), threading.Lock()
-    answer: Any = "ready"
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        while True:
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.flush()
-            paths = next(questions, None)
-            if paths is None:
-                break
-            results = predict_batch(classifier, paths, resize_fast, never, turn)
-            answer = [result.message if isinstance(result, Failure) else result.probability for result in results]
+        _answer(answers, "ready")
+        _serve(classifier, sys.stdin.buffer, answers)
     # No questions, no reason to tidy up.
     os._exit(0)
+
+
+def _serve(classifier: Classifier, questions: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer until nobody asks any more."""
+    from .bulk import predict_batch
+    from .shrinking import resize_fast
+
+    never, turn = threading.Event(), threading.Lock()
+    for line in questions:
+        results = predict_batch(classifier, json.loads(line), resize_fast, never, turn)
+        _answer(answers, [result.message if isinstance(result, Failure) else result.probability for result in results])
+
+
+def _answer(answers: IO[bytes], answer: Any) -> None:
+    answers.write(json.dumps(answer).encode() + b"\n")
+    answers.flush()
