@@ -184,7 +184,8 @@ def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
     result = run("sweep", "--positive", "bird", "--positive", "frog", *rates, "--iterations", 20, "--json")
     runs = {(r["task"]["positive"], r["learning_rate"]): r for r in json.loads(result.out)["runs"]}
     assert len(runs) == 4
-    for (positive, rate), together in runs.items():
+    for positive, rate in (("bird", 0.001), ("frog", 0.01)):
+        together = runs[positive, rate]
         alone = run(
             "train", "--positive", positive, "--learning-rate", rate, "--iterations", 20, "--balance", "none", "--json"
         )

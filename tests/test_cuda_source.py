@@ -60,8 +60,8 @@ def functions(ptx: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_ptx(capability: int) -> None:
-    ptx = compiled(capability)[0]
+def test_ptx_and_machine_code(capability: int) -> None:
+    ptx, log = compiled(capability)
     # A contracted product would give other bits than the reference.
     assert not re.search(r"\bfma\.\w+\.f(64|32)", ptx)
     assert not re.search(r"\bmad\.\w+\.f(64|32)", ptx)
@@ -87,12 +87,7 @@ def test_ptx(capability: int) -> None:
         assert not re.search(r"\b(membar|fence)\b", text)
         assert text.count("div.rn.f64") >= 3
         assert ("cp.async" in text) == (capability >= 80)
-
-
-@pytest.mark.parametrize("capability", CAPABILITIES)
-def test_machine_code(capability: int) -> None:
-    """A block must have its registers: no more than the processor has for its threads."""
-    _, log = compiled(capability)
+    # A block must have its registers: no more than the processor has for its threads.
     used = [int(number) for number in re.findall(r"Used (\d+) registers", log)]
     assert len(used) == 3, log
     assert all(number <= 128 for number in used)

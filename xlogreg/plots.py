@@ -7,7 +7,7 @@ window and without its global state.
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,20 +61,15 @@ def plot_judgement(folder: Path, judgement: Judgement) -> None:
 
 def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], count: int = 5) -> None:
     """The first `count` pictures (m, h, w, c) uint8 with their labels."""
-    count = min(count, len(x))
-    figure = _figure(1.9 * count, 2.5)
-    for i in range(count):
-        axes = figure.add_subplot(1, count, i + 1)
-        _picture(axes, x[i], f"y = {y[i]}: {plain(class_names[y[i]])}")
-    figure.suptitle("Training pictures", color=_INK)
-    _save(figure, path)
+    shown = [_Shown(x[i], f"y = {y[i]}: {_cut(class_names[y[i]], 20)}") for i in range(min(count, len(x)))]
+    _plot_pictures(path, shown, "Training pictures", len(shown), side=1.75)
 
 
 def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str) -> None:
     """Cost against iteration, one line a training, named by its learning rate (and class, if there are several)."""
     several = len({training.task.positive for training in trainings}) > 1
     figure = _figure(7.2, 4.2)
-    axes = figure.add_subplot()
+    axes = figure.add_axes((0.11, 0.12, 0.86, 0.79))
     for i, training in enumerate(trainings):
         # More lines than colours: the next round of colours is dashed, and so on.
         colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
@@ -101,30 +96,23 @@ def plot_test_picture(path: Path, training: "Training", index: int) -> None:
     """Test picture `index` with its true and its predicted class."""
     task, names = training.task, [plain(name) for name in training.task.class_names]
     true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
-    figure = _figure(3.4, 3.9)
-    axes = figure.add_subplot()
     verdict = "right" if true == predicted else "wrong"
-    _picture(
-        axes, task.x_test[index], f"Test picture {index}: true {names[true]},\npredicted {names[predicted]} ({verdict})"
-    )
-    _save(figure, path)
+    caption = f"true: {_cut(names[true], 30)}\npredicted: {_cut(names[predicted], 30)} ({verdict})"
+    _plot_pictures(path, [_Shown(task.x_test[index], caption)], f"Test picture {index}", side=3.0)
 
 
 def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:
     """An own picture before and after it was resized to what the model takes."""
-    figure = _figure(7.6, 3.9)
-    for i, (picture, name) in enumerate(((original, "own picture"), (resized, "resized"))):
-        axes = figure.add_subplot(1, 2, i + 1)
-        _picture(axes, picture, f"{name}: {picture.shape[0]} x {picture.shape[1]}")
-    figure.suptitle(plain(caption), color=_INK, parse_math=False)
-    _save(figure, path)
+    named = ((original, "own picture"), (resized, "resized"))
+    shown = [_Shown(picture, f"{name}: {picture.shape[0]} x {picture.shape[1]}") for picture, name in named]
+    _plot_pictures(path, shown, caption, 2, side=3.3)
 
 
 def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluation]) -> None:
     """ROC curve, calibration and the confusion matrix of the test pictures, side by side."""
     task = judgement.task
     figure = _figure(11.4, 3.9)
-    roc, reliability, matrix = (figure.add_subplot(1, 3, i) for i in (1, 2, 3))
+    roc, reliability, matrix = (figure.add_axes((left, 0.14, 0.265, 0.775)) for left in (0.055, 0.39, 0.715))
     for part, y, p in judgement.pictures():
         colour, style = (_COLOURS[0], "-") if part == "test" else (_COLOURS[1], "--")
         evaluation = parts[part]
@@ -152,45 +140,69 @@ def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluatio
     _save(figure, path)
 
 
-def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Sequence[str], columns: int = 6) -> None:
+def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Sequence[str]) -> None:
     """Pictures in rows with their true and predicted class and the probability of the class predicted."""
-    columns = min(columns, len(shown))
-    rows = -(-len(shown) // columns)
-    # One axes for all, in units of a picture's side: a dozen of them would take seconds to lay out.
-    step_x, step_y = 1.12, 1.42
-    width, height = columns * step_x + 0.1, rows * step_y + 0.35
-    figure = _figure(max(1.6 * width, 4.0), 1.6 * height)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), aspect="equal", frame_on=False)
-    axes.set_axis_off()
-    axes.text(width / 2, 0.2, title, ha="center", va="center", color=_INK, fontsize=12, parse_math=False)
-    for i, tile in enumerate(shown):
-        x, y = 0.11 + i % columns * step_x, 0.4 + i // columns * step_y
+    pictures = []
+    for tile in shown:
         probability = tile.probability or 0.0
         guess = int(probability >= 0.5)
         sure = probability if guess else 1 - probability
         text = f"{_cut(class_names[guess])} {sure:.0%}\ntrue: {_cut(class_names[tile.true or 0])}"
-        colour = _COLOURS[1] if guess != tile.true else _INK
-        tall, wide = np.array(tile.pixels.shape[:2]) / max(tile.pixels.shape[:2])
-        left, top = x + (1 - wide) / 2, y + (1 - tall) / 2
-        axes.imshow(tile.pixels, extent=(left, left + wide, top + tall, top), interpolation="nearest")
-        axes.text(x + 0.5, y + 1.05, text, ha="center", va="top", color=colour, fontsize=8, parse_math=False)
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    _save(figure, path)
+        pictures.append(_Shown(tile.pixels, text, _COLOURS[1] if guess != tile.true else _INK))
+    _plot_pictures(path, pictures, title, 6, side=1.6)
 
 
 def plot_weights(path: Path, classifier: "Classifier") -> None:
     """What the neuron looks for; no file where the weights have no picture."""
     views, sentence = weight_views(classifier)
-    if not views:
-        return
-    rows = -(-len(views) // 3)
-    columns = min(3, len(views))
-    figure = _figure(max(2.6 * columns, 4.0), 2.9 * rows + 0.7)
-    for i, view in enumerate(views):
-        _picture(figure.add_subplot(rows, columns, i + 1), view.picture, _cut(view.caption, 30))
-    figure.suptitle("What the neuron looks for", color=_INK)
-    figure.supxlabel(plain(sentence), fontsize=8, color=_SOFT, parse_math=False)
+    if views:
+        shown = [_Shown(view.picture, _cut(view.caption, 34)) for view in views]
+        _plot_pictures(path, shown, "What the neuron looks for", 3, side=2.4, note=sentence)
+
+
+class _Shown(NamedTuple):
+    """A picture (h, w, 1 or 3) with the lines below it."""
+
+    pixels: np.ndarray
+    caption: str
+    colour: str = _INK
+
+
+def _plot_pictures(
+    path: Path, shown: Sequence[_Shown], title: str, columns: int = 1, *, side: float, note: str = ""
+) -> None:
+    """Pictures in rows, `side` inches long at their longer side, a title above and a note below.
+
+    One axes for all, in inches: Matplotlib would take seconds to lay out a dozen of them.
+    """
+    gap, line, title_size, note_size = 0.16, 0.15, 12, 8
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    step = side + gap / 2 + line * (1 + max(picture.caption.count("\n") for picture in shown)) + gap
+    top = 0.45
+    # Titles and notes are no wider than the figure: about so many inches a point's size and letter.
+    widest = max(0.0085 * title_size * len(title), 0.0085 * note_size * len(note)) + 2 * gap
+    width, height = max(columns * (side + gap) + gap, widest), top + rows * step + (2 * line if note else 0.0)
+    figure = _figure(width, height)
+    axes = figure.add_axes((0, 0, 1, 1), aspect="equal", frame_on=False)
+    axes.set_axis_off()
+    axes.text(width / 2, top / 2, plain(title), ha="center", va="center", color=_INK, fontsize=title_size,
+              parse_math=False)  # fmt: skip
+    margin = (width - columns * (side + gap) + gap) / 2
+    for i, picture in enumerate(shown):
+        x, y = margin + i % columns * (side + gap), top + i // columns * step
+        # A class name is text, never a formula: dollar signs in it are not for Matplotlib to read.
+        axes.text(x + side / 2, y + side + gap / 2, picture.caption, ha="center", va="top", color=picture.colour,
+                  fontsize=8, parse_math=False)  # fmt: skip
+        tall, wide = side * np.array(picture.pixels.shape[:2]) / max(picture.pixels.shape[:2])
+        left, above = x + (side - wide) / 2, y + (side - tall) / 2
+        grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.pixels.shape[-1] == 1 else {}
+        pixels = picture.pixels.squeeze(-1) if grey else picture.pixels
+        axes.imshow(pixels, extent=(left, left + wide, above + tall, above), interpolation="nearest", **grey)
+    if note:
+        axes.text(width / 2, height - line, plain(note), ha="center", va="center", color=_SOFT, fontsize=note_size,
+                  parse_math=False)  # fmt: skip
+    axes.set(xlim=(0, width), ylim=(height, 0))
     _save(figure, path)
 
 
@@ -219,15 +231,7 @@ def _cut(name: str, length: int = 14) -> str:
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
-
-
-def _picture(axes: "Axes", picture: np.ndarray, title: str, size: float = 9.5, colour: str = _INK) -> None:
-    grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.shape[-1] == 1 else {}
-    axes.imshow(picture.squeeze(-1) if grey else picture, interpolation="nearest", **grey)
-    # A class name is text, never a formula: dollar signs in it are not for matplotlib to read.
-    axes.set_title(title, fontsize=size, color=colour, parse_math=False)
-    axes.set_axis_off()
+    return Figure(figsize=(width, height), facecolor="white")
 
 
 def _save(figure: "Figure", path: Path) -> None:

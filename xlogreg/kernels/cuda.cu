@@ -336,6 +336,49 @@ __device__ void load_tile(const Job& job, uint4* tile, i64 first_row, int rows, 
     }
 }
 
+// A block's way through tiles in shared memory: one that stays, or two, of which one arrives while the other is worked
+// on. All threads call the methods together, which return to all of them.
+struct Tiles {
+    const Job& job;
+    uint4* memory;
+    i64 row_slabs, first, second;  // tiles that are in the two places; -1 for none
+    int place;
+
+    METHOD Tiles(const Job& job, uint4* memory) : job(job), memory(memory) {
+        row_slabs = divide_up(job.m, job.tile_rows);
+        first = second = -1;
+        place = 0;
+    }
+
+    METHOD i64 row(i64 t) { return t % row_slabs * job.tile_rows; }
+    METHOD i64 column(i64 t) { return t / row_slabs * job.tile_columns; }
+    METHOD uint4* at(int where) { return memory + where * (job.tile_rows * (stride_of(job.tile_columns) / 16)); }
+
+    // Tile t, which has arrived. Whoever worked on another must have reached a __syncthreads() since.
+    METHOD const uint4* get(i64 t) {
+        if ((place ? first : second) == t)
+            place ^= 1;
+        else if ((place ? second : first) != t)
+            load(t, place);
+        copies_arrived();
+        __syncthreads();
+        return at(place);
+    }
+
+    // Has tile t come to where the one that `get` gave last is not.
+    METHOD void expect(i64 t) {
+        if ((place ? first : second) != t) load(t, place ^ 1);
+    }
+
+    METHOD void load(i64 t, int where) {
+        load_tile(job, at(where), row(t), job.tile_rows, column(t), job.tile_columns);
+        if (where)
+            second = t;
+        else
+            first = t;
+    }
+};
+
 // Digits of the weights w[0 .. count - 1], zeros up to `columns`: for each 16 features SLOTS x 16 bytes.
 template <bool GLOBAL>
 __device__ void cut_weights(const double* w, i64 count, int columns, int exponent, uint4* digits) {
@@ -737,7 +780,7 @@ __device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b
 
 // ---- the kernels
 
-// Shared memory: tile, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, exponents and,
+// Shared memory: a tile, or two if they are not resident, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, exponents and,
 // if resident, the weights of the tile's columns.
 extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(ARGUMENTS) {
     const Job job = JOB;
@@ -745,15 +788,14 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
     const i64 row_slabs = divide_up(m, tile_rows), tiles = row_slabs * divide_up(d, tile_columns);
     if (resident && gridDim.x != tiles) return;  // somebody cut the grid: no costs rather than wrong ones
     const int padded_rows = padded(tile_rows), part_count = (int)larger(TILE_PARTS * blockDim.x, tile_rows);
-    uint4* tile = shared_memory;
-    uint4* weight_digits = tile + tile_rows * (stride_of(tile_columns) / 16);
+    Tiles way(job, shared_memory);
+    uint4* weight_digits = shared_memory + (resident ? 1 : 2) * tile_rows * (stride_of(tile_columns) / 16);
     uint4* residual_digits = weight_digits + tile_columns / 16 * SLOTS;
     Sum* parts = (Sum*)(residual_digits + padded_rows / 2);
     double* bias = (double*)(parts + part_count);
     double* weights = bias + models;  // (models, tile_columns)
     int* exponents = (int*)(weights + (resident ? models * tile_columns : 0));
 
-    i64 loaded = -1;
     u32 target = 0;
     for (int model = threadIdx.x; model < models; model += blockDim.x) {
         bias[model] = b[model];
@@ -762,9 +804,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
     // A resident block keeps its tile, and the weights of its columns, which every block of these columns updates.
     const i64 own_row = (i64)blockIdx.x % row_slabs * tile_rows, own_column = (i64)blockIdx.x / row_slabs * tile_columns;
     if (resident) {
-        loaded = blockIdx.x;
-        load_tile(job, tile, own_row, tile_rows, own_column, tile_columns);
-        copies_arrived();
+        way.get(blockIdx.x);
         for (int i = threadIdx.x; i < models * tile_columns; i += blockDim.x) {
             int model = i / tile_columns, column = i - model * tile_columns;
             weights[i] = own_column + column < d ? w[model * d + own_column + column] : 0.0;
@@ -811,12 +851,9 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
         do {
             clear(job.z_sums + (i64)((attempt + 1) % 3) * models * m, models * m);
             for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
-                i64 first_row = t % row_slabs * tile_rows, first_column = t / row_slabs * tile_columns;
-                if (loaded != t) {
-                    load_tile(job, tile, first_row, tile_rows, first_column, tile_columns);
-                    copies_arrived();
-                    loaded = t;
-                }
+                i64 first_row = way.row(t), first_column = way.column(t);
+                const uint4* tile = way.get(t);
+                if (t + gridDim.x < tiles) way.expect(t + gridDim.x);
                 for (int model = 0; model < models; ++model) {
                     if (resident)
                         cut_weights<false>(weights + model * tile_columns, tile_columns, tile_columns, exponents[model],
@@ -854,17 +891,14 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
             grid_barrier(job.counter, target);
         }
 
-        // Backward, from the last tile to the first: the last is still here, those before it may be in the cache.
+        // Backward, from the last tile to the first: the last two are still here, others may be in the cache.
         clear_sums(job, (iteration + 1) & 1);
         Sum* w_sums = job.w_sums + (i64)(iteration & 1) * models * d;
         const i64 final_tile = blockIdx.x + (tiles - 1 - blockIdx.x) / gridDim.x * gridDim.x;
         for (i64 t = final_tile; t >= 0; t -= gridDim.x) {
-            i64 first_row = t % row_slabs * tile_rows, first_column = t / row_slabs * tile_columns;
-            if (loaded != t) {
-                load_tile(job, tile, first_row, tile_rows, first_column, tile_columns);
-                copies_arrived();
-                loaded = t;
-            }
+            i64 first_row = way.row(t), first_column = way.column(t);
+            const uint4* tile = way.get(t);
+            if (t >= gridDim.x) way.expect(t - gridDim.x);
             for (int model = 0; model < models; ++model) {
                 if (resident) {
                     // Every block of these samples has the same residuals; those of the first columns tell the loss.

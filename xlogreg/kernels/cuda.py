@@ -90,7 +90,7 @@ def shared_bytes(
 ) -> int:  # fmt: skip
     """Shared memory of a block, as the kernel lays it out."""
     one_read = kernel == "descend_in_one_read"
-    size = (1 + one_read) * rows * _stride(columns)  # pixels
+    size = (1 if resident else 2) * rows * _stride(columns)  # pixels: those worked on, those on their way
     # Digits of weights and of residuals; parts of sums.
     size += columns // 16 * (8 if tensor else 7) * 16 + (_up(rows, 32) if tensor else rows) * 8
     parts = threads * (1 if one_read else 4) if not tensor else threads // 2 if one_read else threads
