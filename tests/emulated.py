@@ -185,6 +185,14 @@ class OutOfMemoryError(MemoryError):
     """As CuPy's."""
 
 
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's."""
+
+
+class CUDADriverError(RuntimeError):
+    """As CuPy's."""
+
+
 def occupancy(kernel: Any, threads: int, shared: int) -> int:
     """As the driver's occupancyMaxActiveBlocksPerMultiprocessor."""
     assert isinstance(kernel, RawKernel)
@@ -195,9 +203,12 @@ def occupancy(kernel: Any, threads: int, shared: int) -> int:
 cuda = types.SimpleNamespace(
     Device=Device,
     memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
-    driver=types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=occupancy),
-    # 2 is memory of the device.
-    runtime=types.SimpleNamespace(pointerGetAttributes=lambda pointer: types.SimpleNamespace(type=2)),
+    driver=types.SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=occupancy, CUDADriverError=CUDADriverError),
+    runtime=types.SimpleNamespace(
+        # 2 is memory of the device.
+        pointerGetAttributes=lambda pointer: types.SimpleNamespace(type=2),
+        CUDARuntimeError=CUDARuntimeError,
+    ),
 )
 
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #define XLOGREG_EMULATED
@@ -41,6 +42,7 @@ struct Thread {
     ucontext_t context;
     std::vector<char> stack;
     unsigned thread, block;
+    std::vector<std::pair<uint4*, const uint4*>> copies;
     bool started = false, finished = false;
 };
 static std::vector<Block> blocks;
@@ -218,5 +220,13 @@ static unsigned max(unsigned a, unsigned b) { return a > b ? a : b; }
 static void arrive(unsigned* counter) { ++*counter; }
 static unsigned load_acquire(const unsigned* address) { return *(volatile const unsigned*)address; }
 static void spinning() { emulator::yield(); }
-static void copy_16_bytes(uint4* target, const uint4* source) { *target = *source; }
-static void copies_arrived() {}
+// Copies that nobody waits for are as late as can be: each thread's land when it waits for them. Until then there is
+// garbage at their places.
+static void copy_16_bytes(uint4* target, const uint4* source) {
+    std::memset(target, 0xcd, sizeof *target);
+    emulator::current->copies.push_back({target, source});
+}
+static void copies_arrived() {
+    for (auto& [target, source] : emulator::current->copies) *target = *source;
+    emulator::current->copies.clear();
+}

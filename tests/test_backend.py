@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import strict
 
-from xlogreg import backend
+from xlogreg import backend, doctor
 from xlogreg.backend import choose_device, namespace, to_host
 from xlogreg.errors import DeviceError
 
 
-def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6) -> Any:
-    """A module that answers the probe as CuPy would."""
+def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6, broken: tuple[int, ...] = ()) -> Any:
+    """A module that answers the probe as CuPy would; the `broken` GPUs compute wrong sums."""
     cupy = types.ModuleType("cupy")
+    state = types.SimpleNamespace(number=0)
 
     class Device:
         mem_info = (2**40, 2**41)
@@ -30,7 +31,7 @@ def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6
             self.number = number
 
         def __enter__(self) -> None:
-            pass
+            state.number = self.number
 
         def __exit__(self, *_: object) -> None:
             pass
@@ -48,7 +49,9 @@ def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6
 
     cupy.get_default_memory_pool = lambda: types.SimpleNamespace(free_bytes=lambda: 0)  # type: ignore[attr-defined]
     cupy.cuda = types.SimpleNamespace(Device=Device, runtime=Runtime)  # type: ignore[attr-defined]
-    cupy.arange = lambda n: types.SimpleNamespace(sum=lambda: total)  # type: ignore[attr-defined]
+    cupy.arange = lambda n: types.SimpleNamespace(  # type: ignore[attr-defined]
+        sum=lambda: total + (state.number in broken)
+    )
     return cupy
 
 
@@ -92,6 +95,21 @@ def test_choice_of_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(choose_device("gpu:1")) == "gpu:1 (Fake 1)"
     with pytest.raises(DeviceError, match="no gpu:2: this machine has 2"):
         choose_device("gpu:2")
+
+
+def test_gpus_that_do_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(devices=3, broken=(0, 2)))
+    assert str(choose_device("auto")) == "gpu:1 (Fake 1)"
+    gpus, notes, broken = doctor._gpus()
+    assert ([gpu.number for gpu in gpus], notes) == ([1], [])
+    # One that is there and does not work is no healthy machine.
+    assert [(proof.device, proof.golden) for proof in broken] == [("gpu:0", False), ("gpu:2", False)]
+    assert all("wrong sums" in proof.problem for proof in broken)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(devices=2, broken=(0, 1)))
+    assert "gpu:0 computes wrong sums" in choose_device("auto").note
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(devices=0))
+    assert choose_device("auto").kind == "cpu"
+    assert doctor._gpus()[1:] == (["This machine has no GPU that CuPy finds."], [])
 
 
 @pytest.mark.parametrize("word", ["tpu", "gpu:", "gpu:x", "gpu:-1", "", "CPU"])
@@ -141,6 +159,27 @@ def test_a_cache_folder_that_cannot_be_written_is_no_failure(
     own = Path(os.environ["CUPY_CACHE_DIR"])
     assert own not in folders
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
+
+
+def test_the_cache_folder_is_chosen_before_cupy_looks_for_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:  # fmt: skip
+    # CuPy 14 makes its folder when it is loaded.
+    (tmp_path / "cupy.py").write_text("import os\nos.makedirs(os.environ['CUPY_CACHE_DIR'], exist_ok=True)\n")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+    with pytest.raises(DeviceError, match=r"CuPy reports .*no attribute 'cuda'"):  # so it was loaded
+        choose_device("gpu")
+    monkeypatch.delitem(sys.modules, "cupy")
+    # Where it was loaded before, it keeps nothing.
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
+    monkeypatch.delenv("CUPY_CACHE_IN_MEMORY", raising=False)
+    choose_device("gpu")
+    assert os.environ.pop("CUPY_CACHE_IN_MEMORY") == "1"
 
 
 def test_no_home_and_an_empty_name_of_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -269,7 +308,8 @@ PIXELS = np.random.RandomState(0).randint(0, 256, (70, 12)).astype(np.uint8)
 def test_pixels_that_nearly_fill_the_gpu_stay_where_they_are(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch, free=840 * 4 // 3 - 4, page_locked=0, lockable=True)
     pixels = PIXELS.copy()
-    there = choose_device("gpu").to_device(pixels.T if turned else pixels)
+    with pytest.warns(RuntimeWarning, match=r"gpu:0 .* has no room for 0.0 GB of pixels, so they stay in the host's"):
+        there = choose_device("gpu").to_device(pixels.T if turned else pixels)
     assert np.array_equal(there.values, pixels.T if turned else pixels)
     assert np.shares_memory(there.values, pixels)  # no copy of them
     assert (there.T if turned else there).values.flags.c_contiguous  # rows stay rows: the kernels need no copy
@@ -284,9 +324,11 @@ def test_pixels_that_nearly_fill_the_gpu_stay_where_they_are(turned: bool, monke
 
 def test_pixels_that_cannot_be_locked_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch, free=100, page_locked=10**6, lockable=False)
-    there = choose_device("gpu").to_device(PIXELS[:, ::2])
+    with pytest.warns(RuntimeWarning, match="no room"):
+        there = choose_device("gpu").to_device(PIXELS[:, ::2])
     assert np.array_equal(there.values, PIXELS[:, ::2])
-    there = choose_device("gpu").to_device(PIXELS)
+    with pytest.warns(RuntimeWarning, match="no room"):
+        there = choose_device("gpu").to_device(PIXELS)
     assert np.array_equal(there.values, PIXELS)
     assert not np.shares_memory(there.values, PIXELS)
     assert memory.log == ["lock new 420", "lock new 840"]

@@ -1,6 +1,7 @@
 """The benchmark takes answers before times, and its report shows what was measured."""
 
 import json
+import os
 import re
 import signal
 import sys
@@ -13,7 +14,7 @@ from PIL import Image
 
 pytest.importorskip("numba")
 
-from xlogreg import tutorial
+from xlogreg import backend, tutorial
 from xlogreg.benchmarking import gpu, limits, report, rounds
 from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, Contestant, by_name
 from xlogreg.benchmarking.problems import RATE, SIZES, TUTORIAL, Problem, load
@@ -21,6 +22,7 @@ from xlogreg.benchmarking.report import write_report
 from xlogreg.benchmarking.rounds import compete
 from xlogreg.commands.benchmark import benchmark
 from xlogreg.descent import history_sha256
+from xlogreg.errors import InputError
 from xlogreg.logistic import optimize
 
 
@@ -91,7 +93,7 @@ def test_the_digests_of_the_measured_problems(problem: Problem) -> None:
 @pytest.mark.usefixtures("quick")
 def test_contestants_that_do_not_fit_together_take_turns_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = 90 * 3072
-    monkeypatch.setattr(rounds, "_free_memory", lambda: pixels * 24.0)
+    monkeypatch.setattr(rounds, "_free_memory", lambda _: pixels * 24.0)
     ours, *others = (by_name(name) for name in (OURS, "tutorial's loop (NumPy float64)", "JAX jit + scan float64"))
     skipped: dict[str, str] = {}
     group, later = rounds._group(Problem(90, 2, ""), ours, others, skipped)
@@ -130,7 +132,7 @@ def test_a_process_that_is_killed_or_late_says_so(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("quick")
 def test_a_contestant_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "_free_memory", lambda: 90 * 3072 * 5.0)
+    monkeypatch.setattr(rounds, "_free_memory", lambda _: 90 * 3072 * 5.0)
     results = compete([Problem(90, 2, "")], [OURS, "tutorial's loop (NumPy float64)"], 1, lambda _: None)
     (measured,) = results["problems"]
     assert list(measured["contestants"]) == [OURS]
@@ -160,16 +162,32 @@ def test_report_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     """The way from the contest to the report, with contestants of the processor in the GPU's place."""
     ours = Contestant(gpu.OURS, by_name(OURS).setup, "numba", 1.0, True, 0.0, device="gpu")
     monkeypatch.setattr(gpu, "CONTESTANTS", (ours, by_name("NumPy float32")))
-    monkeypatch.setattr(gpu, "measure_gpu", lambda: gpu.GpuLimits("Fake GPU", 4000.0, 2e-6, 132))
+    monkeypatch.setattr(gpu, "measure_gpu", lambda: gpu.GpuLimits("Fake GPU", 4000.0, 2e-6, 132, "CUDA 13.0"))
+    monkeypatch.setattr(gpu, "free_memory", lambda: 1e9)
     monkeypatch.setattr(rounds, "_WORKER", [sys.executable, "-c", _FAKE_WORKER])
     results = compete([Problem(90, 12, "few"), Problem(130, 8, "more")], None, 2, lambda step: None, "gpu")
     write_report(tmp_path, results)
     assert results["device"] == "gpu"
     assert results["problems"][0]["contestants"][gpu.OURS]["ratio"] == 1
     text = (tmp_path / "peers.md").read_text()
-    assert "Fake GPU" in text
+    assert "Fake GPU (CUDA 13.0) in a machine with " in text
     assert "2.00 microseconds for the two grid barriers" in text
     assert "| xlogreg fused (GPU) |" in text
+
+
+def test_one_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(device: str) -> None:
+        benchmark(peers=True, pictures=None, rounds=1, device=device, out=None, as_json=True)
+
+    monkeypatch.setattr(backend, "choose_device", lambda word: (_ for _ in ()).throw(KeyError(word)))
+    for seen, device, now in (("", "gpu:3", "3"), ("5,7", "gpu:1", "7"), ("5", "gpu:0", "5"), ("5", "gpu", "5")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        with pytest.raises(KeyError, match="gpu"):
+            measure(device)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == now
+    for word in ("auto", "tpu", "gpu:x", "cpu:1"):
+        with pytest.raises(InputError, match="choose cpu, gpu or gpu:N"):
+            measure(word)
 
 
 def test_a_gpu_does_more_iterations_of_the_same_problems() -> None:
@@ -202,9 +220,9 @@ def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_all_of_the_gpus_steps_take_less_than_nine_minutes() -> None:
     script = (Path(__file__).parent.parent / "benchmarks" / "on_gpu.sh").read_text(encoding="utf-8")
-    limits_of_steps = [int(seconds) for seconds in re.findall(r"^step \w+ (\d+) ", script, re.MULTILINE)]
+    limits_of_steps = [int(seconds) for seconds in re.findall(r"^ *step \w+ (\d+) ", script, re.MULTILINE)]
     (kill,) = re.findall(r"--kill-after=(\d+)", script)
-    assert len(limits_of_steps) == 8
+    assert len(limits_of_steps) == 9
     assert sum(limits_of_steps) + len(limits_of_steps) * int(kill) < 540
 
 

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlogreg import elementary, exact, kernels, tutorial
+from xlogreg.backend import on_its_device
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import make_task
 from xlogreg.descent import descend, history_sha256
@@ -320,6 +321,20 @@ def test_kernels_that_fail_are_no_failure(monkeypatch: pytest.MonkeyPatch, when:
     assert np.array_equal(result.history, expected())
     with pytest.raises(InputError, match="does not compile or start"):
         descend_many(x, y, [0.1], 5, implementation="fused")
+
+
+def test_what_cuda_reports_is_one_sentence() -> None:
+    for error, words in (
+        (emulated.OutOfMemoryError("12 bytes"), r"memory of gpu:0 is full \(12 bytes\)"),
+        (emulated.CUDARuntimeError("cudaErrorECC"), r"gpu:0 stopped working \(cudaErrorECC\)"),
+        (emulated.CUDADriverError("CUDA_ERROR_LAUNCH_TIMEOUT"), "nvidia-smi"),
+    ):
+
+        def fail(array: Any, error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(DeviceError, match=words):
+            on_its_device(fail)(strict.zeros(3, float))
 
 
 def test_no_memory_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,15 @@ from test_cuda import MODES, ONE_READ, TILES, plan, problem
 
 from xlogreg import kernels, tutorial
 from xlogreg.backend import Device, choose_device, in_host_memory, to_host
+from xlogreg.benchmarking.problems import RATE, SIZES, Problem, load
 from xlogreg.data.birds import load_birds
-from xlogreg.data.task import as_columns, make_task
+from xlogreg.data.task import as_columns, make_task, make_tasks
 from xlogreg.descent import history_sha256
 from xlogreg.doctor import examine
 from xlogreg.errors import DeviceError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import (
+    accuracy,
     descend_many,
     forward,
     initialize_with_zeros,
@@ -32,6 +35,7 @@ from xlogreg.logistic import (
     sigmoid,
 )
 from xlogreg.reference import Reference
+from xlogreg.training import train_together
 
 pytestmark = pytest.mark.gpu
 
@@ -90,6 +94,21 @@ def test_golden_of_the_whole_run_twice(gpu: Device, birds: tuple) -> None:
         assert history_sha256(result.history[:, 0]) == tutorial.GOLDEN_SHA256
 
 
+@pytest.mark.parametrize("measured", [problem for problem in SIZES if problem.pictures in (10_000, 50_000)])
+def test_golden_of_the_measured_problems(gpu: Device, measured: Problem) -> None:
+    x, y = load(measured)
+    columns, labels = on(gpu, x, y.reshape(1, -1))
+    result = descend_many(columns.T, labels, [RATE], measured.iterations, implementation="fused")
+    assert history_sha256(result.history[:, 0]) == measured.digest
+
+
+def test_a_sweep_of_classes_has_the_digests_of_the_cpu(gpu: Device) -> None:
+    tasks, rates = make_tasks(load_birds(), ["bird", "frog", "ship"]), [0.005, 0.01, 0.001]
+    on_the_cpu = train_together(tasks, rates, 50, device=choose_device("cpu"))
+    for together, one in zip(train_together(tasks, rates, 50, device=gpu), on_the_cpu, strict=True):
+        assert together.history_sha256 == one.history_sha256
+
+
 @pytest.mark.parametrize("implementation", ["reference", "fused"])
 def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> None:
     rates = list(tutorial.LEARNING_RATES)
@@ -97,6 +116,9 @@ def test_four_rates_together(gpu: Device, birds: tuple, implementation: str) -> 
     result = descend_many(*on(gpu, *birds), rates, 50, implementation=implementation)
     assert np.array_equal(result.history, wanted.history)
     assert np.array_equal(to_host(result.w), wanted.w)
+    if implementation == "fused":
+        whole = descend_many(*on(gpu, *birds), rates, tutorial.ITERATIONS, implementation="fused").history
+        assert history_sha256(whole[:, rates.index(tutorial.LEARNING_RATE)]) == tutorial.GOLDEN_SHA256
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -215,6 +237,7 @@ def test_public_functions_stay_on_the_device(gpu: Device, birds: tuple) -> None:
     host = model(host_x, host_y, host_x[:, :50], host_y[:, :50], 20, 0.01)
     assert whole["cost_history"] == host["cost_history"]
     assert np.array_equal(to_host(whole["y_prediction_test"]), host["y_prediction_test"])
+    assert accuracy(predict(w, 0.1, x), y) == accuracy(predict(host_w, 0.1, host_x), host_y)
     assert initialize_with_zeros(3)[0].shape == (3, 1)
 
 
@@ -232,16 +255,13 @@ def test_the_doctor(gpu: Device) -> None:
     assert {("gpu:0", "reference"), ("gpu:0", "fused")} <= proved
 
 
+# Every kernel, with several tiles a block, two of them in turn in shared memory.
 SMALL = """
-import numpy as np
-from xlogreg.backend import choose_device
-from xlogreg.logistic import descend_many
-device = choose_device("gpu")
-for m, d in ((70, 45), (600, 64)):
-    x = np.random.RandomState(0).randint(0, 256, (d, m)).astype(np.uint8)
-    y = np.arange(m).reshape(1, -1) % 2
-    got = descend_many(device.to_device(x), device.to_device(y), [0.1], 3, implementation="fused")
-    assert np.array_equal(got.history, descend_many(x, y, [0.1], 3).history)
+from test_gpu import assert_equal, choose_device, cuda, MODES, plan, problem
+gpu = choose_device("gpu")
+tensor = cuda.device_limits(gpu.xp).tensor
+for kernel, resident in MODES:
+    assert_equal(gpu, problem(130, 45), plan(kernel, resident, 130, 45, blocks=2, cut=5, tensor=tensor), 3)
 """
 
 
@@ -251,7 +271,7 @@ def test_compute_sanitizer(gpu: Device, tool: str) -> None:
     if program is None:
         pytest.skip("compute-sanitizer is not installed")
     done = subprocess.run(
-        [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SMALL],
+        [program, "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SMALL], cwd=Path(__file__).parent,
         capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     if "not supported" in done.stdout or "Unable to" in done.stdout:

@@ -11,7 +11,9 @@ import os
 import platform
 import shutil
 import stat
+import sys
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +65,7 @@ def _module_of(array: Array) -> Any:
 
 
 def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a function on the GPU that its arrays are on, whichever is current; out of memory is a DeviceError."""
+    """Runs a function on the GPU that its arrays are on, whichever is current; what CUDA reports is a DeviceError."""
 
     @functools.wraps(function)
     def run(*args: P.args, **options: P.kwargs) -> R:
@@ -76,13 +78,19 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
                 raise DeviceError(
                     f"Arrays of gpu:{device.id} and gpu:{array.device.id} are mixed; move them all to one device first."
                 )
+        cuda = namespace(arrays[0]).cuda
         try:
             with device:
                 return function(*args, **options)
-        except namespace(arrays[0]).cuda.memory.OutOfMemoryError as error:
+        except cuda.memory.OutOfMemoryError as error:
             raise DeviceError(
                 f"The memory of gpu:{device.id} is full ({error}); train on fewer pictures, with fewer models at once "
                 "or with --device cpu."
+            ) from error
+        except (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError) as error:
+            raise DeviceError(
+                f"gpu:{device.id} stopped working ({error}); look at it with nvidia-smi, or train with --device cpu, "
+                "which gives the same bits."
             ) from error
 
     return run
@@ -166,7 +174,8 @@ class Device:
         """
         if self.kind == "cpu":
             return array
-        pixels, problem = array.dtype == np.uint8, None
+        problem: Exception | None = None
+        pixels = array.dtype == np.uint8
         with self.current():
             if not pixels or room_for(self.xp, array.nbytes):
                 try:
@@ -175,7 +184,13 @@ class Device:
                     problem = error
             if pixels:
                 with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):
-                    return self.to_host_memory(array)
+                    there = self.to_host_memory(array)
+                    warnings.warn(
+                        f"{self} has no room for {array.nbytes / 1e9:.1f} GB of pixels, so they stay in the host's "
+                        "memory and it reads them from there in every iteration: slower, with the same bits.",
+                        RuntimeWarning, stacklevel=2,
+                    )  # fmt: skip
+                    return there
             raise DeviceError(
                 f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}, nor into the host's memory that "
                 "it can read; train on fewer pictures or with --device cpu."
@@ -226,7 +241,7 @@ class Device:
         # All 64-bit systems have one address space for both memories, but not all for memory that is locked later.
         if array.flags.c_contiguous and cuda.Device(self.number).attributes.get("CanUseHostPointerForRegisteredMem"):
             with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # read-only, a file's, or locked before
-                memory = _Locked(array, cuda.runtime)
+                memory = _Locked(array, cuda)
         if memory is None:
             memory = self._page_locked(array.nbytes)
             np.frombuffer(memory, dtype=array.dtype, count=array.size).reshape(array.shape)[...] = array
@@ -243,17 +258,19 @@ class Device:
 class _Locked:
     """Keeps an array alive and page-locked."""
 
-    def __init__(self, array: np.ndarray, runtime: Any) -> None:
+    def __init__(self, array: np.ndarray, cuda: Any) -> None:
         self.ptr = array.ctypes.data
-        runtime.hostRegister(self.ptr, array.nbytes, _PORTABLE_AND_MAPPED)
+        cuda.runtime.hostRegister(self.ptr, array.nbytes, _PORTABLE_AND_MAPPED)
         # At the end of the process the system does it.
-        weakref.finalize(self, _unlock, array, runtime).atexit = False
+        weakref.finalize(self, _unlock, array, cuda, cuda.Device()).atexit = False
 
 
-def _unlock(array: np.ndarray, runtime: Any) -> None:
-    with contextlib.suppress(runtime.CUDARuntimeError):
-        runtime.deviceSynchronize()
-        runtime.hostUnregister(array.ctypes.data)
+def _unlock(array: np.ndarray, cuda: Any, device: Any) -> None:
+    """When nothing on the GPU that reads the array is under way any more, whichever is current now."""
+    with contextlib.suppress(cuda.runtime.CUDARuntimeError), device:
+        cuda.runtime.deviceSynchronize()
+    with contextlib.suppress(cuda.runtime.CUDARuntimeError):
+        cuda.runtime.hostUnregister(array.ctypes.data)
 
 
 def choose_device(wanted: str = "auto") -> Device:
@@ -269,10 +286,7 @@ def choose_device(wanted: str = "auto") -> Device:
     if wanted == "cpu":
         return _cpu()
     if wanted == "auto":
-        try:
-            return _gpu(0)
-        except DeviceError as error:
-            return _cpu(note=str(error))
+        return _first_that_works()
     kind, colon, number = wanted.partition(":")
     if kind == "gpu" and (not colon or number.isdecimal()):
         return _gpu(int(number) if colon else 0)
@@ -283,18 +297,55 @@ def _cpu(note: str = "") -> Device:
     return Device("cpu", processor_name() + ("; no GPU found" if note else ""), np, note=note)
 
 
-def _gpu(number: int) -> Device:
+def _first_that_works() -> Device:
     try:
-        cupy = importlib.import_module("cupy")
+        problems = []
+        for number in range(count_gpus()):
+            try:
+                return _gpu(number)
+            except DeviceError as error:
+                problems.append(str(error))
+    except DeviceError as error:
+        problems = [str(error)]
+    return _cpu(note=problems[0] if problems else "No GPU can be used: CuPy finds none.")
+
+
+def count_gpus() -> int:
+    """How many GPUs there are, working or not.
+
+    Raises
+    ------
+    DeviceError
+        CuPy is missing or does not load, or the driver does not answer.
+    """
+    cupy = _cupy()
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except Exception as error:
+        raise _not_usable(error) from error
+
+
+def _cupy() -> Any:
+    # Some versions look for it when they are loaded, others when they compile.
+    _find_a_kernel_cache()
+    try:
+        return importlib.import_module("cupy")
     except Exception as error:  # a broken CUDA installation raises all kinds of errors at import
         why = "CuPy is not installed" if isinstance(error, ModuleNotFoundError) else f"CuPy does not load ({error})"
         raise DeviceError(f"No GPU can be used: {why}; {_INSTALL_ADVICE}.") from error
-    _find_a_kernel_cache()
+
+
+def _not_usable(error: Exception) -> DeviceError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return DeviceError(f"No GPU can be used: CuPy reports {first_line!r}; {_INSTALL_ADVICE}.")
+
+
+def _gpu(number: int) -> Device:
+    count, cupy = count_gpus(), _cupy()
+    if number >= count:
+        raise DeviceError(f"There is no gpu:{number}: this machine has {count} GPU(s), numbered from 0.")
     try:
-        # is_available() only counts devices; a driver that is too old shows itself in the first computation.
-        count = cupy.cuda.runtime.getDeviceCount()
-        if number >= count:
-            raise DeviceError(f"There is no gpu:{number}: this machine has {count} GPU(s), numbered from 0.")
+        # A driver that is too old shows itself in the first computation only.
         with cupy.cuda.Device(number):
             if int(cupy.arange(4).sum()) != 6:
                 raise DeviceError(f"gpu:{number} computes wrong sums; check its driver.")
@@ -302,8 +353,7 @@ def _gpu(number: int) -> Device:
     except DeviceError:
         raise
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DeviceError(f"No GPU can be used: CuPy reports {first_line!r}; {_INSTALL_ADVICE}.") from error
+        raise _not_usable(error) from error
     return Device("gpu", name, cupy, number)
 
 
@@ -318,6 +368,9 @@ def _find_a_kernel_cache() -> None:
         return
     with contextlib.suppress(OSError):
         os.environ["CUPY_CACHE_DIR"] = _own_temporary_folder()
+        if "cupy" in sys.modules:
+            # Somebody else loaded it, and it may have made up its mind about the folder.
+            os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
 
 
 def _own_temporary_folder() -> str:

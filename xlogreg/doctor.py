@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import __version__, kernels, tutorial
-from .backend import Device, choose_device, processor_name
+from .backend import Device, choose_device, count_gpus, processor_name
 from .data.birds import load_birds
 from .data.task import as_columns, make_task
 from .descent import history_sha256
@@ -52,7 +52,7 @@ class Examination:
 
 def examine() -> Examination:
     """Look at the machine and train shortly on every device by every implementation that works there."""
-    gpus, notes = _gpus()
+    gpus, notes, broken = _gpus()
     task = make_task(load_birds(), "bird")
     x, y = as_columns(task.x_train, task.y_train)
     proofs = []
@@ -60,6 +60,7 @@ def examine() -> Examination:
         with device.current():
             proofs += [_prove(device, name, x, y) for name in kernels.available(device.kind, device.xp)]
             notes += kernels.notes(device.xp)
+    proofs += broken
     # Another division of the work, as other machines would divide it.
     proofs.append(_prove(choose_device("cpu"), "reference", x[:, ::-1], y[:, ::-1], chunk=97))
     return Examination(
@@ -75,13 +76,20 @@ def examine() -> Examination:
     )
 
 
-def _gpus() -> tuple[list[Device], list[str]]:
+def _gpus() -> tuple[list[Device], list[str], list[Proof]]:
+    """The GPUs that work, why there is none, and the proofs that fail for those that do not work."""
     found: list[Device] = []
-    while True:
+    broken: list[Proof] = []
+    try:
+        count = count_gpus()
+    except DeviceError as error:
+        return found, [str(error)], broken
+    for number in range(count):
         try:
-            found.append(choose_device(f"gpu:{len(found)}"))
+            found.append(choose_device(f"gpu:{number}"))
         except DeviceError as error:
-            return found, [] if found else [str(error)]
+            broken.append(Proof(f"gpu:{number}", "none", "", False, 0.0, str(error)))
+    return found, [] if count else ["This machine has no GPU that CuPy finds."], broken
 
 
 def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, chunk: int | None = None) -> Proof:

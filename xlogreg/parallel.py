@@ -1,7 +1,6 @@
 """Work in threads: results in order, a bounded number on the way, nothing left running when the caller stops; and how
 many threads BLAS may have."""
 
-import functools
 import os
 import threading
 from collections import deque
@@ -54,22 +53,24 @@ class _OneBlasThread(AbstractContextManager[None]):
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
-            if self._inside == 1:
-                self._limits = _blas().limit(limits=1, user_api="blas")
+            if self._inside == 1 and (blas := _blas()):
+                self._limits = blas.limit(limits=1, user_api="blas")
 
     def __exit__(self, *_: object) -> None:
         # The last one out restores what the first one in found, in whatever order they come and go.
         with self._lock:
             self._inside -= 1
-            if self._inside == 0:
+            if self._inside == 0 and self._limits:
                 self._limits.restore_original_limits()
 
 
 one_blas_thread = _OneBlasThread()
 
 
-@functools.cache
 def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController
-
+    """Whatever BLAS is loaded now: SciPy brings one of its own."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ModuleNotFoundError:  # the core runs with NumPy alone
+        return None
     return ThreadpoolController()

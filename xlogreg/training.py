@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
-from .backend import Device, choose_device, to_host
+from .backend import Device, choose_device, on_its_device, to_host
 from .checkpoint import Checkpoints, on_device
 from .classifier import Classifier
 from .data.task import Task
@@ -321,7 +321,7 @@ def _validator(
     def visit(models: list[int], state: State) -> None:
         sign = device.to_device(np.stack([signs[model] for model in models]))
         with np.errstate(all="ignore"):
-            costs, wrong = map(to_host, evaluate_rows(rows, sign, state.w, state.b))
+            costs, wrong = map(to_host, on_its_device(evaluate_rows)(rows, sign, state.w, state.b))
         for model, cost, mistakes in zip(models, costs.tolist(), wrong.tolist(), strict=True):
             found[model].append(Validation(state.iterations, cost, 100 - mistakes / len(x) * 100))
 

@@ -6,9 +6,11 @@ the function does before it returns `run` (conversion to floats, moving to the d
 and it returns only when the work is done. Every peer gets its data in the layout that serves it best.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,7 @@ class Contestant:
     threads : number of threads, 0 for all
     own_solver : whether it is no gradient descent, and need only reach a cost that is as low
     device : cpu or gpu
+    whole : whether it does all iterations of a problem, whose start would show in a few
     """
 
     name: str
@@ -39,6 +42,7 @@ class Contestant:
     threads: int = 0
     own_solver: bool = False
     device: str = "cpu"
+    whole: bool = False
 
     @property
     def ours(self) -> bool:
@@ -48,7 +52,7 @@ class Contestant:
     @property
     def steady(self) -> bool:
         """Whether all its iterations take the same time; the fused CPU kernel's take ever less."""
-        return self.needs != "numba" and not self.own_solver
+        return self.needs != "numba" and not self.own_solver and not self.whole
 
     @property
     def installed(self) -> bool:
@@ -127,21 +131,22 @@ def jax_scan(dtype: str) -> Setup:
         labels = jnp.asarray(y.astype(dtype))
         m = len(x)
 
-        def step(state: tuple, _: None) -> tuple:
-            w, b = state
-            z = features @ w + b
-            residual = jax.nn.sigmoid(z) - labels
-            cost = jnp.mean(jax.nn.softplus(z) - labels * z)
-            return (w - rate * (residual @ features) / m, b - rate * jnp.sum(residual) / m), cost
+        # The data are arguments: as constants of the program they would be compiled into it, for a minute and with
+        # several copies of them.
+        @functools.partial(jax.jit, static_argnames="iterations")
+        def descend(features: Any, labels: Any, iterations: int) -> Any:
+            def step(state: tuple, _: None) -> tuple:
+                w, b = state
+                z = features @ w + b
+                residual = jax.nn.sigmoid(z) - labels
+                cost = jnp.mean(jax.nn.softplus(z) - labels * z)
+                return (w - rate * (residual @ features) / m, b - rate * jnp.sum(residual) / m), cost
 
-        compiled: dict[int, Callable] = {}
+            start = (jnp.zeros(features.shape[1], dtype), jnp.zeros((), dtype))
+            return jax.lax.scan(step, start, length=iterations)[1]
 
         def run(iterations: int) -> list[float]:
-            if iterations not in compiled:
-                compiled[iterations] = jax.jit(lambda state: jax.lax.scan(step, state, length=iterations))
-            start = (jnp.zeros(features.shape[1], dtype), jnp.zeros((), dtype))
-            _, costs = compiled[iterations](start)
-            return np.asarray(costs).tolist()
+            return np.asarray(descend(features, labels, iterations)).tolist()
 
         return run
 

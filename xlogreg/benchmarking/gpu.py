@@ -18,7 +18,8 @@ from .problems import Problem
 OURS = "xlogreg fused (GPU)"
 FOUR_RATES = "xlogreg fused (GPU), 4 learning rates together"
 
-# More iterations than on a CPU: a few would show how long it takes to start them. The digests are the CPU kernel's
+# More iterations than on a CPU: a few would show how long it takes to start them, which the peers' steady ones are too
+# slow for at the larger sizes. The digests are the CPU kernel's
 # (`python -m xlogreg.benchmarking.gpu`), whose first iterations have the reference's bits by the digests of `problems`.
 ITERATIONS = 2000
 _DIGESTS = {
@@ -26,7 +27,7 @@ _DIGESTS = {
     50_000: "b94c28cd0ef1a41e7b0d27e5fae37a87986f5dbc3b51293dd1909eb33c40a79d",
 }
 SIZES = tuple(
-    Problem(problem.pictures, ITERATIONS, problem.origin, _DIGESTS[problem.pictures])
+    Problem(problem.pictures, ITERATIONS, problem.origin, _DIGESTS[problem.pictures], 200)
     if problem.pictures in _DIGESTS
     else replace(problem, steady_iterations=0)
     for problem in SIZES_OF_THE_CPU
@@ -176,8 +177,8 @@ def torch_graph(dtype: str) -> Setup:
 
 
 CONTESTANTS = (
-    Contestant(OURS, xlogreg_on_gpu("fused"), "cupy", 1.0, True, 0.0, device="gpu"),
-    Contestant(FOUR_RATES, xlogreg_on_gpu("fused", 4), "cupy", 1.0, True, 0.0, device="gpu"),
+    Contestant(OURS, xlogreg_on_gpu("fused"), "cupy", 1.0, True, 0.0, device="gpu", whole=True),
+    Contestant(FOUR_RATES, xlogreg_on_gpu("fused", 4), "cupy", 1.0, True, 0.0, device="gpu", whole=True),
     Contestant("xlogreg reference (CuPy)", xlogreg_on_gpu("reference"), "cupy", 1.0, True, 0.0, device="gpu"),
     Contestant("tutorial's loop (CuPy float64)", tutorial_on_cupy, "cupy", 8.0, False, FLOAT64, device="gpu"),
     Contestant("JAX jit + scan float32 (GPU)", jax_on_gpu("float32"), "jax", 4.0, False, FLOAT32, device="gpu"),
@@ -194,12 +195,13 @@ CONTESTANTS = (
 @dataclass(frozen=True)
 class GpuLimits:
     """name : of the GPU; copy : GB/s read and written by a copy on the device; barriers : seconds for two grid
-    barriers, the least that an iteration needs, in a kernel that does nothing else."""
+    barriers, the least that an iteration needs, in a kernel that does nothing else; software : driver and CUDA."""
 
     name: str
     copy: float
     barriers: float
     processors: int
+    software: str = ""
 
     names = ("one read of the pixels at copy bandwidth", "two grid barriers")
 
@@ -219,9 +221,9 @@ def measure_gpu(rounds: int = 7) -> GpuLimits:
 
     device = choose_device("gpu")
     xp = device.xp
-    size = min(2**32, int(xp.cuda.Device().mem_info[0]) // 4) // 8
-    source, target = xp.ones(size, dtype=xp.uint64), xp.empty(size, dtype=xp.uint64)
-    seconds = _median(lambda: xp.copyto(target, source), device.synchronise, rounds)
+    copy = _copy(device, rounds)
+    # The contestants, in processes of their own, need the memory.
+    xp.get_default_memory_pool().free_all_blocks()
     limits = cuda.device_limits(xp)
     kernel = xp.RawModule(code=cuda.source(), options=cuda.OPTIONS).get_function("only_barriers")
     counter, count = xp.zeros(1, dtype=xp.uint32), 4000
@@ -233,7 +235,29 @@ def measure_gpu(rounds: int = 7) -> GpuLimits:
         )
 
     latency = _median(barriers, device.synchronise, rounds) / count
-    return GpuLimits(device.name, 2 * 8 * size / seconds / 1e9, 2 * latency, limits.processors)
+    runtime = xp.cuda.runtime
+    software = f"driver for CUDA {_cuda(runtime.driverGetVersion())}, CUDA {_cuda(runtime.runtimeGetVersion())}"
+    return GpuLimits(device.name, copy, 2 * latency, limits.processors, software)
+
+
+def _copy(device: Any, rounds: int) -> float:
+    """GB/s read and written by a copy on the device."""
+    xp = device.xp
+    size = min(2**32, int(xp.cuda.Device().mem_info[0]) // 4) // 8
+    source, target = xp.ones(size, dtype=xp.uint64), xp.empty(size, dtype=xp.uint64)
+    seconds = _median(lambda: xp.copyto(target, source), device.synchronise, rounds)
+    return 2 * 8 * size / seconds / 1e9
+
+
+def _cuda(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def free_memory() -> float:
+    """Bytes of the GPU that can be had."""
+    from ..backend import choose_device
+
+    return float(choose_device("gpu").xp.cuda.Device().mem_info[0])
 
 
 def _median(work: Callable[[], object], synchronise: Callable[[], None], rounds: int) -> float:

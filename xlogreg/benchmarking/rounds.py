@@ -107,7 +107,7 @@ def compete(
         from .gpu import measure_gpu
 
         limits: Any = measure_gpu()
-        processor = limits.name
+        processor = f"{limits.name} ({limits.software}) in a machine with {processor_name()}"
     else:
         ours, processor = OURS, processor_name()
         if not any(contestant.name == OURS for contestant in contestants):
@@ -183,7 +183,7 @@ def _group(
     problem: Problem, ours: Contestant, waiting: Sequence[Contestant], skipped: dict[str, str]
 ) -> tuple[list[Contestant], list[Contestant]]:
     """Ours and as many of those that wait, in order, as fit into the free memory together; and who waits on."""
-    pixels, free = problem.pictures * FEATURES, _MEMORY_SHARE * _free_memory()
+    pixels, free = problem.pictures * FEATURES, _MEMORY_SHARE * _free_memory(ours.device)
     group, later = [ours], list[Contestant]()
     held = pixels * (1 + ours.bytes_per_pixel)
     for contestant in waiting:
@@ -289,8 +289,12 @@ def _saved(problem: Problem) -> Iterator[dict[str, str]]:
         yield paths
 
 
-def _free_memory() -> float:
-    """Bytes that can be had without swapping; where the system does not tell, no limit."""
+def _free_memory(device: str) -> float:
+    """Bytes that can be had without swapping, and on the device; where the system does not tell, no limit."""
+    if device == "gpu":
+        from .gpu import free_memory
+
+        return min(free_memory(), _free_memory("cpu"))
     with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable:"):

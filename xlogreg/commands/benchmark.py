@@ -19,7 +19,7 @@ def benchmark(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds; the median is reported.")] = 7,
     device: Annotated[
-        str, typer.Option(help="cpu, or gpu: the peers that run there, all in one table. One of them, not both.")
+        str, typer.Option(help="cpu, or gpu or gpu:N: the peers that run there, all in one table. One, not both.")
     ] = "cpu",
     out: Annotated[Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png.")] = None,
     as_json: JsonOption = False,
@@ -32,8 +32,12 @@ def benchmark(
     from ..benchmarking.report import markdown, write_report
     from ..benchmarking.rounds import compete, joined
 
-    if device not in ("cpu", "gpu"):
-        raise InputError(f"There is no device {device!r} to measure; choose cpu or gpu.")
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "gpu") or (number and not (kind == "gpu" and number.isdecimal())):
+        raise InputError(f"There is no device {device!r} to measure; choose cpu, gpu or gpu:N.")
+    if number:
+        _let_all_see_only(int(number))
+    device = kind
     choose_device(device)
     if device == "gpu":
         from ..benchmarking.gpu import SIZES as ON_GPU
@@ -54,3 +58,11 @@ def benchmark(
         print_json(results)
     else:
         print(markdown(results), end="")
+
+
+def _let_all_see_only(number: int) -> None:
+    """Have all libraries, in the contestants' processes too, take this GPU for the only one; before CUDA starts."""
+    import os
+
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    os.environ["CUDA_VISIBLE_DEVICES"] = seen[number] if number < len(seen) and seen[0] else str(number)
