@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -235,18 +236,24 @@ if kind == "none":
     def fork():
         raise BlockingIOError("no more processes")
     os.fork = fork
+if kind == "kill":
+    fork = class_.fork
+
+    def fork_and_kill(team):
+        fork(team)
+        for worker in team._workers:
+            os.kill(worker.pid, signal.SIGKILL)
+
+    class_.fork = fork_and_kill
 if kind == "threads":
     threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 paths = [Path(line) for line in sys.stdin.read().splitlines()]
 paths.insert(3, Failure(Path("told before"), "Why."))
 results = []
-for number, batch in enumerate(predict_many(classifier(), iter(paths), threads=2, processes=True)):
+for batch in predict_many(classifier(), iter(paths), threads=2, processes=True):
     results += batch
     pids = [worker.pid for worker in teams[0]._workers or ()]
-    if kind == "kill" and number == 1:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-    if kind == "killed" and number == 1:
+    if kind == "killed" and pids:
         print(json.dumps(["", len(here), pids]), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 print(json.dumps([lines(results, "csv", "bird"), len(here), pids]))
@@ -262,13 +269,106 @@ def test_copies_of_the_process_give_the_same_bits_and_end(tmp_path: Path, kind: 
     done = in_new_python(_COPIES, kind, stdin="\n".join(map(str, paths)))
     text, here, pids = json.loads(done.stdout)
     assert len(pids) == (0 if kind in ("none", "threads") else 2)
-    # In processes, unless there are none.
-    assert (here == 0) == (kind in ("fine", "killed"))
+    # In processes, unless there are none, but for the batches before: of 1, 2, 4, 8 and 16 pictures.
+    assert (here == 5) == (kind in ("fine", "killed"))
     assert end_soon(pids)
     if kind != "killed":
         expected = list(predict_files(classifier(), [path for path in paths if isinstance(path, Path)]))
         assert text == lines([*expected[:3], Failure(Path("told before"), "Why."), *expected[3:]], "csv", "bird")
         assert (done.returncode, done.stderr) == (0, "")
+
+
+# What happens around copies, in a command that makes them at once: `kind` in front of the arguments says what.
+_COMMAND = """
+import os, signal, sys, threading, time
+from xlogreg import bulk, cli, workers
+kind = sys.argv.pop(1)
+bulk.SOON, fork = 0.0, os.fork
+
+def copy():
+    if kind.startswith("before"):
+        os.kill(os.getpid(), getattr(signal, kind.split()[1]))
+    pid = fork()
+    if pid:
+        os.write(2, f"copy {pid}\\n".encode())
+    if kind.startswith("in the copy") and pid == 0:
+        os.kill(os.getpid(), getattr(signal, kind.split()[3]))
+    if kind.startswith("after") and pid:
+        os.kill(os.getpid(), getattr(signal, kind.split()[1]))
+    if kind == "raise" and pid == 0:
+        raise RuntimeError
+    return pid
+
+os.fork = copy
+if kind == "library":
+    workers.alone.__globals__["os"].listdir = lambda path: ["1", "2"]
+sys.argv[0] = "xlogreg"
+cli.main()
+"""
+
+
+def command_with_copies(folder: Path, kind: str, *arguments: str, end: str = "") -> tuple[int, str, str, list[int]]:
+    """Exit code, standard output and error, and the copies, of `predict`; `end` is for a shell, after it."""
+    start = [sys.executable, "-c", _COMMAND, kind, "predict", "model", "p", *arguments]
+    done = subprocess.run(
+        ["bash", "-c", shlex.join(start) + end], cwd=folder, env=environment(), capture_output=True, text=True,
+        check=False, timeout=100,
+    )  # fmt: skip
+    lines = done.stderr.splitlines(keepends=True)
+    pids = [int(line.split()[1]) for line in lines if line.startswith("copy")]
+    return done.returncode, done.stdout, "".join(line for line in lines if not line.startswith("copy")), pids
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are there copies")
+def test_signals_and_errors_around_copies(tmp_path: Path) -> None:
+    make(tmp_path, [f"p/{number:03}.png" for number in range(300)])
+    classifier().save(tmp_path / "model")
+    code, text, err, pids = command_with_copies(tmp_path, "fine", "--csv", "--threads", "2")
+    assert (code, text.count("\n"), err, len(set(pids))) == (0, 301, "", 2)
+    assert end_soon(pids)
+    for kind in ("before SIGINT", "after SIGTERM"):
+        code, _, err, pids = command_with_copies(tmp_path, kind, "--out", "table.csv", "--threads", "2")
+        assert (code, err.count("\n")) == (130, 1), err
+        assert err.startswith("Note: Stopped after ")
+        assert pids
+        assert end_soon(pids)
+        assert not list(tmp_path.glob("*table.csv*"))
+    # What befalls a copy is none of the others' business, nor is what a library does a reason to stop.
+    for kind in ("in the copy SIGINT", "in the copy SIGTERM", "raise", "library"):
+        code, _, err, pids = command_with_copies(tmp_path, kind, "--out", "table.csv", "--threads", "2", "--force")
+        assert (code, err) == (0, "300 pictures: table.csv\n"), kind
+        assert (tmp_path / "table.csv").read_bytes().decode() == text
+        assert end_soon(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux are there copies")
+def test_closed_streams_with_copies(tmp_path: Path) -> None:
+    make(tmp_path, [f"p/{number:03}.png" for number in range(300)])
+    classifier().save(tmp_path / "model")
+    for end, code, lines_ in ((" | head -n 40", 0, 40), (" <&-", 0, 301)):
+        got, text, err, pids = command_with_copies(tmp_path, "fine", "--csv", "--threads", "2", end=end)
+        assert (got, text.count("\n"), err.count("\n"), len(set(pids))) == (code, lines_, 0, 2), end
+        assert end_soon(pids)
+
+
+_MEMORY = """
+import itertools, resource, sys
+from test_bulk import classifier, predict_many
+peaks = []
+for count in (400, 4000):
+    for batch in predict_many(classifier(), itertools.repeat(sys.argv[1], count), threads=2, processes=True):
+        pass
+    peaks.append(sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+print(*peaks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others count in other units")
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
+    (path,) = make(tmp_path, ["a.png"])
+    done = in_new_python("from test_bulk import bulk; bulk.SOON = 0.0" + _MEMORY, str(path))
+    few, many = map(int, done.stdout.split())
+    assert 0 < many < few + 8192  # kB
 
 
 def in_new_python(code: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

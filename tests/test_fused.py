@@ -22,6 +22,8 @@ from xlogreg.reference import Reference
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
 crew = pytest.importorskip("xlogreg.kernels.crew")
 meeting = pytest.importorskip("xlogreg.kernels.meeting")
+shrink = pytest.importorskip("xlogreg.kernels.shrink")
+sources = pytest.importorskip("xlogreg.kernels.sources")
 team = pytest.importorskip("xlogreg.kernels.threads")
 
 
@@ -341,11 +343,14 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
 
 def test_an_old_kernel_is_never_used(tmp_path: Path) -> None:
     """What is kept was compiled from these sources: the name of the kernel's variant holds their digest."""
-    assert cpu._run.py_func.__closure__[0].cell_contents == cpu._sources()
-    before = cpu._sources()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu.digits, "MULTIPLY", "another instruction")
-        assert cpu._sources() != before
+    for function, modules, extra in (
+        (cpu._run, cpu._MODULES, f"{cpu.digits.MULTIPLY} {cpu.digits.WIDTH} {cpu.digits.BITS}"),
+        (shrink.shrink, ("kernels/shrink",), ""),
+    ):
+        (cell,) = function.py_func.__closure__
+        assert cell.cell_contents == sources.digest_of(*modules, extra=extra)
+        assert cell.cell_contents != sources.digest_of(*modules, extra="another instruction")
+        assert cell.cell_contents != sources.digest_of(*modules[:-1], extra=extra)
 
 
 LOOPS = """

@@ -25,6 +25,7 @@ from xlogreg.descent import Part, Progress
 from xlogreg.engine import DescentOptions, Gradient, State
 from xlogreg.errors import FileError, InputError
 from xlogreg.plan import Plan, write_plan
+from xlogreg.run_folder import new_run_folder
 from xlogreg.training import Training, train
 
 # `xlogreg.commands.train` names the function.
@@ -326,6 +327,37 @@ def test_what_a_kill_leaves_at_the_very_beginning_is_no_obstacle(run: Callable[.
     Path("s").mkdir()
     Path("s", ".plan.json").touch()
     assert "already holds files" in run("train", "--iterations", 2, "--out", "s").err
+
+
+def test_a_numbered_folder_is_never_without_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def first(folder: Path) -> None:
+        seen.append([path.name for path in Path("runs").iterdir() if not path.name.startswith(".")])
+        (folder / "plan.json").touch()
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert [new_run_folder("birds", first=first).name for _ in range(2)] == ["birds-1", "birds-2"]
+    # Another process may be faster, before or after this one has looked.
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda old, new: Path(new, "full").mkdir(parents=True) or rename(old, new))
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: Path(path).name.endswith("-3") or Path(path).exists())
+        patch.setattr(os, "rename", rename)
+        assert new_run_folder("birds", first=first).name == "birds-4"
+    calls = iter([os.rename, rename])
+    monkeypatch.setattr(os, "rename", lambda old, new: next(calls)(old, new))
+    assert new_run_folder("birds", first=first).name == "birds-6"
+    monkeypatch.setattr(os, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        new_run_folder("birds", first=first)
+    numbered = [f"birds-{number}" for number in (1, 2, 4, 5, 6)]
+    assert sorted(path.name for path in Path("runs").iterdir()) == numbered
+    assert seen[:2] == [[], ["birds-1"]]
+    assert all(Path("runs", name, "plan.json").exists() for name in numbered if name != "birds-5")
 
 
 def test_one_training_a_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

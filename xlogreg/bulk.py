@@ -26,7 +26,7 @@ from .images import Resizer, decode, fit, read_content
 from .parallel import processors
 from .paths import Pause
 from .shrinking import resizer_for
-from .workers import MOST, Forked, Started, Worker, WorkerLost, can_fork
+from .workers import MOST, Forked, Started, Worker, WorkerLost, alone, can_fork, signals_wait
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
 BATCH = 32
@@ -88,11 +88,12 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, proce
     team = _Team(classifier, threads if processes else 1)
     pending: deque[Future[list[Result]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
-    number, size, ended = 0, 1, False
+    number, size, ended, worked = 0, 1, False, 0.0
     try:
         while pending or not ended:
             paused = False
-            if team.waits_for_quiet() and not ended:
+            # Only where there is more to do: who waits for paths, of which one may come a second, has no use for them.
+            if pending and not ended and team.waits_for_quiet(worked):
                 # All threads end, which would not do in a copy of this process.
                 while pending:
                     yield pending.popleft().result()
@@ -107,7 +108,10 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, proce
                     number += len(batch)
                     size = min(2 * size, BATCH)
             while pending:
-                yield pending.popleft().result()
+                begun = time.monotonic()
+                results = pending.popleft().result()
+                worked += time.monotonic() - begun
+                yield results
                 if not paused:
                     break
     finally:
@@ -144,21 +148,27 @@ class _Team:
         # Ready and idle ones: `append` and `pop` are atomic.
         self._idle: list[Worker] = []
 
-    def waits_for_quiet(self) -> bool:
-        """Whether it is time to `fork`, for which no other thread may run."""
-        return self._may_fork and self._workers is None and time.monotonic() - self._begun > SOON
+    def waits_for_quiet(self, worked: float) -> bool:
+        """Whether it is time to `fork`, for which no other thread may run, after so many seconds of work."""
+        return self._may_fork and self._workers is None and worked > SOON
 
     def fork(self) -> None:
         """Have processes, if this one has no threads now."""
         self._may_fork = can_fork()
         if not self._may_fork:
             return
-        self._workers = []
+        # No thread looks at it meanwhile.
+        copies = self._workers = []
         # Where there can be no more processes, or no memory is left for them, there are fewer or none.
-        with contextlib.suppress(OSError):
+        with signals_wait(), contextlib.suppress(OSError):
             for _ in range(self._most):
-                self._workers.append(Forked(self._classifier, self._workers))
-        self._idle += self._workers
+                copies.append(Forked(self._classifier, copies))
+                if not alone():
+                    # A library's thread may have held a lock.
+                    copies.pop().end()
+                    self._may_fork, self._workers = False, None
+                    break
+        self._idle += copies
 
     def predict(self, batch: Sequence[str | os.PathLike[str] | Failure], resizer: Resizer) -> list[Result]:
         """The results of a batch."""

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import re
+import secrets
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -105,9 +107,14 @@ def _version(package: str) -> str | None:
 
 
 def new_run_folder(
-    name: str, parent: str | os.PathLike[str] = "runs", out: str | os.PathLike[str] | None = None
+    name: str,
+    parent: str | os.PathLike[str] = "runs",
+    out: str | os.PathLike[str] | None = None,
+    first: Callable[[Path], None] | None = None,
 ) -> Path:
     """Create the folder of a run: `out` if given, which must be new or empty, else the first free `parent/name-N`.
+
+    first : what writes into a numbered folder before anybody sees it, so that it is never there without
 
     Raises
     ------
@@ -134,15 +141,33 @@ def new_run_folder(
     while True:
         folder = parent / f"{name}-{number}"
         try:
-            folder.mkdir()
-        except FileExistsError:  # another process was faster
-            number += 1
+            if first is None:
+                folder.mkdir()
+                return folder
+            if not os.path.lexists(folder) and _begin(folder, first):
+                return folder
+        except FileExistsError:
+            pass
         except OSError as error:
             raise FileError(
                 f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
             ) from error
-        else:
-            return folder
+        number += 1  # another process was faster
+
+
+def _begin(folder: Path, first: Callable[[Path], None]) -> bool:
+    """Whether the folder came to be, with what `first` writes in it; False if it was there before."""
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    temporary.mkdir()
+    try:
+        first(temporary)
+        os.rename(temporary, folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and os.path.lexists(folder):
+            return False
+        raise
+    return True
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from .classifier import Classifier, Failure
@@ -24,6 +25,9 @@ MOST = 16
 # What libraries read to see how many threads they may have.
 _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from xlogreg.workers import main; main()"
+
+_TRIES = 100
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # Of a picture: the probability of class 1, or why there is none.
 Outcome = float | str
@@ -80,13 +84,44 @@ class Worker:
 
 
 def can_fork() -> bool:
-    """Whether a copy of this process is sound: other threads may hold locks, which nobody would release in it."""
-    # Apple's libraries do not bear it.
-    return sys.platform == "linux" and threading.active_count() == 1
+    """Whether a copy of this process would be sound: other threads of Python's may hold locks, which nobody would
+    release in it. (Apple's libraries do not bear it.)"""
+    only = threading.active_count() == 1 and threading.current_thread() is threading.main_thread()
+    return sys.platform == "linux" and only
+
+
+def alone() -> bool:
+    """Whether this process has one thread, those of libraries included. BLAS ends its own before a fork."""
+    with contextlib.suppress(OSError):
+        for _ in range(_TRIES):
+            if len(os.listdir("/proc/self/task")) == 1:
+                return True
+            time.sleep(0.001)  # one that has ended, and was joined, may still be there for a moment
+    return False
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come after the block. While a process is copied, Python would lose the exceptions that they
+    raise, and in the copy they would go the other process's ways. (To block them would not do: the threads of libraries
+    take them.)"""
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    known = {number: handler for number, handler in before.items() if handler is not None}
+    for number in known:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in known.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 class Forked(Worker):
-    """A copy of this process: it has all that is loaded here, in a few milliseconds, and shares its memory.
+    """A copy of this process, made while `signals_wait`: it has all that is loaded here, in a few milliseconds, and
+    shares its memory.
 
     others : those that there are already; each must see the end when this process is no more, so no copy keeps theirs
 
@@ -97,22 +132,38 @@ class Forked(Worker):
     """
 
     def __init__(self, classifier: Classifier, others: Sequence[Worker]) -> None:
-        questions, asking = os.pipe()
-        answering, answers = os.pipe()
-        try:
-            pid = os.fork()
-        except OSError:
-            for end in (questions, asking, answering, answers):
-                os.close(end)
-            raise
-        if pid == 0:
-            with contextlib.suppress(BaseException):
-                _be_a_worker(classifier, others, (questions, answers), (asking, answering))
-            # No tidying up: what is to be written at the end is the other process's.
-            os._exit(0)
+        with contextlib.ExitStack() as opened:
+            questions, asking = _pipe(opened)
+            answering, answers = _pipe(opened)
+            parent = os.getpid()
+            try:
+                pid = os.fork()
+                if pid == 0:
+                    _be_a_worker(classifier, others, (questions, answers), (asking, answering))
+            finally:
+                if os.getpid() != parent:
+                    # No tidying up, and no way back: all that is left to be done is the other process's.
+                    os._exit(0)
+            opened.pop_all()
         os.close(questions)
         os.close(answers)
         super().__init__(pid, os.fdopen(asking, "wb"), os.fdopen(answering, "rb"))
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends are none of the standard streams, which may be closed."""
+    import fcntl
+
+    low = os.pipe()
+    try:
+        ends = []
+        for end in low:
+            ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3))
+            opened.callback(os.close, ends[-1])
+        return ends[0], ends[1]
+    finally:
+        for end in low:
+            os.close(end)
 
 
 def _be_a_worker(

@@ -227,19 +227,23 @@ def _train(
     note_other_classes(start, task)
     features = Features(asked["features"].value)
     rows = feature_rows(task, features)
-    folder = new_run_folder(run_name(asked["source"]), out=out) if run is None else run
-    seconds, every = intervals
-    note = functools.partial(console.complain, kind="Note")
-    checkpoints = checkpoint.Checkpoints(folder, seconds, run is not None, note, every=every, tell=note)
     if plan is None:
         options_asked = {name: _plain(value) for name, value in asked.items()}
         plan = Plan(options_asked, str(Path.cwd()), command_line())
+    if run is None:
+        # However soon it is killed, what there is of it can be taken up.
+        folder = new_run_folder(run_name(asked["source"]), out=out, first=functools.partial(write_plan, plan=plan))
+    else:
+        folder = run
+    seconds, every = intervals
+    note = functools.partial(console.complain, kind="Note")
+    checkpoints = checkpoint.Checkpoints(folder, seconds, run is not None, note, every=every, tell=note)
     with contextlib.ExitStack() as stack:
         stack.enter_context(training_folder(folder))
         if run is None:
             stack.enter_context(locked(folder))
         stack.enter_context(stop_signals())
-        if run is None:
+        if run is None and out is not None:
             write_plan(folder, plan)
         try:
             with console.training_progress(iterations, "training") as observer:

@@ -17,7 +17,6 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 (`steps`, `arithmetic`); `passes` has the parts.
 """
 
-import hashlib
 import math
 import time
 from pathlib import Path
@@ -46,6 +45,7 @@ from .passes import (
     share,
     update,
 )
+from .sources import digest_of
 from .steps import exponents_of, update_bias
 from .sums import flush, rows_for
 from .threads import Team
@@ -60,23 +60,8 @@ _MAX_BLOCK = 256
 _ALIGN_BYTES = 2**25
 
 
-def _sources() -> str:
-    """A digest of everything that is compiled into the kernel."""
-    here = Path(__file__).parent
-    files = [
-        here / f"{name}.py"
-        for name in ("arithmetic", "vectors", "digits", "sums", "differences", "steps", "meeting", "passes", "cpu")
-    ]
-    files += [here.parent / f"{name}.py" for name in ("elementary", "exact", "reference", "engine")]
-    digest = hashlib.sha256(f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}".encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
 def _compile(sources: str) -> Any:
-    """The kernel. Numba looks at no file but this one to see whether what it keeps is still right, but at the values
-    that a function takes from around it: `sources` is there for that."""
+    """The kernel; `sources` is a key for Numba's cache."""
 
     @njit(cache=CAN_CACHE, **CALLED)
     def run(
@@ -190,7 +175,11 @@ def _compile(sources: str) -> Any:
     return run
 
 
-_run = _compile(_sources())
+_MODULES = (
+    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "steps", "meeting", "passes", "cpu")),
+    *("exact", "reference", "engine"),
+)
+_run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}"))
 
 
 def compiled_before() -> bool:

@@ -12,6 +12,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from .arithmetic import CALLED, CAN_CACHE, OPTIONS
+from .sources import digest_of
 from .vectors import I32, I64, call, constant, constant64, load, loop, plus, shuffle, splat, store, vector
 
 _F32 = ir.FloatType()
@@ -147,67 +148,79 @@ def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-d
     return value
 
 
-@njit(_SIGNATURE, cache=CAN_CACHE, **CALLED)
-def shrink(x, stored, top, down, rows, left, across, columns, margin, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (height, width, channels) from x (h, w stored); False where a value is within `margin` of n + 0.5.
+def _compile(sources: str) -> Any:
+    """The function; `sources` is a key for Numba's cache."""
 
-    stored : bytes of a pixel, of which the first `channels` count
-    top (height,), down (height, taps) : first row and weights, none below 0, of each output row
-    rows (height, a multiple of WHOLE) : `down` in float32, and zeros
-    left, across, columns : the same of each output column
-    """
-    height, width, channels = out.shape
-    taps, wide = down.shape[1], across.shape[1]
-    # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, which is at most 255.
-    slack = (taps / 2 + wide / 16 + 24) * 2.0**-24 * 256
-    pixels = x.shape[1] // stored
-    # The last piece of a row ends with it, and does a part of the one before again.
-    last = max(0, pixels - _LANES)
-    pieces = (last + 2 * _LANES - 1) // _LANES * channels
-    # A row more, for an even number of weights.
-    strip = np.zeros((x.shape[0] + 1, _STRIP), np.float32)
-    # A window of columns may begin at the last one; then it meets zeros.
-    bands = np.empty((channels, height, max(pixels, _LANES) + columns.shape[1]), np.float32)
-    bands[:, :, pixels:] = 0
-    places, into = np.empty(2 * _PIECES, np.int64), np.empty(_PIECES, np.int64)
-    even = np.int64(taps + taps % 2)
-    for number in range(0, pieces, _PIECES):
-        for piece in range(_PIECES):
-            # Where none is left, the last is done again.
-            group, channel = divmod(min(number + piece, pieces - 1), channels)
-            first = min(group * _LANES, last)
-            places[piece] = np.int64(x.ctypes.data) + first * stored
-            places[_PIECES + piece] = channel
-            into[piece] = np.int64(bands.ctypes.data) + channel * bands.strides[0] + 4 * first
-        if stored == 4 and pixels >= _LANES:
-            _convert(
-                np.int64(x.strides[0]), np.int64(x.shape[0]), np.int64(strip.ctypes.data), np.int64(places.ctypes.data)
-            )
-        else:
-            _fill(x, stored, places, strip)
-        for i in range(height):
-            _add_rows(
-                np.int64(strip.ctypes.data) + top[i] * strip.strides[0],
-                np.int64(rows.ctypes.data) + i * rows.strides[0],
-                even,
-                np.int64(into.ctypes.data),
-                np.int64(i * bands.strides[1]),
-            )
-    sums = np.empty(width, np.float32)
-    for channel in range(channels):
-        for i in range(height):
-            row = np.int64(bands[channel, i].ctypes.data)
-            for j in range(width):
-                weights = np.int64(columns.ctypes.data) + j * columns.strides[0]
-                sums[j] = _dot(row + 4 * left[j], weights, np.int64(columns.shape[1]))
-            for j in range(width):
-                value = np.float64(sums[j])
-                level = np.floor(value + 0.5)
-                # How far the value is from the nearer of the two edges of its level, n - 0.5 and n + 0.5.
-                if 0.5 - abs(value - level) < slack:
-                    value = _precise(x, top[i], down[i], left[j] * stored + channel, across[j], stored)
+    @njit(_SIGNATURE, cache=CAN_CACHE, **CALLED)
+    def shrink(x, stored, top, down, rows, left, across, columns, margin, out):  # type: ignore[no-untyped-def]
+        """Fill `out` (height, width, channels) from x (h, w stored); False where a value is within `margin` of n + 0.5.
+
+        stored : bytes of a pixel, of which the first `channels` count
+        top (height,), down (height, taps) : first row and weights, none below 0, of each output row
+        rows (height, a multiple of WHOLE) : `down` in float32, and zeros
+        left, across, columns : the same of each output column
+        """
+        assert len(sources) > 0
+        height, width, channels = out.shape
+        taps, wide = down.shape[1], across.shape[1]
+        # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, at most 255.
+        slack = (taps / 2 + wide / 16 + 24) * 2.0**-24 * 256
+        pixels = x.shape[1] // stored
+        # The last piece of a row ends with it, and does a part of the one before again.
+        last = max(0, pixels - _LANES)
+        pieces = (last + 2 * _LANES - 1) // _LANES * channels
+        # A row more, for an even number of weights.
+        strip = np.zeros((x.shape[0] + 1, _STRIP), np.float32)
+        # A window of columns may begin at the last one; then it meets zeros.
+        bands = np.empty((channels, height, max(pixels, _LANES) + columns.shape[1]), np.float32)
+        bands[:, :, pixels:] = 0
+        places, into = np.empty(2 * _PIECES, np.int64), np.empty(_PIECES, np.int64)
+        even = np.int64(taps + taps % 2)
+        for number in range(0, pieces, _PIECES):
+            for piece in range(_PIECES):
+                # Where none is left, the last is done again.
+                group, channel = divmod(min(number + piece, pieces - 1), channels)
+                first = min(group * _LANES, last)
+                places[piece] = np.int64(x.ctypes.data) + first * stored
+                places[_PIECES + piece] = channel
+                into[piece] = np.int64(bands.ctypes.data) + channel * bands.strides[0] + 4 * first
+            if stored == 4 and pixels >= _LANES:
+                _convert(
+                    np.int64(x.strides[0]),
+                    np.int64(x.shape[0]),
+                    np.int64(strip.ctypes.data),
+                    np.int64(places.ctypes.data),
+                )
+            else:
+                _fill(x, stored, places, strip)
+            for i in range(height):
+                _add_rows(
+                    np.int64(strip.ctypes.data) + top[i] * strip.strides[0],
+                    np.int64(rows.ctypes.data) + i * rows.strides[0],
+                    even,
+                    np.int64(into.ctypes.data),
+                    np.int64(i * bands.strides[1]),
+                )
+        sums = np.empty(width, np.float32)
+        for channel in range(channels):
+            for i in range(height):
+                row = np.int64(bands[channel, i].ctypes.data)
+                for j in range(width):
+                    weights = np.int64(columns.ctypes.data) + j * columns.strides[0]
+                    sums[j] = _dot(row + 4 * left[j], weights, np.int64(columns.shape[1]))
+                for j in range(width):
+                    value = np.float64(sums[j])
                     level = np.floor(value + 0.5)
-                    if 0.5 - abs(value - level) < margin:
-                        return False
-                out[i, j, channel] = np.uint8(min(max(level, 0.0), 255.0))
-    return True
+                    # How far the value is from the nearer of the two edges of its level, n - 0.5 and n + 0.5.
+                    if 0.5 - abs(value - level) < slack:
+                        value = _precise(x, top[i], down[i], left[j] * stored + channel, across[j], stored)
+                        level = np.floor(value + 0.5)
+                        if 0.5 - abs(value - level) < margin:
+                            return False
+                    out[i, j, channel] = np.uint8(min(max(level, 0.0), 255.0))
+        return True
+
+    return shrink
+
+
+shrink = _compile(digest_of("kernels/shrink"))
