@@ -173,7 +173,7 @@ def test_the_cache_folder_is_chosen_before_cupy_looks_for_it(
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))
     with pytest.raises(DeviceError, match=r"CuPy reports .*no attribute 'cuda'"):  # so it was loaded
         choose_device("gpu")
-    monkeypatch.delitem(sys.modules, "cupy")
+    sys.modules.pop("cupy")
     # Where it was loaded before, it keeps nothing.
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy())
     monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "file" / "kernels"))

@@ -334,7 +334,7 @@ def test_signals_and_errors_around_copies(tmp_path: Path) -> None:
         assert end_soon(pids)
         assert not list(tmp_path.glob("*table.csv*"))
     # What befalls a copy is none of the others' business, nor is what a library does a reason to stop.
-    for kind in ("in the copy SIGINT", "in the copy SIGTERM", "raise", "library"):
+    for kind in ("in the copy SIGTERM", "raise", "library"):
         code, _, err, pids = command_with_copies(tmp_path, kind, "--out", "table.csv", "--threads", "2", "--force")
         assert (code, err) == (0, "300 pictures: table.csv\n"), kind
         assert (tmp_path / "table.csv").read_bytes().decode() == text

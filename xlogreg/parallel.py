@@ -1,6 +1,7 @@
 """Work in threads: results in order, a bounded number on the way, nothing left running when the caller stops; and how
 many threads BLAS may have."""
 
+import functools
 import os
 import threading
 from collections import deque
@@ -67,8 +68,9 @@ class _OneBlasThread(AbstractContextManager[None]):
 one_blas_thread = _OneBlasThread()
 
 
+@functools.cache
 def _blas() -> Any:
-    """Whatever BLAS is loaded now: SciPy brings one of its own."""
+    """The BLAS that are loaded when they are first asked for, NumPy's among them."""
     try:
         from threadpoolctl import ThreadpoolController
     except ModuleNotFoundError:  # the core runs with NumPy alone
