@@ -253,7 +253,8 @@ def test_notes_on_a_training_that_may_be_a_mistake(run: Callable[..., Result], t
     result = run("train", "--learning-rate", 0.5, "--iterations", 5)
     assert result.code == 0
     assert "the learning rate 0.5 is too large" in result.err
-    assert "try 0.05" in result.err
+    # Not a tenth, and another tenth, until it is small enough.
+    assert "try 0.005." in result.err
     result = run("train", "--positive", "cat", "--start", trained, "--iterations", 5)
     assert result.code == 0
     assert "The model to start from tells bird and 'not bird' apart, not cat and 'not cat'." in result.err

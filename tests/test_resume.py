@@ -287,6 +287,33 @@ def test_a_second_ctrl_c_loses_nothing(run: Callable[..., Result], monkeypatch: 
     assert run("train", "--resume", "r").code == 0
 
 
+def test_stopped_when_all_is_trained(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(plots, "plot_run", lambda *_: signal.raise_signal(signal.SIGTERM))
+        result = run("train", "--iterations", 20, "--out", "r")
+    assert result.code == 130
+    assert "Stopped while its results were written. Go on with: xlogreg train --resume r\n" in result.err
+    assert run("train", "--resume", "r").code == 0
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("command", ["sweep", "reproduce"])
+def test_other_commands_stop_too(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, name: str, command: str
+) -> None:
+    if not hasattr(signal, name):
+        pytest.skip("Windows has no terminals that hang up")
+    from xlogreg.kernels.cpu import FusedCPU
+
+    before = signal.getsignal(getattr(signal, name))
+    monkeypatch.setattr(FusedCPU, "run", lambda *_: signal.raise_signal(getattr(signal, name)))
+    result = run(command)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.endswith("Note: Stopped; only `xlogreg train` keeps checkpoints to go on from.\n")
+    assert not list(Path("runs").iterdir())
+    assert signal.getsignal(getattr(signal, name)) == before
+
+
 def test_a_stopped_run_says_how_to_go_on(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     again = stop_soon(monkeypatch)
     assert run("train", "--iterations", 500, "--out", "r2").code == 130

@@ -1,6 +1,16 @@
-"""`python -m xlogreg` is the command line."""
+"""The command line: `xlogreg`, or `python -m xlogreg`."""
 
-from .cli import main
+import sys
+
+
+def main() -> None:
+    """Load and run it; Ctrl-C while it loads is no error to look at."""
+    try:
+        from .cli import main as run
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run()
+
 
 if __name__ == "__main__":
     main()

@@ -36,7 +36,10 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"Cannot write {path}: {reason(error)}; free some space or choose another folder.") from error
+        advice = "free some space or choose another folder"
+        if isinstance(error, FileNotFoundError):
+            advice = "create its folder first, or choose another one"
+        raise FileError(f"Cannot write {path}: {reason(error)}; {advice}.") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

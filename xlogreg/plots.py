@@ -69,7 +69,7 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
     """Cost against iteration, one line a training, named by its learning rate (and class, if there are several)."""
     several = len({training.task.positive for training in trainings}) > 1
     figure = _figure(7.2, 4.2)
-    axes = figure.add_axes((0.11, 0.12, 0.86, 0.79))
+    axes = figure.add_axes((0.125, 0.12, 0.84, 0.79))
     for i, training in enumerate(trainings):
         # More lines than colours: the next round of colours is dashed, and so on.
         colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
@@ -104,7 +104,7 @@ def plot_test_picture(path: Path, training: "Training", index: int) -> None:
 def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:
     """An own picture before and after it was resized to what the model takes."""
     named = ((original, "own picture"), (resized, "resized"))
-    shown = [_Shown(picture, f"{name}: {picture.shape[0]} x {picture.shape[1]}") for picture, name in named]
+    shown = [_Shown(picture, f"{name}: {picture.shape[1]} x {picture.shape[0]}") for picture, name in named]
     _plot_pictures(path, shown, caption, 2, side=3.3)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
-from .shared import asked_data, chosen_device, print_json, sample_picture, training_folder
+from .shared import asked_data, chosen_device, print_json, sample_picture, stop_signals, training_folder
 
 
 def reproduce(
@@ -49,7 +49,11 @@ def reproduce(
     task = make_task(load_birds(), "bird")
     folder = new_run_folder("reproduce", out=out)
     done("data")
-    with training_folder(folder), console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer:
+    with (
+        training_folder(folder),
+        stop_signals(),
+        console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer,
+    ):
         trainings = train(
             task, tutorial.LEARNING_RATES, tutorial.ITERATIONS,
             device=chosen, implementation=implementation.value, observer=observer,

@@ -15,7 +15,8 @@ from ..errors import InputError
 from ..options import BalanceOption
 from ..text import shown
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, a request to end (as from a shutdown or a batch system), and a terminal that was closed.
+_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
 
@@ -214,14 +215,16 @@ def training_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """A request to end (SIGTERM, as from a shutdown or a batch system) stops the work as Ctrl-C does."""
+    """Any of `_STOP_SIGNALS` stops the work as Ctrl-C does, but those that are ignored, as nohup asks for."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     try:
         before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
-        signal.signal(signal.SIGTERM, stop)
+        for number, handler in before.items():
+            if number != signal.SIGINT and handler is not signal.SIG_IGN:
+                signal.signal(number, stop)
     except ValueError:  # not in the main thread, which alone may do this
         yield
         return

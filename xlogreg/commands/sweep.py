@@ -42,6 +42,7 @@ from .shared import (
     first_model,
     note_other_classes,
     print_json,
+    stop_signals,
     tasks_of,
     training_folder,
 )
@@ -111,7 +112,7 @@ def sweep(
     rows = feature_rows(tasks[0], chosen_features)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
-    with training_folder(folder), console.training_progress(iterations, what) as observer:
+    with training_folder(folder), stop_signals(), console.training_progress(iterations, what) as observer:
         diverged: list[Any] = []
         trainings = train_together(
             tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,

@@ -245,6 +245,7 @@ def _train(
         stack.enter_context(stop_signals())
         if run is None and out is not None:
             write_plan(folder, plan)
+        trained = False
         try:
             with console.training_progress(iterations, "training") as observer:
                 (training,) = train_task(
@@ -252,6 +253,7 @@ def _train(
                     observer=observer, options=options, start=start, features=features, rows=rows,
                     checkpoints=checkpoints,
                 )  # fmt: skip
+            trained = True
             with console.working("drawing pictures and report"):
                 write_run(
                     folder, training, plots.plot_run, command=plan.command,
@@ -261,7 +263,8 @@ def _train(
             # People press Ctrl-C again where nothing seems to happen, and batch systems send more than one signal.
             ignore_stop_signals()
             done = checkpoints.stopped()
-            note(f"Stopped after {done} of {iterations} iterations. Go on with: {resume_command(folder)}")
+            where = "while its results were written" if trained else f"after {done} of {iterations} iterations"
+            note(f"Stopped {where}. Go on with: {resume_command(folder)}")
             raise typer.Exit(130) from None
         except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.
