@@ -326,7 +326,7 @@ def test_signals_and_errors_around_copies(tmp_path: Path) -> None:
     code, text, err, pids = command_with_copies(tmp_path, "fine", "--csv", "--threads", "2")
     assert (code, text.count("\n"), err, len(set(pids))) == (0, 301, "", 2)
     assert end_soon(pids)
-    for kind in ("before SIGINT", "after SIGTERM"):
+    for kind in ("before SIGINT", "after SIGTERM", "after SIGHUP"):
         code, _, err, pids = command_with_copies(tmp_path, kind, "--out", "table.csv", "--threads", "2")
         assert (code, err.count("\n")) == (130, 1), err
         assert err.startswith("Note: Stopped after ")

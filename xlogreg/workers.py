@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 from .classifier import Classifier, Failure
-from .parallel import one_blas_thread
+from .parallel import STOP_SIGNALS, one_blas_thread
 
 # Each takes a hundred megabytes, and there are disks behind the files.
 MOST = 16
@@ -27,7 +27,6 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from xlogreg.workers import main; main()"
 
 _TRIES = 100
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 # Of a picture: the probability of class 1, or why there is none.
 Outcome = float | str
@@ -102,11 +101,11 @@ def alone() -> bool:
 
 @contextlib.contextmanager
 def signals_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM come after the block. While a process is copied, Python would lose the exceptions that they
+    """What stops a command comes after the block. While a process is copied, Python would lose the exceptions that they
     raise, and in the copy they would go the other process's ways. (To block them would not do: the threads of libraries
     take them.)"""
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     known = {number: handler for number, handler in before.items() if handler is not None}
     for number in known:
         signal.signal(number, lambda number, _: came.append(number))
@@ -170,8 +169,9 @@ def _be_a_worker(
     classifier: Classifier, others: Sequence[Worker], ends: tuple[int, int], theirs: tuple[int, int]
 ) -> None:
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # It ends with the other process, whose business the terminal is.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     for other in others:
         other.close()
     for end in theirs:

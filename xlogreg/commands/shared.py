@@ -13,10 +13,9 @@ import typer
 
 from ..errors import InputError
 from ..options import BalanceOption
+from ..parallel import STOP_SIGNALS
 from ..text import shown
 
-# Ctrl-C, a request to end (as from a shutdown or a batch system), and a terminal that was closed.
-_STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
 
@@ -215,13 +214,13 @@ def training_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """Any of `_STOP_SIGNALS` stops the work as Ctrl-C does, but those that are ignored, as nohup asks for."""
+    """Any of `STOP_SIGNALS` stops the work as Ctrl-C does, but those that are ignored, as nohup asks for."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     try:
-        before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         for number, handler in before.items():
             if number != signal.SIGINT and handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
@@ -239,7 +238,7 @@ def stop_signals() -> Iterator[None]:
 def ignore_stop_signals() -> None:
     """Let nothing interrupt what is nearly done, until `stop_signals` ends."""
     with contextlib.suppress(ValueError):
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 
