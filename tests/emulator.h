@@ -203,7 +203,7 @@ static void multiply(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsi
             unsigned b = warp.fragments[digit * 4 + k % 16 / 4][4 + k / 16];
             total += (int)(a >> (8 * (k % 4)) & 255) * (int)(signed char)(b >> (8 * (k % 4)) & 255);
         }
-        if (digit < 7 && total != (int)total) abort();  // 32 bits overflowed
+        if (total != (int)total) abort();  // 32 bits overflowed
         sums[i] = (int)total;
     }
     emulator::wait(warp.arrived, warp.generation, 32);

@@ -13,11 +13,14 @@ from xlogreg.backend import to_host
 from xlogreg.errors import InputError
 from xlogreg.exact import (
     BLOCK_TERMS,
+    FEW,
+    LOSS_ABOVE,
     LOSS_BITS,
-    LOSS_EXPONENT,
     MAX_TERMS,
     PIXEL_BITS,
     PRODUCT_BITS,
+    WEIGHT_BITS,
+    WEIGHT_BITS_OF_FEW,
     add_products,
     bits_per_piece,
     exact_sum,
@@ -85,7 +88,7 @@ def test_products_with_pixels_are_exact(seed: int, n: int, columns: int) -> None
             assert Fraction(float(product[column])) == true
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 1900, 2**18])
+@pytest.mark.parametrize("n", [1, 2, 3, 1900, 2**17, 2**18])
 def test_the_worst_case_stays_exact(n: int) -> None:
     # All values at the bound, all pixels 255: the largest partial sums there can be.
     v = np.full(n, np.nextafter(1.0, 0))
@@ -108,7 +111,7 @@ def fixed_point(v: np.ndarray, exponent: int) -> list[int]:
 def blockwise(v: np.ndarray, exponent: int, pixels: np.ndarray, chunk: int) -> np.ndarray:
     """The product as the reference computes it: blocks of BLOCK_TERMS terms, each in chunks."""
     n = len(v)
-    pieces = split_for_products(v[None], exponent, n)
+    pieces = split_for_products(v[None], exponent, n, PRODUCT_BITS)
     blocks = []
     for first in range(0, n, exact.BLOCK_TERMS):
         last = min(n, first + exact.BLOCK_TERMS)
@@ -118,7 +121,7 @@ def blockwise(v: np.ndarray, exponent: int, pixels: np.ndarray, chunk: int) -> n
                 for i in range(first, last, chunk)
             )
         )
-    return add_products(blocks, exponent)[0]
+    return add_products(blocks, exponent, PRODUCT_BITS)[0][0]
 
 
 def test_a_million_samples_of_a_few_features() -> None:
@@ -139,7 +142,7 @@ def test_a_million_samples_of_a_few_features() -> None:
 
 @given(seeds, st.integers(1, 900), st.integers(1, 64), st.integers(-40, 40))
 def test_products_are_rounded_once(seed: int, n: int, chunk: int, exponent: int) -> None:
-    # Blocks of 64 terms instead of 262,144, so that many are added; the pieces are cut as for the real ones.
+    # Blocks of 64 terms instead of 131,072, so that many are added; the pieces are cut as for the real ones.
     v = values(seed, n, exponent)
     v[::7] = 2.0**exponent
     pixels = np.random.RandomState(seed).randint(0, 256, (n, 2)).astype(np.float64)
@@ -166,14 +169,14 @@ def test_the_sum_is_nearly_the_true_sum(seed: int, n: int) -> None:
 def test_sums_of_losses_are_accurate(seed: int, n: int, largest: float) -> None:
     loss = np.random.RandomState(seed).uniform(0, 1, n) * largest
     true = fraction_sum(loss)
-    bound = n * Fraction(1, 2 ** (LOSS_BITS - LOSS_EXPONENT + 1)) + true * Fraction(3, 2**54)
-    assert abs(Fraction(float(exact_sum(loss, LOSS_EXPONENT, LOSS_BITS))) - true) <= bound
+    bound = n * Fraction(1, 2 ** (LOSS_BITS - LOSS_ABOVE + 1)) + true * Fraction(3, 2**54)
+    assert abs(Fraction(float(exact_sum(loss, LOSS_ABOVE, LOSS_BITS))) - true) <= bound
 
 
 def test_a_single_term_at_its_bound() -> None:
     for value in (1.0, -1.0, 0.85, -np.nextafter(1, 0)):
         for piece in split(np.array([value]), 0, 1, 0):
-            assert float(piece[0] * 2.0**52).is_integer()
+            assert float(piece[0] * 2.0**PRODUCT_BITS).is_integer()
         assert exact_sum(np.array([value]), 0) == np.rint(value * 2.0**52) * 2.0**-52
 
 
@@ -192,7 +195,8 @@ def test_rows_have_their_own_grids(to_xp: Callable) -> None:
 
 def test_sizes() -> None:
     assert (bits_per_piece(1, 0), bits_per_piece(1, PIXEL_BITS), bits_per_piece(1900, PIXEL_BITS)) == (51, 44, 33)
-    assert 2 * bits_per_piece(BLOCK_TERMS, PIXEL_BITS) == PRODUCT_BITS
+    assert 2 * bits_per_piece(BLOCK_TERMS, PIXEL_BITS) == WEIGHT_BITS + 1
+    assert 2 * bits_per_piece(FEW, PIXEL_BITS) >= WEIGHT_BITS_OF_FEW
     for n in (0, MAX_TERMS + 1):
         with pytest.raises(InputError, match="terms"):
             bits_per_piece(n, 0)

@@ -16,8 +16,9 @@ which `bits` bits are wanted::
 are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly and are
 rounded once. The grids depend on the size of the problem and its state alone, never on how the work is divided.
 
-Products keep 52 bits in two pieces, enough while L >= 26, which is 262,144 terms. Larger sums are cut into blocks of
-at most that many terms; the sums of the blocks are whole multiples of the grids and are added as 64-bit integers.
+Products keep 52 bits of residuals and 53 of weights in two pieces, enough while L >= 27, which is 131,072 terms. Larger
+sums are cut into blocks of at most that many terms; the sums of the blocks are whole multiples of the grids and are
+added as 64-bit integers.
 
 Source: T. J. Dekker (1971) for the rounding constant; S. M. Rump, T. Ogita, S. Oishi, "Accurate floating-point
 summation" (2008), for the extraction; K. Ozaki et al., "Error-free transformations of matrix multiplication" (2012).
@@ -31,19 +32,25 @@ from .errors import InputError
 Array = Any
 
 PIXEL_BITS = 8
-# What a split keeps of its values, in bits below 2^e: full double precision in products ...
+PIXEL_SCALE = 255.0
+# What a split keeps of its values, in bits below 2^e: of residuals, and in plain sums ...
 PRODUCT_BITS = 52
-# ... and in the sum of the losses, which lie below 2^20 and are wanted to 2^-56.
-LOSS_EXPONENT = 20
-LOSS_BITS = 76
+# ... of weights (see `weight_bits`) ...
+WEIGHT_BITS, WEIGHT_BITS_OF_FEW, FEW = 53, 55, 256
+# ... and in the sum of the losses. Where all residuals lie below 2^e, the losses lie below 2^(e + 21): with p, the
+# probability given to the wrong class, a loss is at most 2 p for p <= 1/2, else below 2^20 (|z| <= 1e6) and so below
+# 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61).
+LOSS_ABOVE = 21
+LOSS_BITS = 82
 # So many products sum exactly in two float64 pieces; more are summed in blocks.
-BLOCK_TERMS = 2**18
+BLOCK_TERMS = 2**17
 # 67 million samples, or features: the 64-bit integers hold the sums of all blocks with room to spare.
 MAX_TERMS = 2**26
 # Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
 MIN_EXPONENT = -900
-# Weights beyond it do not fit the grids of the sums.
-LARGEST_WEIGHT = 2.0**900
+# Weights from here on do not fit the grids of the sums.
+LARGEST_EXPONENT = 900
+LARGEST_WEIGHT = 2.0**LARGEST_EXPONENT
 # Squares of larger values would bring the grids near the end of float64; no training that converges comes near.
 MAX_SQUARE_EXPONENT = 450
 
@@ -54,6 +61,12 @@ def bits_per_piece(n: int, q: int) -> int:
         raise InputError(f"Exact sums take 1 to {MAX_TERMS:,} terms, not {n:,}; train on fewer samples or features.")
     # The rounding constant works while |v| is at most a third of it, which only a single plain term could exceed.
     return min(51, 53 - q - (n - 1).bit_length() - 1)
+
+
+def weight_bits(features: int) -> int:
+    """What is kept of weights: every bit of the largest; two more where so few are summed that their rounding hardly
+    averages out."""
+    return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
 
 
 def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_BITS) -> list[Array]:
@@ -101,14 +114,6 @@ def exponent_of(v: Array) -> Array:
     return xp.maximum(xp.frexp(largest)[1], MIN_EXPONENT).astype(xp.int32)
 
 
-def exponent_above(v: Array) -> Array:
-    """The smallest e >= 0 with max v <= 2^e along the last axis (kept, int32), for v >= 0: max(0, ceil(log2 max v))."""
-    xp = namespace(v)
-    mantissa, exponent = xp.frexp(xp.max(v, axis=-1, keepdims=True))
-    # frexp's mantissa is in [1/2, 1): a power of two is its own bound.
-    return xp.maximum(xp.where(mantissa == 0.5, exponent - 1, exponent), 0).astype(xp.int32)
-
-
 def sum_of_squares(v: Array) -> Array:
     """Sum of v_j v_j along the last axis, with the same bits in any order; NaN where max|v| >= 2^450.
 
@@ -120,43 +125,68 @@ def sum_of_squares(v: Array) -> Array:
     return xp.where(exponent[:, 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
 
 
-def split_for_products(v: Array, exponent: Array | int, n: int) -> Array:
+def split_for_products(v: Array, exponent: Array | int, n: int, bits: int) -> Array:
     """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
 
     With more than `BLOCK_TERMS` terms the pieces are those of that many: the caller sums in blocks.
     """
-    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS))
+    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS, bits))
 
 
-def add_products(blocks: list[Array], exponent: Array | int) -> Array:
-    """The exact sum of products, rounded once, from the sums of its blocks.
+def add_products(blocks: list[Array], exponent: Array | int, bits: int) -> tuple[Array, Array]:
+    """The exact sum of products from the sums of its blocks, as two numbers: the sum rounded once, and the rest.
 
     Parameters
     ----------
     blocks : for each block of at most `BLOCK_TERMS` terms the sums of the two pieces, (2 M, columns) float64
-    exponent : of the values that were split: a number, or (M, 1)
+    exponent, bits : of the values that were split: a number, or (M, 1), and a number
 
     Returns
     -------
-    (M, columns) float64
+    total, rest : (M, columns) float64 each; total + rest is the exact sum, |rest| at most half a unit of total's last
+        place
     """
     xp = namespace(*blocks)
     models = blocks[0].shape[0] // 2
     if len(blocks) == 1:
-        return blocks[0][:models] + blocks[0][models:]
-    # With L = 26 bits, in units of the grids: first pieces 2^(e - 26), second pieces 2^(e - 52).
+        return two_sum(blocks[0][:models], blocks[0][models:])
+    # With L = 27 bits, in units of the grids: first pieces 2^(e - 27), second pieces 2^(e - bits).
     to_units = 1.0 / power_of_two(xp, exponent)
     first: Any = 0
     second: Any = 0
+    finite: Any = True
     for block in blocks:
-        first = first + (block[:models] * to_units * 2.0**26).astype(xp.int64)
-        second = second + (block[models:] * to_units * 2.0**52).astype(xp.int64)
-    # Two halves that float64 holds exactly, so that only their sum is rounded: 2^36 high + low.
-    first = first + (second >> 26)
-    high = first >> 10
-    low = ((first & 1023) << 26) | (second & (2**26 - 1))
-    total = high.astype(xp.float64) * 2.0**36 + low.astype(xp.float64)
-    return total * (power_of_two(xp, exponent) * 2.0**-52)
+        # Infinities and NaN have no integer, and must not be lost.
+        finite = finite & xp.isfinite(block[:models]) & xp.isfinite(block[models:])
+        whole = xp.where(xp.isfinite(block), block, 0.0)
+        first = first + (whole[:models] * to_units * 2.0**27).astype(xp.int64)
+        second = second + (whole[models:] * to_units * 2.0**bits).astype(xp.int64)
+    # Two halves that float64 holds exactly: 2^36 high + low.
+    carry = bits - 27
+    first = first + (second >> carry)
+    high = first >> (36 - carry)
+    low = ((first & (2 ** (36 - carry) - 1)) << carry) | (second & (2**carry - 1))
+    unit = power_of_two(xp, exponent) * 2.0**-bits
+    total, rest = two_sum(high.astype(xp.float64) * 2.0**36 * unit, low.astype(xp.float64) * unit)
+    return xp.where(finite, total, xp.nan), rest
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """a + b as two numbers: rounded, and what the rounding left, exactly (D. E. Knuth, TAOCP 2, 4.2.2)."""
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
+
+
+def scale_and_shift(total: Array, rest: Array, shift: Array) -> Array:
+    """(total + rest) / 255 + shift, rounded once (to within 2^-50 of a last place).
+
+    With q = total / 255 rounded, total - 255 q = (total - 256 q) + q without any rounding.
+    """
+    q = total / PIXEL_SCALE
+    remainder = ((total - q * 256.0) + q) + rest
+    z, error = two_sum(q, shift)
+    return z + (error + remainder / PIXEL_SCALE)
 
 
 def exact_sum(v: Array, exponent: Array | int, bits: int = PRODUCT_BITS) -> Array:

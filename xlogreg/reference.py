@@ -7,17 +7,17 @@ neuron each); M = 1 is the tutorial. Shapes, with m samples of d features::
     y (M, m)   labels 0 or 1;  sign = 1 - 2 y is +1 or -1
     W (M, d), b (M,)   float64
 
-Forward      z = (P . w) / 255 + b,  exact sums over d
+Forward      z = (P . w) / 255 + b,  exact sums over d, rounded once
 Loss         v = sign z;  p = sigmoid(v) is the probability given to the wrong class;  loss = softplus(v)
              (with A = sigmoid(z): loss = -y log A - (1 - y) log(1 - A), and A - y = sign p, with no cancellation)
-Backward     r = sign p;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = (sum of loss) / m,  exact sums over m
+Backward     r = sign p;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = (sum of loss) / m,  exact sums over m,
+             on grids that follow from the largest |r| of all samples, so that small costs and gradients are as accurate
 Update       w = w - rate dw;  b = b - rate db,  the product and the difference rounded separately
 
 The options of `xlogreg.engine.DescentOptions` change it so; every product, sum and quotient is rounded separately, in
 the order of the brackets. Options that are not given leave the lines above as they are.
 
-Weights      c (M, m) >= 0, a sample's class weight times its sample weight;  ec = max(0, ceil(log2 max c)) a model
-             r = (sign p) c;  loss = softplus(v) c;  exact sums of r below 2^ec and of the loss below 2^(20 + ec);
+Weights      c (M, m) >= 0, a sample's class weight times its sample weight:  r = (sign p) c;  loss = softplus(v) c;
              the divisions stay those by m. c = 1 gives the bits of no weights.
 L2           g = dw + (lambda w);  cost = ((sum of loss) / m) + ((0.5 lambda) S),  S = sum of w_j w_j, each square
              rounded, then summed exactly below 2^max(2 e, -900), e the exponent of w;  the cost is NaN where e > 450.
@@ -40,19 +40,22 @@ from .elementary import sigmoid, sigmoid_and_softplus
 from .engine import FEATURES, DescentOptions, Gradient, Models
 from .exact import (
     BLOCK_TERMS,
+    LARGEST_WEIGHT,
+    LOSS_ABOVE,
     LOSS_BITS,
-    LOSS_EXPONENT,
+    PIXEL_SCALE,
+    PRODUCT_BITS,
     add_products,
     exact_sum,
-    exponent_above,
     exponent_of,
+    scale_and_shift,
     split_for_products,
     sum_of_squares,
+    weight_bits,
 )
 
 Array = Any
 
-PIXEL_SCALE = 255.0
 # Up to here the cost is promised to be finite (the losses are summed below 2^20); beyond, training has diverged.
 LARGEST_Z = 1e6
 
@@ -84,7 +87,8 @@ def propagate_rows(
 
     Returns
     -------
-    Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6 (or, with a penalty, some |w| reaches 2^450).
+    Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6, and where some |w| is not below 2^900 (with a
+    penalty 2^450).
     """
     xp = namespace(rows, sign, w, b)
     m = len(rows)
@@ -93,21 +97,24 @@ def propagate_rows(
     # Loss
     p, loss = sigmoid_and_softplus(sign * z)
     r = sign * p
-    exponent: Any = 0
     if weights is not None:
-        exponent = exponent_above(weights)
         r = r * weights
         loss = loss * weights
     # Backward
-    dw = backward_rows(rows, r, chunk, exponent)
+    exponent = exponent_of(r)
+    dw = backward_rows(rows, r, exponent, chunk)
     db = exact_sum(r, exponent) / m
-    cost = exact_sum(loss, LOSS_EXPONENT + exponent, LOSS_BITS) / m
+    cost = exact_sum(loss, exponent + LOSS_ABOVE, LOSS_BITS) / m
     if l2:
         dw = dw + l2 * w
         cost = cost + (0.5 * l2) * sum_of_squares(w)
-    # max passes a NaN on, and the comparison turns it down.
-    in_range = xp.max(xp.abs(z), axis=-1) <= LARGEST_Z
-    return Gradient(dw, db, xp.where(in_range, cost, xp.nan))
+    return Gradient(dw, db, xp.where(_in_range(z, w), cost, xp.nan))
+
+
+def _in_range(z: Array, w: Array) -> Array:
+    """For each model whether its sums are what they should be; max passes a NaN on, and a comparison turns it down."""
+    xp = namespace(z, w)
+    return (xp.max(xp.abs(z), axis=-1) <= LARGEST_Z) & (xp.max(xp.abs(w), axis=-1) < LARGEST_WEIGHT)
 
 
 def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> tuple[Array, Array]:
@@ -117,11 +124,11 @@ def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | Non
     """
     xp = namespace(rows, sign, w, b)
     z = forward_rows(rows, w, b, chunk)
-    _, loss = sigmoid_and_softplus(sign * z)
-    cost = exact_sum(loss, LOSS_EXPONENT, LOSS_BITS) / len(rows)
+    p, loss = sigmoid_and_softplus(sign * z)
+    cost = exact_sum(loss, exponent_of(p) + LOSS_ABOVE, LOSS_BITS) / len(rows)
     # The prediction is 1 where sigmoid(z) >= 0.5, which rounding lets begin a little below z = 0.
     wrong = (sigmoid(z) >= 0.5) != (sign < 0.0)
-    return xp.where(xp.max(xp.abs(z), axis=-1) <= LARGEST_Z, cost, xp.nan), wrong.sum(axis=-1)
+    return xp.where(_in_range(z, w), cost, xp.nan), wrong.sum(axis=-1)
 
 
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
@@ -134,17 +141,18 @@ def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> A
             z[:, start : start + len(samples)] = w @ samples.T
         return z + b[:, None]
     exponent = exponent_of(w)
-    pieces = split_for_products(w, exponent, d)
+    bits = weight_bits(d)
+    pieces = split_for_products(w, exponent, d, bits)
     blocks = [xp.empty((len(pieces), m), dtype=xp.float64) for _ in range(0, d, BLOCK_TERMS)]
     for start, samples in _float_chunks(rows, chunk):
         for i, block in enumerate(blocks):
             part = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
             block[:, start : start + len(samples)] = pieces[:, part] @ samples[:, part].T
-    return add_products(blocks, exponent) / PIXEL_SCALE + b[:, None]
+    return scale_and_shift(*add_products(blocks, exponent, bits), b[:, None])
 
 
-def backward_rows(rows: Array, r: Array, chunk: int | None = None, exponent: Array | int = 0) -> Array:
-    """dw = (r . P) / (255 m), (M, d) float64, |r| <= 2^exponent, over all samples; no 255 for float features."""
+def backward_rows(rows: Array, r: Array, exponent: Array, chunk: int | None = None) -> Array:
+    """dw = (r . P) / (255 m), (M, d) float64, over all samples, |r| < 2^exponent; no 255 for float features."""
     xp = namespace(rows, r)
     m, d = rows.shape
     if rows.dtype != xp.uint8:
@@ -152,14 +160,14 @@ def backward_rows(rows: Array, r: Array, chunk: int | None = None, exponent: Arr
         for start, samples in _float_chunks(rows, chunk):
             dw += r[:, start : start + len(samples)] @ samples
         return dw / m
-    pieces = split_for_products(r, exponent, m)
+    pieces = split_for_products(r, exponent, m, PRODUCT_BITS)
     blocks = []
     for first in range(0, m, BLOCK_TERMS):
         sums = xp.zeros((len(pieces), d), dtype=xp.float64)
         for start, samples in _float_chunks(rows[first : first + BLOCK_TERMS], chunk):
             sums += pieces[:, first + start : first + start + len(samples)] @ samples
         blocks.append(sums)
-    return add_products(blocks, exponent) / (PIXEL_SCALE * m)
+    return add_products(blocks, exponent, PRODUCT_BITS)[0] / (PIXEL_SCALE * m)
 
 
 def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:

@@ -148,6 +148,8 @@ def _why_no_numba() -> str:
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set"
         from . import cpu  # noqa: F401
+    except InputError:  # of a kernel that was asked for by name
+        raise
     except Exception as error:  # a Numba that does not fit NumPy or the processor raises all kinds of errors at import
         return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return ""

@@ -32,21 +32,31 @@ OPTIONS: dict[str, Any] = {**CALLED, "no_cpython_wrapper": True}
 
 
 @njit(**OPTIONS)
-def halves_of(scaled: float) -> tuple[Any, Any]:
-    """Two 32-bit integers of a number |scaled| <= 1 rounded to 52 bits: 2^52 scaled = lower + 2^26 upper."""
-    constant = 1.5 * 2.0**26
+def halves_of(scaled: float, unit: float) -> tuple[Any, Any]:
+    """Two 32-bit integers of a number |scaled| <= 1 in fixed point: scaled = lower unit + 2^-26 upper, rounded.
+
+    unit : 2^-52 to 2^-56
+    """
+    constant, small = 1.5 * 2.0**26, unit * (1.5 * 2.0**52)
     first = (scaled + constant) - constant
-    second = ((scaled - first) + 1.5) - 1.5
-    return np.int32(second * 2.0**52), np.int32(first * 2.0**26)
+    second = ((scaled - first) + small) - small
+    return np.int32(second * (1.0 / unit)), np.int32(first * 2.0**26)
 
 
 @njit(**OPTIONS)
 def total_of(low: int, high: int, half: int) -> float:
     """low + 2^half high as float64, rounded once, for half <= 36: the twin of `exact.add_products`."""
+    upper, lower = parts_of(low, high, half)
+    return upper + lower
+
+
+@njit(**OPTIONS)
+def parts_of(low: int, high: int, half: int) -> tuple[float, float]:
+    """low + 2^half high as the sum of two numbers, 2^36 k and one from 0 to below 2^36, both exact."""
     high = high + (low >> half)
     low = low & ((1 << half) - 1)
     rest = 36 - half
-    return float(high >> rest) * 2.0**36 + float(((high & ((1 << rest) - 1)) << half) | low)
+    return float(high >> rest) * 2.0**36, float(((high & ((1 << rest) - 1)) << half) | low)
 
 
 @njit(**OPTIONS)

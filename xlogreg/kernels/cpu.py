@@ -1,6 +1,6 @@
 """The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
 
-The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 bits below a power
+The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a power
 of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into digits
 of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many at a
 time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same single
@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models
-from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
+from ..exact import LARGEST_WEIGHT, LOSS_ABOVE, LOSS_BITS, bits_per_piece
 from . import digits, sums
 from .arithmetic import CALLED, CAN_CACHE
 from .crew import allowed, giving_way, together
@@ -35,6 +35,7 @@ from .meeting import STOP, begin_share, meet, memory_size, next_block
 from .passes import (
     GROUP,
     LINE,
+    NO_EXPONENT,
     OF_RESIDUALS,
     OF_WEIGHTS,
     clear,
@@ -46,7 +47,7 @@ from .passes import (
     update,
 )
 from .sources import digest_of
-from .steps import exponents_of, update_bias
+from .steps import TOTALS, exponent_of, exponents_of, largest_residual, residuals_fit, update_bias
 from .sums import flush, rows_for
 from .threads import Team
 
@@ -84,10 +85,11 @@ def _compile(sources: str) -> Any:
         db: Array,
         block: int,
         orders: int,
-        ceilings: Array,
         loss_constants: Array,
         exponents: Array,
+        residual_exponents: Array,
         base: Array,
+        residual_base: Array,
         plans: Array,
         kept_weights: Array,
         kept_sums: Array,
@@ -117,10 +119,11 @@ def _compile(sources: str) -> Any:
         m, d = rows.shape
         blocks = (m + block - 1) // block
         begin, end = share(d, thread, threads), share(d, thread + 1, threads)
-        for iteration in range(len(costs)):
+        iteration = 0
+        while iteration < len(costs):
             if thread == 0:
                 exponents_of(largest, exponents)
-                plan(plans, base, exponents, orders)
+                plan(plans, base, residual_base, exponents, residual_exponents, orders)
             # Only now: the first thread needs all totals until here.
             if not meet(memory, threads, give_way):
                 return
@@ -143,8 +146,8 @@ def _compile(sources: str) -> Any:
                     if i < 0:
                         break
                     propagate(
-                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights, ceilings,
-                        loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
+                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights,
+                        residual_exponents, loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
                         seen[thread], products[thread], cut[thread], narrow[thread], pending[thread], tile[thread],
                         numbers[thread], whole[thread],
                     )  # fmt: skip
@@ -156,8 +159,20 @@ def _compile(sources: str) -> Any:
                 pending[thread, model] = 0
             if not meet(memory, threads, give_way):
                 return
+            if not residuals_fit(totals, residual_exponents):
+                # Seldom: the largest residual has passed a power of two. The same iteration again, on the grid that it
+                # asks for; the weights do not change, so the pixels are hardly multiplied by their differences.
+                if not meet(memory, threads, give_way):
+                    return
+                if thread == 0:
+                    gather(plans, seen, OF_RESIDUALS)
+                    for model in range(len(w)):
+                        residual_exponents[model] = exponent_of(largest_residual(totals, model))
+                        # All begin anew: they were kept without their sums.
+                        residual_base[model] = NO_EXPONENT
+                continue
             update(
-                w, velocity_w, rates, rule, ceilings, dw, m, low, high, plans, kept_gradients, split, largest[thread],
+                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept_gradients, split, largest[thread],
                 steepest[thread], begin, end,
             )  # fmt: skip
             if not meet(memory, threads, give_way):
@@ -168,9 +183,10 @@ def _compile(sources: str) -> Any:
                     for side in range(2):
                         work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
                 update_bias(
-                    b, velocity_b, rates, rule, ceilings, exponents, db, costs[iteration], slopes[iteration], m,
+                    b, velocity_b, rates, rule, exponents, residual_exponents, db, costs[iteration], slopes[iteration], m,
                     totals, steepest,
                 )  # fmt: skip
+            iteration += 1
 
     return run
 
@@ -217,14 +233,12 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _loss_constants(samples: int, ceilings: np.ndarray) -> np.ndarray:
-    """For each model the rounding constants of the losses' three pieces, and 1 or 0 for whether there is a third."""
+def _loss_constants(samples: int) -> np.ndarray:
+    """The rounding constants of the losses' three pieces, of losses below 2^LOSS_ABOVE, and 1 or 0 for whether there is
+    a third."""
     length = bits_per_piece(samples, 0)
     kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
-    return np.array([
-        [*(1.5 * 2.0 ** (52 + LOSS_EXPONENT + int(ceiling) - bits) for bits in kept), float(2 * length < LOSS_BITS)]
-        for ceiling in ceilings
-    ])  # fmt: skip
+    return np.array([*(1.5 * 2.0 ** (52 + LOSS_ABOVE - bits) for bits in kept), float(2 * length < LOSS_BITS)])
 
 
 class FusedCPU(Models):
@@ -264,7 +278,9 @@ class FusedCPU(Models):
         (m, d), models = self.rows.shape, len(self.b)
         self._orders = orders_for(m, d, models)
         self._plans = np.zeros((models, 2, PLAN), np.int64)
-        self._base = np.zeros(models, np.int64)
+        self._base, self._residual_base = np.zeros((2, models), np.int64)
+        # A guess: those of the iteration before, mostly right.
+        self._residual_exponents = np.zeros(models, np.int64)
         self._kept = [np.zeros((models, *shape), np.int64) for shape in (
             (self._orders, d), (2, self._orders, m), (self._orders, m), (2, self._orders, d)
         )]  # fmt: skip
@@ -303,30 +319,28 @@ class FusedCPU(Models):
             for name, (shape, kind) in sums.shapes(models, min(models, GROUP), d, block).items()
         }
         largest = aligned((threads, models), np.float64)
-        largest[0] = np.abs(self.w).max(axis=1)
+        sizes = np.abs(self.w)
+        largest[0] = np.where((sizes < LARGEST_WEIGHT).all(axis=1), sizes.max(axis=1), np.inf)
         nothing = np.empty((models, 0))
         importance = nothing if self.weights is None else self.weights
         velocity = nothing if self.velocity is None else self.velocity
         bias_velocity = np.empty(0) if self.bias_velocity is None else self.bias_velocity
         rule = self.options
-        ceilings = np.zeros(models, np.int64)
-        if self.weights is not None:
-            ceilings[:] = exponent_above(self.weights)[:, 0]
         memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
         arguments = (
             _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
             velocity, bias_velocity, _read_only(self.rates),
             np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
-            costs, slopes, dw, db, block, self._orders, ceilings, _loss_constants(m, ceilings),
+            costs, slopes, dw, db, block, self._orders, _loss_constants(m),
             aligned((models,), np.int64),  # the exponents of the weights
-            self._base, self._plans, *self._kept, self.work,
+            self._residual_exponents, self._base, self._residual_base, self._plans, *self._kept, self.work,
             largest,
             aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
             aligned((threads, models, 2, 2 * ORDERS), np.int64),  # the largest differences that it saw
             of_all["weights"],
             aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
             aligned((threads, models, padded), np.int64),  # and high halves
-            aligned((threads, models, 8), np.float64),  # its sums of residuals and losses
+            aligned((threads, models, TOTALS), np.float64),  # its sums of residuals and losses
             of_all["sums"], of_all["residuals"], of_all["narrow"],
             aligned((threads, models, 2), np.int64),  # what is in the narrow sums
             of_all["tile"],

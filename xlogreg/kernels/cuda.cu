@@ -1,9 +1,8 @@
 // The fused CUDA kernels: gradient descent on uint8 pixels in integers, many iterations in one cooperative launch.
 //
-// Weights and residuals are whole numbers V of 52 bits below a power of two (the fixed-point numbers of exact.py), cut
-// into seven signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^48 d6. Tensor cores (compute capability 8.0 and later)
-// multiply 16 x 32 pixels with 32 x 8 digits, of which the eighth is ignored; without them dp4a multiplies four pixels
-// with four digits. Both add up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of
+// Weights and residuals are whole numbers V of 52 to 55 bits below a power of two (the fixed-point numbers of exact.py),
+// cut into eight signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^56 d7. Tensor cores (compute capability 8.0 and later)
+// multiply 16 x 32 pixels with 32 x 8 digits; without them dp4a multiplies four pixels with four digits. Both add up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of
 // 64-bit integers (low, high) that stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer
 // sums have no order, so blocks add theirs by atomics; they are rounded in one place, `total_of`. Everything else
 // repeats the float64 operations of elementary.py and reference.py in their order; compile with --fmad=false.
@@ -24,7 +23,7 @@ typedef unsigned int u32;
 typedef long long i64;
 typedef unsigned long long u64;
 
-#define DIGITS 7
+#define DIGITS 8
 #define TOTALS 6          // residuals: low, high; losses: three pieces; number of z out of range
 #define MOST_TERMS 65536  // of 32-bit sums: 255 * 128 * 65536 < 2^31
 #define COUNTER_WORDS 16  // the grid barrier's counter has 128 bytes for itself: everybody looks at it all the time
@@ -39,10 +38,8 @@ typedef unsigned long long u64;
 #endif
 
 #if TENSOR_CORES
-#define SLOTS 8  // of 16 bytes for the digits of 16 weights; the last is never looked at
 #define ONE_READ_THREADS ONE_READ_THREADS_TENSOR
 #else
-#define SLOTS 7
 #define ONE_READ_THREADS ONE_READ_THREADS_DP4A
 #endif
 
@@ -111,7 +108,7 @@ struct Job {
     double* costs;        // (iterations, models)
     double* dw;           // (models, d)
     double* db;           // (models)
-    int* exponents;       // (models): of the weights, as far as known
+    int* exponents;       // (models, 2): of weights and residuals, as far as known
     u64* digits;          // (models, m): the residuals' digits, when tiles are not resident
     i64 m, d, pitch;
     int models, iterations, tile_rows, tile_columns;
@@ -120,9 +117,11 @@ struct Job {
     Sum* w_sums;          // (2, models, d)
     u64* totals;          // (2, models, TOTALS)
     u32* largest;         // (2, models): of max|w|, as `size_of` has it
+    u32* largest_residual;  // (2, models): of max|residual|
     Sum* z_sums;          // (3, models, m): of tiles alone
 };
 
+// Of losses times 2^-e, where e is the residuals' exponent.
 struct LossGrid {
     double constant[3];  // rounds to the grid of each piece
     double units[3];     // turns a piece into whole numbers
@@ -182,9 +181,9 @@ __device__ __forceinline__ double total_of(i64 low, i64 high) {
     return (double)(high >> 12) * 68719476736.0 + (double)(((high & 4095) << 24) | low);
 }
 
-// The seven signed digits of |V| <= 2^52, in bytes 0 to 6: a carry goes up wherever a digit is 128 or more.
+// The eight signed digits of |V| <= 2^55, in its bytes: a carry goes up wherever a digit is 128 or more.
 __device__ __forceinline__ u64 digits_of(i64 v) {
-    return ((u64)v + 0x808080808080ULL) ^ 0x808080808080ULL;
+    return ((u64)v + 0x80808080808080ULL) ^ 0x80808080808080ULL;
 }
 
 // What is wanted to know of |w|: its exponent, 0 for zero.
@@ -206,29 +205,50 @@ __device__ LossGrid loss_grid(i64 m) {
     LossGrid grid;
     for (int k = 0; k < 3; ++k) {
         int kept = length * (k + 1) < LOSS_BITS ? length * (k + 1) : LOSS_BITS;
-        grid.constant[k] = 1.5 * power_of_two(52 + LOSS_EXPONENT - kept);
-        grid.units[k] = power_of_two(kept - LOSS_EXPONENT);
-        grid.values[k] = power_of_two(LOSS_EXPONENT - kept);
+        grid.constant[k] = 1.5 * power_of_two(52 + LOSS_ABOVE - kept);
+        grid.units[k] = power_of_two(kept - LOSS_ABOVE);
+        grid.values[k] = power_of_two(LOSS_ABOVE - kept);
     }
     return grid;
 }
 
-// What turns the sums of weights with this exponent into numbers; NaN where the largest weight is no number.
-__device__ __forceinline__ double scale_of(int exponent) {
-    return exponent > 1024 ? not_a_number() : power_of_two(exponent - 52);
+// What is kept of weights, as exact.weight_bits has it.
+__device__ __forceinline__ int weight_bits(i64 d) { return d <= FEW ? WEIGHT_BITS_OF_FEW : WEIGHT_BITS; }
+
+// What turns the sums of weights with this exponent into numbers; NaN where the largest weight is too large or no number.
+__device__ __forceinline__ double scale_of(int exponent, i64 d) {
+    return exponent > LARGEST_EXPONENT ? not_a_number() : power_of_two(exponent - weight_bits(d));
 }
 
-// Sigmoid and, if asked for, loss of one sample, added to the totals; returns the digits of its residual.
+// ((low + 2^24 high) scale) / 255 + shift, rounded once: the twin of exact.scale_and_shift.
+__device__ __forceinline__ double scale_and_shift(i64 low, i64 high, double scale, double shift) {
+    high += low >> 24;
+    low &= (1 << 24) - 1;
+    double upper = (double)(high >> 12) * 68719476736.0 * scale, lower = (double)(((high & 4095) << 24) | low) * scale;
+    double total = upper + lower;
+    double rest = lower - (total - upper);
+    double q = total / PIXEL_SCALE;
+    double remainder = ((total - q * 256.0) + q) + rest;
+    double z = q + shift;
+    double part = z - q;
+    return z + (((q - (z - part)) + (shift - part)) + remainder / PIXEL_SCALE);
+}
+
+// Sigmoid and, if asked for, loss and size of one sample, added to the totals and the largest; returns the digits of its
+// residual, which is hoped to lie below 2^exponent.
 template <bool LOSS>
-__device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, double sign, const LossGrid& grid,
-                                           i64* totals) {
-    double v = sign * ((total_of(z.low, z.high) * scale) / PIXEL_SCALE + bias);
+__device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, double sign, int exponent,
+                                           const LossGrid& grid, i64* totals, u32& largest) {
+    double v = sign * scale_and_shift(z.low, z.high, scale, bias);
+    bool in_range = fabs(v) <= LARGEST_Z;
     double t = exp_negative(-fabs(v));
     double inverse = 1.0 / (t + 1.0);
-    double p = v >= 0.0 ? inverse : t * inverse;
-    i64 residual = __double2ll_rn((sign * p) * 4503599627370496.0);
+    // NaN has no whole number; the cost will be NaN.
+    double p = !in_range ? 0.0 : v >= 0.0 ? inverse : t * inverse;
+    i64 residual = __double2ll_rn((sign * p) * power_of_two(PRODUCT_BITS - exponent));
     if (!LOSS) return digits_of(residual);
-    double loss = (v > 0.0 ? v : 0.0) + log1p_unit(t);
+    largest = max(largest, size_of(p));
+    double loss = ((v > 0.0 ? v : 0.0) + log1p_unit(t)) * power_of_two(-exponent);
     double first = (loss + grid.constant[0]) - grid.constant[0];
     double rest = loss - first;
     double second = (rest + grid.constant[1]) - grid.constant[1];
@@ -239,7 +259,7 @@ __device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, dou
     totals[2] += __double2ll_rn(first * grid.units[0]);
     totals[3] += __double2ll_rn(second * grid.units[1]);
     totals[4] += __double2ll_rn(third * grid.units[2]);
-    totals[5] += !(fabs(v) <= LARGEST_Z);
+    totals[5] += !in_range;
     return digits_of(residual);
 }
 
@@ -299,12 +319,15 @@ __device__ void clear(Sum* target, i64 count) {
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (i64)gridDim.x * blockDim.x) target[i] = zero;
 }
 
-// The sums that the next iteration adds to; last read before the last barrier.
-__device__ void clear_sums(const Job& job, int buffer) {
+// The sums that the next turn adds to; last read before the last barrier. And the largest weight of the next iteration.
+__device__ void clear_sums(const Job& job, int turn, int iteration) {
+    int buffer = (turn + 1) & 1;
+    if (blockIdx.x == 0)
+        for (int i = threadIdx.x; i < job.models; i += blockDim.x) job.largest[((iteration + 1) & 1) * job.models + i] = 0;
     clear(job.w_sums + (i64)buffer * job.models * job.d, job.models * job.d);
     if (blockIdx.x == 0) {
         for (int i = threadIdx.x; i < job.models * TOTALS; i += blockDim.x) job.totals[buffer * job.models * TOTALS + i] = 0;
-        for (int i = threadIdx.x; i < job.models; i += blockDim.x) job.largest[buffer * job.models + i] = 0;
+        for (int i = threadIdx.x; i < job.models; i += blockDim.x) job.largest_residual[buffer * job.models + i] = 0;
     }
 }
 
@@ -379,14 +402,13 @@ struct Tiles {
     }
 };
 
-// Digits of the weights w[0 .. count - 1], zeros up to `columns`: for each 16 features SLOTS x 16 bytes.
+// Digits of the weights w[0 .. count - 1] times `up`, zeros up to `columns`: for each 16 features DIGITS x 16 bytes.
 template <bool GLOBAL>
-__device__ void cut_weights(const double* w, i64 count, int columns, int exponent, uint4* digits) {
-    double up = power_of_two(52 - exponent);
+__device__ void cut_weights(const double* w, i64 count, int columns, double up, uint4* digits) {
     for (int j = threadIdx.x; j < columns; j += blockDim.x) {
         double weight = j < count ? (GLOBAL ? __ldcg(w + j) : w[j]) : 0.0;
         u64 cut = digits_of(__double2ll_rn(weight * up));
-        u8* target = (u8*)(digits + j / 16 * SLOTS) + j % 16;
+        u8* target = (u8*)(digits + j / 16 * DIGITS) + j % 16;
 #pragma unroll
         for (int k = 0; k < DIGITS; ++k) target[16 * k] = (u8)(cut >> (8 * k));
     }
@@ -395,7 +417,7 @@ __device__ void cut_weights(const double* w, i64 count, int columns, int exponen
 __device__ __forceinline__ Sum join(const int* sums) {
     Sum sum;
     sum.low = (i64)sums[0] + ((i64)sums[1] << 8) + ((i64)sums[2] << 16);
-    sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24);
+    sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24) + ((i64)sums[7] << 32);
     return sum;
 }
 
@@ -438,7 +460,8 @@ __device__ __forceinline__ Sum join_lanes(int even, int odd) {
     int q = threadIdx.x & 3;
     Sum sum;
     sum.low = q == 0 ? (i64)even + ((i64)odd << 8) : q == 1 ? (i64)even << 16 : 0;
-    sum.high = q == 0 ? 0 : q == 1 ? (i64)odd : q == 2 ? ((i64)even << 8) + ((i64)odd << 16) : (i64)even << 24;
+    sum.high = q == 0 ? 0 : q == 1 ? (i64)odd : q == 2 ? ((i64)even << 8) + ((i64)odd << 16)
+                                                : ((i64)even << 24) + ((i64)odd << 32);
 #pragma unroll
     for (int lane = 1; lane <= 2; lane <<= 1) {
         sum.low += __shfl_xor_sync(0xffffffff, sum.low, lane);
@@ -605,13 +628,13 @@ __device__ void forward_tile(const uint4* tile, int rows, int columns, const uin
     int groups = columns / 16, stride = stride_of(columns) / 16, count = forward_parts(rows, columns);
     for (int task = threadIdx.x; task < count * rows; task += blockDim.x) {
         int part = task / rows, row = task - part * rows;
-        int sums[DIGITS] = {0, 0, 0, 0, 0, 0, 0};
+        int sums[DIGITS] = {};
         int last = (int)((i64)(part + 1) * groups / count);
         for (int group = (int)((i64)part * groups / count); group < last; ++group) {
             uint4 pixels = tile[row * stride + group];
 #pragma unroll
             for (int k = 0; k < DIGITS; ++k) {
-                uint4 digit = digits[group * SLOTS + k];
+                uint4 digit = digits[group * DIGITS + k];
                 sums[k] = dp4a(pixels.x, digit.x, sums[k]);
                 sums[k] = dp4a(pixels.y, digit.y, sums[k]);
                 sums[k] = dp4a(pixels.z, digit.z, sums[k]);
@@ -640,6 +663,7 @@ __device__ __forceinline__ void backward_quads(const u32* tile, int stride, int 
             sums[f][4] = dp4a(feature[f], upper.x, sums[f][4]);
             sums[f][5] = dp4a(feature[f], upper.y, sums[f][5]);
             sums[f][6] = dp4a(feature[f], upper.z, sums[f][6]);
+            sums[f][7] = dp4a(feature[f], upper.w, sums[f][7]);
         }
     }
 }
@@ -701,22 +725,25 @@ struct Share {
 
 // ---- weights and bias
 
-__device__ __forceinline__ double gradient_of(const Sum* sum, i64 m) {
+__device__ __forceinline__ double gradient_of(const Sum* sum, i64 m, int exponent) {
     Sum total = read(sum);
-    return (total_of(total.low, total.high) * power_of_two(-52)) / (PIXEL_SCALE * (double)m);
+    return (total_of(total.low, total.high) * power_of_two(exponent - PRODUCT_BITS)) / (PIXEL_SCALE * (double)m);
 }
 
-// Costs, gradient and bias of the iteration before `iteration`; every block for itself, the first for the host.
-__device__ void update_bias(const Job& job, const LossGrid& grid, int iteration, double* bias) {
+// Costs, gradient and bias of the iteration before `iteration`, whose last turn was the one before `turn`; every block for
+// itself, the first for the host.
+__device__ void update_bias(const Job& job, const LossGrid& grid, int iteration, int turn, const int* residual_exponents,
+                            double* bias) {
     for (int model = threadIdx.x; model < job.models; model += blockDim.x) {
-        const u64* totals = job.totals + ((i64)((iteration + 1) & 1) * job.models + model) * TOTALS;
+        const u64* totals = job.totals + ((i64)((turn + 1) & 1) * job.models + model) * TOTALS;
+        int exponent = residual_exponents[model];
         i64 total[TOTALS];
         for (int i = 0; i < TOTALS; ++i) total[i] = (i64)__ldcg(totals + i);
-        double db = (total_of(total[0], total[1]) * power_of_two(-52)) / (double)job.m;
+        double db = (total_of(total[0], total[1]) * power_of_two(exponent - PRODUCT_BITS)) / (double)job.m;
         bias[model] = bias[model] - job.rates[model] * db;
         if (blockIdx.x == 0) {
             double cost = (double)total[2] * grid.values[0] + (double)total[3] * grid.values[1];
-            cost = (cost + (double)total[4] * grid.values[2]) / (double)job.m;
+            cost = ((cost + (double)total[4] * grid.values[2]) * power_of_two(exponent)) / (double)job.m;
             job.costs[(i64)(iteration - 1) * job.models + model] = total[5] == 0 ? cost : not_a_number();
             if (iteration == job.iterations) {
                 job.db[model] = db;
@@ -727,15 +754,15 @@ __device__ void update_bias(const Job& job, const LossGrid& grid, int iteration,
 }
 
 // Weights of all features, by all blocks together, and the largest of them. All threads come here.
-__device__ void update_weights(const Job& job, int iteration) {
+__device__ void update_weights(const Job& job, int iteration, int turn, const int* residual_exponents) {
     for (int model = 0; model < job.models; ++model) {
         u32 largest = 0;
-        const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * job.models + model) * job.d;
+        const Sum* sums = job.w_sums + ((i64)((turn + 1) & 1) * job.models + model) * job.d;
         for (i64 j = (i64)blockIdx.x * blockDim.x + threadIdx.x; j < job.d; j += (i64)gridDim.x * blockDim.x) {
             double* w = job.w + model * job.d + j;
             double weight = *w;
             if (iteration > 0) {
-                double gradient = gradient_of(sums + j, job.m);
+                double gradient = gradient_of(sums + j, job.m, residual_exponents[model]);
                 weight = weight - job.rates[model] * gradient;
                 *w = weight;
                 if (iteration == job.iterations) job.dw[model * job.d + j] = gradient;
@@ -746,11 +773,12 @@ __device__ void update_weights(const Job& job, int iteration) {
     }
 }
 
-// The exponents of the weights from the largest of all blocks; true where one of them changed. All threads come here.
-__device__ bool find_exponents(const Job& job, int iteration, int* exponents) {
+// The exponents of the weights (or residuals) from the largest of all blocks, of which there are two buffers in turn; true
+// where one of them changed. All threads come here.
+__device__ bool find_exponents(const Job& job, const u32* largest, int turn, int* exponents) {
     int changed = 0;
     for (int model = threadIdx.x; model < job.models; model += blockDim.x) {
-        int exponent = exponent_of(__ldcg(job.largest + (iteration & 1) * job.models + model));
+        int exponent = exponent_of(__ldcg(largest + (turn & 1) * job.models + model));
         changed |= exponent != exponents[model];
         exponents[model] = exponent;
     }
@@ -766,7 +794,8 @@ __device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b
     job.w_sums = (Sum*)(workspace + COUNTER_WORDS);
     job.totals = (u64*)(job.w_sums + 2 * models * d);
     job.largest = (u32*)(job.totals + 2 * models * TOTALS);
-    job.z_sums = (Sum*)(job.largest + (2 * models + 3) / 4 * 4);
+    job.largest_residual = job.largest + 2 * models;
+    job.z_sums = (Sum*)(job.largest + 4 * models);
     return job;
 }
 
@@ -780,8 +809,8 @@ __device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b
 
 // ---- the kernels
 
-// Shared memory: a tile, or two if they are not resident, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, exponents and,
-// if resident, the weights of the tile's columns.
+// Shared memory: a tile, or two if they are not resident, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, if
+// resident the weights of the tile's columns, and exponents.
 extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
@@ -790,16 +819,18 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
     const int padded_rows = padded(tile_rows), part_count = (int)larger(TILE_PARTS * blockDim.x, tile_rows);
     Tiles way(job, shared_memory);
     uint4* weight_digits = shared_memory + (resident ? 1 : 2) * tile_rows * (stride_of(tile_columns) / 16);
-    uint4* residual_digits = weight_digits + tile_columns / 16 * SLOTS;
+    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
     Sum* parts = (Sum*)(residual_digits + padded_rows / 2);
     double* bias = (double*)(parts + part_count);
     double* weights = bias + models;  // (models, tile_columns)
     int* exponents = (int*)(weights + (resident ? models * tile_columns : 0));
+    int* residual_exponents = exponents + models;
 
     u32 target = 0;
     for (int model = threadIdx.x; model < models; model += blockDim.x) {
         bias[model] = b[model];
-        exponents[model] = known_exponents[model];
+        exponents[model] = known_exponents[2 * model];
+        residual_exponents[model] = known_exponents[2 * model + 1];
     }
     // A resident block keeps its tile, and the weights of its columns, which every block of these columns updates.
     const i64 own_row = (i64)blockIdx.x % row_slabs * tile_rows, own_column = (i64)blockIdx.x / row_slabs * tile_columns;
@@ -813,17 +844,18 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
     __syncthreads();
 
     int attempt = 0;  // at forward passes: they have three buffers in turn
+    int turn = 0;     // of backward passes: they have two
     for (int iteration = 0;; ++iteration) {
         // Update: what the iteration before has left to do.
-        if (iteration > 0) update_bias(job, grid, iteration, bias);
+        if (iteration > 0) update_bias(job, grid, iteration, turn, residual_exponents, bias);
         if (resident) {
             for (int model = 0; model < models; ++model) {
                 u32 largest = 0;
-                const Sum* sums = job.w_sums + ((i64)((iteration + 1) & 1) * models + model) * d + own_column;
+                const Sum* sums = job.w_sums + ((i64)((turn + 1) & 1) * models + model) * d + own_column;
                 for (int j = threadIdx.x; j < tile_columns && own_column + j < d; j += blockDim.x) {
                     double weight = weights[model * tile_columns + j];
                     if (iteration > 0) {
-                        double gradient = gradient_of(sums + j, m);
+                        double gradient = gradient_of(sums + j, m, residual_exponents[model]);
                         weight = weight - rates[model] * gradient;
                         weights[model * tile_columns + j] = weight;
                         if (iteration == iterations && own_row == 0) {
@@ -836,12 +868,12 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
                 if (own_row == 0) raise_largest(job.largest + (iteration & 1) * models + model, largest);
             }
         } else {
-            update_weights(job, iteration);
+            update_weights(job, iteration, turn, residual_exponents);
         }
         if (iteration == iterations) break;
         if (!resident) {
             grid_barrier(job.counter, target);
-            find_exponents(job, iteration, exponents);
+            find_exponents(job, job.largest, iteration, exponents);
         }
         __syncthreads();
 
@@ -855,12 +887,11 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
                 const uint4* tile = way.get(t);
                 if (t + gridDim.x < tiles) way.expect(t + gridDim.x);
                 for (int model = 0; model < models; ++model) {
+                    double up = power_of_two(weight_bits(d) - exponents[model]);
                     if (resident)
-                        cut_weights<false>(weights + model * tile_columns, tile_columns, tile_columns, exponents[model],
-                                           weight_digits);
+                        cut_weights<false>(weights + model * tile_columns, tile_columns, tile_columns, up, weight_digits);
                     else
-                        cut_weights<true>(w + model * d + first_column, d - first_column, tile_columns, exponents[model],
-                                          weight_digits);
+                        cut_weights<true>(w + model * d + first_column, d - first_column, tile_columns, up, weight_digits);
                     __syncthreads();
                     forward_tile(tile, tile_rows, tile_columns, weight_digits, parts);
                     __syncthreads();
@@ -871,68 +902,90 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
                 }
             }
             grid_barrier(job.counter, target);
-            again = resident && find_exponents(job, iteration, exponents);
+            again = resident && find_exponents(job, job.largest, iteration, exponents);
             ++attempt;
         } while (again);
         const Sum* z_sums = job.z_sums + (i64)((attempt - 1) % 3) * models * m;
 
-        // Sigmoid, loss and residuals of samples that are divided over all blocks, if tiles are not resident.
-        u64* totals = job.totals + (i64)(iteration & 1) * models * TOTALS;
-        if (!resident) {
-            for (int model = 0; model < models; ++model) {
-                i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
-                double scale = scale_of(exponents[model]);
-                for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < m; i += (i64)gridDim.x * blockDim.x) {
-                    job.digits[model * m + i] = residual_of<true>(read(z_sums + model * m + i), scale, bias[model],
-                                                                  sign[model * m + i], grid, sum);
+        // Residuals and backward, with the residuals' exponents as they were; in the rare iterations in which one has
+        // changed, which is known at the end, once more.
+        for (;;) {
+            u64* totals = job.totals + (i64)(turn & 1) * models * TOTALS;
+            u32* sizes = job.largest_residual + (turn & 1) * models;
+            // Sigmoid, loss and residuals of samples that are divided over all blocks, if tiles are not resident.
+            if (!resident) {
+                for (int model = 0; model < models; ++model) {
+                    i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                    u32 largest = 0;
+                    double scale = scale_of(exponents[model], d);
+                    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < m; i += (i64)gridDim.x * blockDim.x) {
+                        job.digits[model * m + i] =
+                            residual_of<true>(read(z_sums + model * m + i), scale, bias[model], sign[model * m + i],
+                                              residual_exponents[model], grid, sum, largest);
+                    }
+                    add_totals(totals + model * TOTALS, sum);
+                    raise_largest(sizes + model, largest);
                 }
-                add_totals(totals + model * TOTALS, sum);
+                grid_barrier(job.counter, target);
+            }
+
+            // Backward, from the last tile to the first: the last two are still here, others may be in the cache.
+            clear_sums(job, turn, iteration);
+            Sum* w_sums = job.w_sums + (i64)(turn & 1) * models * d;
+            const i64 final_tile = blockIdx.x + (tiles - 1 - blockIdx.x) / gridDim.x * gridDim.x;
+            for (i64 t = final_tile; t >= 0; t -= gridDim.x) {
+                i64 first_row = way.row(t), first_column = way.column(t);
+                const uint4* tile = way.get(t);
+                if (t >= gridDim.x) way.expect(t - gridDim.x);
+                for (int model = 0; model < models; ++model) {
+                    if (resident) {
+                        // Every block of these samples has the same residuals; those of the first columns tell the loss.
+                        i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                        u32 largest = 0;
+                        double scale = scale_of(exponents[model], d);
+                        int exponent = residual_exponents[model];
+                        for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
+                            i64 i = first_row + row;
+                            u64 cut = 0;
+                            if (row < tile_rows && i < m) {
+                                Sum z = read(z_sums + model * m + i);
+                                double own_sign = sign[model * m + i];
+                                cut = own_column == 0 ? residual_of<true>(z, scale, bias[model], own_sign, exponent, grid,
+                                                                          sum, largest)
+                                                      : residual_of<false>(z, scale, bias[model], own_sign, exponent,
+                                                                           grid, sum, largest);
+                            }
+                            store_residual((u8*)residual_digits, row, cut);
+                        }
+                        if (own_column == 0) {
+                            add_totals(totals + model * TOTALS, sum);
+                            raise_largest(sizes + model, largest);
+                        }
+                    } else {
+                        for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
+                            i64 i = first_row + row;
+                            u64 cut = row < tile_rows && i < m ? __ldcg(job.digits + model * m + i) : 0;
+                            store_residual((u8*)residual_digits, row, cut);
+                        }
+                    }
+                    __syncthreads();
+                    backward_tile(tile, tile_rows, tile_columns, residual_digits, parts,
+                                  w_sums + model * d + first_column, d - first_column);
+                    __syncthreads();
+                }
             }
             grid_barrier(job.counter, target);
+            bool changed = find_exponents(job, job.largest_residual, turn, residual_exponents);
+            ++turn;
+            if (!changed) break;
+            grid_barrier(job.counter, target);  // until all have looked: the next turn clears what they look at
         }
-
-        // Backward, from the last tile to the first: the last two are still here, others may be in the cache.
-        clear_sums(job, (iteration + 1) & 1);
-        Sum* w_sums = job.w_sums + (i64)(iteration & 1) * models * d;
-        const i64 final_tile = blockIdx.x + (tiles - 1 - blockIdx.x) / gridDim.x * gridDim.x;
-        for (i64 t = final_tile; t >= 0; t -= gridDim.x) {
-            i64 first_row = way.row(t), first_column = way.column(t);
-            const uint4* tile = way.get(t);
-            if (t >= gridDim.x) way.expect(t - gridDim.x);
-            for (int model = 0; model < models; ++model) {
-                if (resident) {
-                    // Every block of these samples has the same residuals; those of the first columns tell the loss.
-                    i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
-                    double scale = scale_of(exponents[model]);
-                    for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
-                        i64 i = first_row + row;
-                        u64 cut = 0;
-                        if (row < tile_rows && i < m) {
-                            Sum z = read(z_sums + model * m + i);
-                            double own_sign = sign[model * m + i];
-                            cut = own_column == 0 ? residual_of<true>(z, scale, bias[model], own_sign, grid, sum)
-                                                  : residual_of<false>(z, scale, bias[model], own_sign, grid, sum);
-                        }
-                        store_residual((u8*)residual_digits, row, cut);
-                    }
-                    if (own_column == 0) add_totals(totals + model * TOTALS, sum);
-                } else {
-                    for (int row = threadIdx.x; row < padded_rows; row += blockDim.x) {
-                        i64 i = first_row + row;
-                        u64 cut = row < tile_rows && i < m ? __ldcg(job.digits + model * m + i) : 0;
-                        store_residual((u8*)residual_digits, row, cut);
-                    }
-                }
-                __syncthreads();
-                backward_tile(tile, tile_rows, tile_columns, residual_digits, parts, w_sums + model * d + first_column,
-                              d - first_column);
-                __syncthreads();
-            }
-        }
-        grid_barrier(job.counter, target);
     }
     if (blockIdx.x == 0)
-        for (int model = threadIdx.x; model < models; model += blockDim.x) known_exponents[model] = exponents[model];
+        for (int model = threadIdx.x; model < models; model += blockDim.x) {
+            known_exponents[2 * model] = exponents[model];
+            known_exponents[2 * model + 1] = residual_exponents[model];
+        }
 }
 
 // What an iteration cannot be quicker than: so many grid barriers and nothing else, for benchmarks.
@@ -942,7 +995,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) only_barriers(u32
 }
 
 // One model; tile_columns is d rounded up to 16, at most what `Share` holds; tile_rows a multiple of 4.
-// Shared memory: two tiles, weights' digits, residuals' digits, parts (ONE_READ_PARTS, or 1 a row), bias, exponent.
+// Shared memory: two tiles, weights' digits, residuals' digits, parts (ONE_READ_PARTS, or 1 a row), bias, exponents.
 extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one_read(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
@@ -951,31 +1004,37 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
     const int padded_rows = padded(tile_rows), part_count = (int)larger(ONE_READ_PARTS(blockDim.x), tile_rows);
     uint4* tile = shared_memory;
     uint4* weight_digits = tile + 2 * tile_groups;
-    uint4* residual_digits = weight_digits + tile_columns / 16 * SLOTS;
+    uint4* residual_digits = weight_digits + tile_columns / 16 * DIGITS;
     Sum* parts = (Sum*)(residual_digits + padded_rows / 2);
     double* bias = (double*)(parts + part_count);
-    int* exponent = (int*)(bias + 1);
+    int *exponent = (int*)(bias + 1), *residual_exponent = exponent + 1;
     Share share(tile_rows, tile_columns);
 
     u32 target = 0;
     if (threadIdx.x == 0) {
         *bias = b[0];
         *exponent = known_exponents[0];
+        *residual_exponent = known_exponents[1];
     }
     __syncthreads();
-    for (int iteration = 0;; ++iteration) {
-        if (iteration > 0) update_bias(job, grid, iteration, bias);
-        update_weights(job, iteration);
-        if (iteration == iterations) break;
+    int iteration = 0;
+    bool again = false;  // the same iteration, whose largest residual has passed a power of two
+    for (int turn = 0;; ++turn) {
+        if (!again) {
+            if (iteration > 0) update_bias(job, grid, iteration, turn, residual_exponent, bias);
+            update_weights(job, iteration, turn, residual_exponent);
+            if (iteration == iterations) break;
+        }
         int buffer = 0;
         if (blockIdx.x < tiles) load_tile(job, tile, (i64)blockIdx.x * tile_rows, tile_rows, 0, tile_columns);
         grid_barrier(job.counter, target);
-        find_exponents(job, iteration, exponent);
-        cut_weights<true>(w, d, tile_columns, *exponent, weight_digits);
-        clear_sums(job, (iteration + 1) & 1);
-        const double scale = scale_of(*exponent);
-        Sum* w_sums = job.w_sums + (i64)(iteration & 1) * d;
+        find_exponents(job, job.largest, iteration, exponent);
+        cut_weights<true>(w, d, tile_columns, power_of_two(weight_bits(d) - *exponent), weight_digits);
+        clear_sums(job, turn, iteration);
+        const double scale = scale_of(*exponent, d);
+        Sum* w_sums = job.w_sums + (i64)(turn & 1) * d;
         i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+        u32 largest = 0;
         share.clear();
         int terms = 0;
         for (i64 t = blockIdx.x; t < tiles; t += gridDim.x) {
@@ -992,7 +1051,7 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
                 u64 cut = 0;
                 if (row < tile_rows && i < m) {
                     Sum z = sum_of_parts(parts, row, tile_rows, forward_parts(tile_rows, tile_columns));
-                    cut = residual_of<true>(z, scale, *bias, sign[i], grid, sum);
+                    cut = residual_of<true>(z, scale, *bias, sign[i], *residual_exponent, grid, sum, largest);
                 }
                 store_residual((u8*)residual_digits, row, cut);
             }
@@ -1005,8 +1064,14 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
                 terms = 0;
             }
         }
-        add_totals(job.totals + (i64)(iteration & 1) * TOTALS, sum);
+        add_totals(job.totals + (i64)(turn & 1) * TOTALS, sum);
+        raise_largest(job.largest_residual + (turn & 1), largest);
         grid_barrier(job.counter, target);
+        again = find_exponents(job, job.largest_residual, turn, residual_exponent);
+        if (!again) ++iteration;
     }
-    if (blockIdx.x == 0 && threadIdx.x == 0) known_exponents[0] = *exponent;
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        known_exponents[0] = *exponent;
+        known_exponents[1] = *residual_exponent;
+    }
 }

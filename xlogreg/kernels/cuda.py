@@ -16,8 +16,9 @@ from .. import elementary
 from ..backend import in_host_memory, namespace, room_for
 from ..engine import DescentOptions, Gradient, Models
 from ..errors import DeviceError, InputError
-from ..exact import LOSS_BITS, LOSS_EXPONENT, MIN_EXPONENT
-from ..reference import LARGEST_Z, PIXEL_SCALE
+from ..exact import FEW, LARGEST_EXPONENT, LOSS_ABOVE, LOSS_BITS, MIN_EXPONENT, PIXEL_SCALE, PRODUCT_BITS, WEIGHT_BITS
+from ..exact import WEIGHT_BITS_OF_FEW
+from ..reference import LARGEST_Z
 
 Array = Any
 
@@ -69,7 +70,9 @@ def source() -> str:
     for name, values in (("EXP", elementary.EXP_COEFFICIENTS), ("LOG", elementary.LOG_COEFFICIENTS)):
         lines.append(f"#define {name}_COEFFICIENTS {{{', '.join(value.hex() for value in values)}}}")
     numbers = {
-        "LOSS_BITS": LOSS_BITS, "LOSS_EXPONENT": LOSS_EXPONENT, "MIN_EXPONENT": MIN_EXPONENT,
+        "LOSS_BITS": LOSS_BITS, "LOSS_ABOVE": LOSS_ABOVE, "MIN_EXPONENT": MIN_EXPONENT,
+        "LARGEST_EXPONENT": LARGEST_EXPONENT, "PRODUCT_BITS": PRODUCT_BITS,
+        "WEIGHT_BITS": WEIGHT_BITS, "WEIGHT_BITS_OF_FEW": WEIGHT_BITS_OF_FEW, "FEW": FEW,
         "TILES_THREADS": TILES_THREADS, "ONE_READ_THREADS_DP4A": ONE_READ_THREADS_DP4A,
         "ONE_READ_THREADS_TENSOR": ONE_READ_THREADS_TENSOR, "SHARES": SHARES,
     }  # fmt: skip
@@ -92,9 +95,9 @@ def shared_bytes(
     one_read = kernel == "descend_in_one_read"
     size = (1 if resident else 2) * rows * _stride(columns)  # pixels: those worked on, those on their way
     # Digits of weights and of residuals; parts of sums.
-    size += columns // 16 * (8 if tensor else 7) * 16 + (_up(rows, 32) if tensor else rows) * 8
+    size += columns // 16 * 8 * 16 + (_up(rows, 32) if tensor else rows) * 8
     parts = threads * (1 if one_read else 4) if not tensor else threads // 2 if one_read else threads
-    size += max(parts, rows) * 16 + models * (8 + 4)  # bias and exponents
+    size += max(parts, rows) * 16 + models * (8 + 4 + 4)  # bias, exponents of weights and residuals
     return size + (models * columns * 8 if resident else 0)
 
 
@@ -163,7 +166,7 @@ def _cycles(rows: int, columns: int, threads: int) -> float:
     forward = -(-parts * rows // threads) * -(-groups // parts)
     divided = max(1, min(threads // words, quads))
     backward = -(-divided * words // threads) * -(-quads // divided)
-    return (forward + 1.3 * backward) * 4 * 7 * threads / 64
+    return (forward + 1.3 * backward) * 4 * 8 * threads / 64
 
 
 def _tensor_cycles(rows: int, columns: int, threads: int) -> float:
@@ -240,14 +243,16 @@ class FusedCUDA(Models):
         xp, plan = self._xp, self.plan
         (m, d), models = self.rows.shape, len(self.b)
         tiles = plan.kernel == "descend_in_tiles"
-        # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights; three of z.
-        words = _COUNTER_WORDS + 2 * 2 * models * d + 2 * models * 6 + _up(2 * models, 4) // 2
+        # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights and residuals; three
+        # of z.
+        words = _COUNTER_WORDS + 2 * 2 * models * d + 2 * models * 6 + 2 * models
         words += 2 * 3 * models * m if tiles else 0
         digits = models * m if tiles and not plan.resident else 1
         try:
             self._workspace = xp.zeros((words,), dtype=xp.int64)
             self._digits = xp.zeros((digits,), dtype=xp.int64)
-            self._exponents = xp.zeros((models,), dtype=xp.int32)
+            # Of each model's weights and residuals, as far as known: guesses that are mostly right.
+            self._exponents = xp.zeros((models, 2), dtype=xp.int32)
         except xp.cuda.memory.OutOfMemoryError as error:
             raise self._full(8 * (words + digits)) from error
 

@@ -1,6 +1,6 @@
 """Exact sums from small numbers: only what is new since the iterations before is multiplied.
 
-Let V_k be the fixed-point weights (or residuals) of iteration k, whole numbers of 52 bits, and S_k = P V_k the sums
+Let V_k be the fixed-point weights (or residuals) of iteration k, whole numbers of some 52 bits, and S_k = P V_k the sums
 over pixels that are wanted. Gradient descent moves smoothly, so the backward differences ::
 
     D^0 V_k = V_k,    D^(n+1) V_k = D^n V_k - D^n V_(k-1)
@@ -30,7 +30,7 @@ Array = Any
 ORDERS = 8
 # How much finer, in bits, than the present grid that of the differences may be.
 MOST_SHIFT = 4
-# A difference beyond this could overflow in those of higher order; |V_k| is at most 2^52+MOST_SHIFT.
+# A difference beyond this could overflow in those of higher order; |V_k| is at most 2^(55 + MOST_SHIFT).
 _MOST = 2**60
 _LOW32 = np.int64(2**32 - 1)
 # What is kept may take this part of the bytes of the pixels, about.

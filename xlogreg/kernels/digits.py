@@ -10,12 +10,15 @@ The intrinsics take addresses (`array.ctypes.data`); whoever calls them answers 
 below 2^31 in every lane.
 """
 
+import os
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..errors import InputError
 from .vectors import (
     I8,
     I16,
@@ -39,21 +42,45 @@ from .vectors import (
 )  # fmt: skip
 
 
-def _best() -> tuple[str, int, int]:
-    """The instruction (no name on processors other than x86), the bytes of its registers, the bits of a digit."""
+@dataclass(frozen=True)
+class Variant:
+    """needs : of the processor's features; instruction : by LLVM's name, none for code of every processor; width : bytes
+    of its registers; bits : of a digit"""
+
+    needs: frozenset[str]
+    instruction: str
+    width: int
+    bits: int
+
+
+# By name, the best first.
+VARIANTS = {
+    "avx512-vnni": Variant(frozenset({"avx512bw", "avx512vl", "avx512vnni"}), "llvm.x86.avx512.vpdpbusd.512", 64, 8),
+    "avx-vnni": Variant(frozenset({"avx2", "avxvnni"}), "llvm.x86.avx512.vpdpbusd.256", 32, 8),
+    "avx512bw": Variant(frozenset({"avx512bw"}), "llvm.x86.avx512.pmaddw.d.512", 64, 16),
+    "avx2": Variant(frozenset({"avx2"}), "llvm.x86.avx2.pmadd.wd", 32, 16),
+    "sse2": Variant(frozenset({"sse2"}), "llvm.x86.sse2.pmadd.wd", 16, 16),
+    "portable": Variant(frozenset(), "", 16, 16),
+}
+
+
+def chosen(name: str) -> Variant:
+    """The variant of that name, or the best that the processor has; no number that it computes depends on it.
+
+    Where the processor lacks the named variant's instruction, the same layout is worked on by code for every processor,
+    far more slowly: so all variants can be tested everywhere.
+    """
     there = features() if X86 else set()
-    if {"avx512bw", "avx512vl", "avx512vnni"} <= there:
-        return "llvm.x86.avx512.vpdpbusd.512", 64, 8
-    if {"avx2", "avxvnni"} <= there:
-        return "llvm.x86.avx512.vpdpbusd.256", 32, 8
-    if "avx512bw" in there:
-        return "llvm.x86.avx512.pmaddw.d.512", 64, 16
-    if "avx2" in there:
-        return "llvm.x86.avx2.pmadd.wd", 32, 16
-    return ("llvm.x86.sse2.pmadd.wd" if X86 else ""), 16, 16
+    if not name:
+        return next(variant for variant in VARIANTS.values() if variant.needs <= there)
+    if name not in VARIANTS:
+        raise InputError(f"XLOGREG_KERNEL is {name!r}; choose {', '.join(VARIANTS)}, or leave it unset for the best.")
+    variant = VARIANTS[name]
+    return variant if variant.needs <= there else replace(variant, instruction="")
 
 
-MULTIPLY, WIDTH, BITS = _best()
+_VARIANT = chosen(os.environ.get("XLOGREG_KERNEL", ""))
+MULTIPLY, WIDTH, BITS = _VARIANT.instruction, _VARIANT.width, _VARIANT.bits
 # Digits of a number of 64 bits.
 DIGITS = 64 // BITS
 # Products that one lane adds up: features of a sample (forward), samples of a feature (backward).

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..exact import MAX_SQUARE_EXPONENT
+from ..exact import FEW, LARGEST_EXPONENT, MAX_SQUARE_EXPONENT, WEIGHT_BITS, WEIGHT_BITS_OF_FEW
 from .arithmetic import OPTIONS
 from .differences import KEPT, LARGEST, MOST_SHIFT, ORDER, ORDERS, accumulate, choose, differences
 from .digits import DIGITS
@@ -24,21 +24,41 @@ GROUP = 8
 LINE = 64
 # The two plans of a model.
 OF_WEIGHTS, OF_RESIDUALS = 0, 1
+# Of a grid that no numbers have.
+NO_EXPONENT = 2**20
 
 
 @njit(**OPTIONS)
-def plan(plans: Array, base: Array, exponents: Array, orders: int) -> None:
-    """What to multiply in the next iteration, for all models; `base` is the exponent of the weights' grid."""
+def plan(
+    plans: Array, base: Array, residual_base: Array, exponents: Array, residual_exponents: Array, orders: int
+) -> None:
+    """What to multiply in the next iteration, for all models; `base` is the exponent of the weights' grid, and
+    `residual_base` of the residuals'."""
     for model in range(len(exponents)):
-        choose(plans[model, OF_RESIDUALS], orders)
+        plan = plans[model, OF_RESIDUALS]
+        choose(plan, orders)
+        if residual_exponents[model] != residual_base[model]:
+            begin_anew(plan, orders)
+            residual_base[model] = residual_exponents[model]
         plan = plans[model, OF_WEIGHTS]
         choose(plan, orders)
         shift = exponents[model] - base[model]
         if shift < 0 or shift > MOST_SHIFT or (shift > 0 and plan[ORDER] == 0):
-            # On a grid of their own, which those of before do not fit.
-            plan[:LARGEST] = 0
-            plan[KEPT] = min(1, orders)
+            begin_anew(plan, orders)
             base[model] = exponents[model]
+
+
+@njit(**OPTIONS)
+def weight_bits(features: int) -> int:
+    """As in `exact`."""
+    return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
+
+
+@njit(**OPTIONS)
+def begin_anew(plan: Array, orders: int) -> None:
+    """On a grid of their own, which the differences of before do not fit."""
+    plan[:LARGEST] = 0
+    plan[KEPT] = min(1, orders)
 
 
 @njit(**OPTIONS)
@@ -60,9 +80,13 @@ def prepare_weights(
     """Differences and digits of the weights of features first .. last - 1; numbers : (2, M, d) to work in."""
     for model in range(len(w)):
         values, chosen = numbers[0, model, first:last], numbers[1, model, : w.shape[1]]
-        fixed_point(
-            w[model, first:last], math.ldexp(1.0, -exponents[model]), exponents[model] - base[model], values
-        )  # fmt: skip
+        if exponents[model] > LARGEST_EXPONENT:
+            values[:] = 0  # weights that have no whole numbers; the cost will be NaN
+        else:
+            fixed_point(
+                w[model, first:last], math.ldexp(1.0, -exponents[model]), weight_bits(w.shape[1]),
+                exponents[model] - base[model], values,
+            )  # fmt: skip
         differences(
             plans[model, OF_WEIGHTS], kept[model], first, values, chosen[first:last], largest[model, OF_WEIGHTS]
         )  # fmt: skip
@@ -83,7 +107,7 @@ def propagate(
     kept_sums: Array,
     kept_residuals: Array,
     weights: Array,
-    ceilings: Array,
+    residual_exponents: Array,
     loss_constants: Array,
     first: int,
     last: int,
@@ -131,8 +155,8 @@ def propagate(
             accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
             # A slice of what is empty is empty.
             residuals_of(
-                value_low, value_high, sign[i, first:last], importance[i, first:last], math.ldexp(1.0, base[i] - 52),
-                b[i], math.ldexp(1.0, -ceilings[i]), loss_constants[i], residuals, totals[i], numbers,
+                value_low, value_high, sign[i, first:last], importance[i, first:last], 
+                math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]), loss_constants, residuals, totals[i], numbers,
             )  # fmt: skip
             plan = plans[i, OF_RESIDUALS]
             differences(plan, kept_residuals[i], first, residuals, chosen, largest[i, OF_RESIDUALS])
@@ -156,8 +180,8 @@ def propagate(
 
 @njit(**OPTIONS)
 def update(
-    w: Array, velocity: Array, rates: Array, rule: Array, ceilings: Array, dw: Array, samples: int, low: Array,
-    high: Array, plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int, last: int,
+    w: Array, velocity: Array, rates: Array, rule: Array, residual_exponents: Array, dw: Array, samples: int,
+    low: Array, high: Array, plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int, last: int,
 ) -> None:  # fmt: skip
     """Add the threads' sums and update the weights of features first .. last - 1, all models."""
     for model in range(len(w)):
@@ -175,8 +199,8 @@ def update(
             value_high[first:last], numbers[0, model, first:last], numbers[1, model, first:last],
         )  # fmt: skip
         largest[model], steepest[model] = update_weights(
-            w[model], velocity[model], rates[model], rule, ceilings[model], dw[model], samples, value_low, value_high,
-            first, last,
+            w[model], velocity[model], rates[model], rule, residual_exponents[model], dw[model], samples, value_low,
+            value_high, first, last,
         )  # fmt: skip
 
 
