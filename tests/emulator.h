@@ -18,6 +18,7 @@
 #define __device__ static
 #define __global__
 #define __forceinline__ inline
+#define __noinline__ __attribute__((noinline))
 #define METHOD inline
 #define __launch_bounds__(...)
 

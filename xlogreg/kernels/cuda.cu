@@ -24,7 +24,9 @@ typedef long long i64;
 typedef unsigned long long u64;
 
 #define DIGITS 8
-#define TOTALS 6          // residuals: low, high; losses: three pieces; number of z out of range
+#define RESIDUAL_DIGITS 7  // residuals have 52 bits: without tensor cores, which multiply eight, there are fewer to hold
+#define TOTALS 5          // residuals: low, high; losses: three pieces
+#define OUT_OF_RANGE (1024 + LARGEST_EXPONENT)  // the size of a residual whose z is: its exponent is beyond the largest
 #define MOST_TERMS 65536  // of 32-bit sums: 255 * 128 * 65536 < 2^31
 #define COUNTER_WORDS 16  // the grid barrier's counter has 128 bytes for itself: everybody looks at it all the time
 
@@ -39,8 +41,10 @@ typedef unsigned long long u64;
 
 #if TENSOR_CORES
 #define ONE_READ_THREADS ONE_READ_THREADS_TENSOR
+#define INLINE_IF_ROOM __forceinline__
 #else
 #define ONE_READ_THREADS ONE_READ_THREADS_DP4A
+#define INLINE_IF_ROOM __noinline__  // there are few registers for each of many threads
 #endif
 
 #ifndef XLOGREG_EMULATED
@@ -121,11 +125,9 @@ struct Job {
     Sum* z_sums;          // (3, models, m): of tiles alone
 };
 
-// Of losses times 2^-e, where e is the residuals' exponent.
+// The pieces of losses times 2^-e, where e is the residuals' exponent: piece k is a multiple of 2^exponents[k].
 struct LossGrid {
-    double constant[3];  // rounds to the grid of each piece
-    double units[3];     // turns a piece into whole numbers
-    double values[3];    // and back
+    int exponents[3];
 };
 
 __device__ __forceinline__ i64 smaller(i64 a, i64 b) { return a < b ? a : b; }
@@ -203,13 +205,17 @@ __device__ LossGrid loss_grid(i64 m) {
     while (((i64)1 << (52 - length)) < m) --length;  // 52 - ceil(log2 m)
     length = length < 51 ? length : 51;
     LossGrid grid;
-    for (int k = 0; k < 3; ++k) {
-        int kept = length * (k + 1) < LOSS_BITS ? length * (k + 1) : LOSS_BITS;
-        grid.constant[k] = 1.5 * power_of_two(52 + LOSS_ABOVE - kept);
-        grid.units[k] = power_of_two(kept - LOSS_ABOVE);
-        grid.values[k] = power_of_two(LOSS_ABOVE - kept);
-    }
+    for (int k = 0; k < 3; ++k)
+        grid.exponents[k] = LOSS_ABOVE - (length * (k + 1) < LOSS_BITS ? length * (k + 1) : LOSS_BITS);
     return grid;
+}
+
+// Rounds the rest to a piece that is a multiple of 2^exponent; returns how many times it is.
+__device__ __forceinline__ i64 take_piece(double& rest, int exponent) {
+    double constant = 1.5 * power_of_two(52 + exponent);
+    double piece = (rest + constant) - constant;
+    rest = rest - piece;
+    return __double2ll_rn(piece * power_of_two(-exponent));
 }
 
 // What is kept of weights, as exact.weight_bits has it.
@@ -221,7 +227,7 @@ __device__ __forceinline__ double scale_of(int exponent, i64 d) {
 }
 
 // ((low + 2^24 high) scale) / 255 + shift, rounded once: the twin of exact.scale_and_shift.
-__device__ __forceinline__ double scale_and_shift(i64 low, i64 high, double scale, double shift) {
+__device__ INLINE_IF_ROOM double scale_and_shift(i64 low, i64 high, double scale, double shift) {
     high += low >> 24;
     low &= (1 << 24) - 1;
     double upper = (double)(high >> 12) * 68719476736.0 * scale, lower = (double)(((high & 4095) << 24) | low) * scale;
@@ -247,19 +253,12 @@ __device__ __forceinline__ u64 residual_of(Sum z, double scale, double bias, dou
     double p = !in_range ? 0.0 : v >= 0.0 ? inverse : t * inverse;
     i64 residual = __double2ll_rn((sign * p) * power_of_two(PRODUCT_BITS - exponent));
     if (!LOSS) return digits_of(residual);
-    largest = max(largest, size_of(p));
+    largest = max(largest, in_range ? size_of(p) : OUT_OF_RANGE);
     double loss = ((v > 0.0 ? v : 0.0) + log1p_unit(t)) * power_of_two(-exponent);
-    double first = (loss + grid.constant[0]) - grid.constant[0];
-    double rest = loss - first;
-    double second = (rest + grid.constant[1]) - grid.constant[1];
-    rest = rest - second;
-    double third = (rest + grid.constant[2]) - grid.constant[2];
     totals[0] += residual & ((1 << 24) - 1);
     totals[1] += residual >> 24;
-    totals[2] += __double2ll_rn(first * grid.units[0]);
-    totals[3] += __double2ll_rn(second * grid.units[1]);
-    totals[4] += __double2ll_rn(third * grid.units[2]);
-    totals[5] += !in_range;
+#pragma unroll
+    for (int k = 0; k < 3; ++k) totals[2 + k] += take_piece(loss, grid.exponents[k]);
     return digits_of(residual);
 }
 
@@ -414,10 +413,12 @@ __device__ void cut_weights(const double* w, i64 count, int columns, double up, 
     }
 }
 
-__device__ __forceinline__ Sum join(const int* sums) {
+template <int COUNT>
+__device__ __forceinline__ Sum join(const int (&sums)[COUNT]) {
     Sum sum;
     sum.low = (i64)sums[0] + ((i64)sums[1] << 8) + ((i64)sums[2] << 16);
-    sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24) + ((i64)sums[7] << 32);
+    sum.high = (i64)sums[3] + ((i64)sums[4] << 8) + ((i64)sums[5] << 16) + ((i64)sums[6] << 24);
+    if (COUNT == DIGITS) sum.high += (i64)sums[COUNT - 1] << 32;
     return sum;
 }
 
@@ -647,8 +648,8 @@ __device__ void forward_tile(const uint4* tile, int rows, int columns, const uin
 
 // Adds pixels times residual digits of four features (a word of columns) to sums, over quads of rows first .. last - 1.
 __device__ __forceinline__ void backward_quads(const u32* tile, int stride, int word, int first, int last,
-                                               const uint4* digits, int (&sums)[4][DIGITS]) {
-#pragma unroll 2
+                                               const uint4* digits, int (&sums)[4][RESIDUAL_DIGITS]) {
+#pragma unroll 1  // there are no registers for two
     for (int quad = first; quad < last; ++quad) {
         const u32* corner = tile + quad * 4 * stride + word;
         u32 feature[4];
@@ -663,7 +664,6 @@ __device__ __forceinline__ void backward_quads(const u32* tile, int stride, int 
             sums[f][4] = dp4a(feature[f], upper.x, sums[f][4]);
             sums[f][5] = dp4a(feature[f], upper.y, sums[f][5]);
             sums[f][6] = dp4a(feature[f], upper.z, sums[f][6]);
-            sums[f][7] = dp4a(feature[f], upper.w, sums[f][7]);
         }
     }
 }
@@ -675,7 +675,7 @@ __device__ void backward_tile(const uint4* tile, int rows, int columns, const ui
     int divided = (int)larger(1, smaller(blockDim.x / words, quads));
     for (int task = threadIdx.x; task < divided * words; task += blockDim.x) {
         int part = task / words, word = task - part * words;
-        int sums[4][DIGITS] = {};
+        int sums[4][RESIDUAL_DIGITS] = {};
         backward_quads((const u32*)tile, stride, word, (int)((i64)part * quads / divided),
                        (int)((i64)(part + 1) * quads / divided), digits, sums);
 #pragma unroll
@@ -694,7 +694,7 @@ __device__ void backward_tile(const uint4* tile, int rows, int columns, const ui
 
 // A thread's share of the backward sums, which stays in its registers: four features, a part of each tile's rows.
 struct Share {
-    int sums[4][DIGITS];
+    int sums[4][RESIDUAL_DIGITS];
     int stride, word, first, last;
     bool idle;
 
@@ -707,7 +707,7 @@ struct Share {
 
     METHOD void clear() {
 #pragma unroll
-        for (int i = 0; i < 4 * DIGITS; ++i) sums[i / DIGITS][i % DIGITS] = 0;
+        for (int i = 0; i < 4 * RESIDUAL_DIGITS; ++i) sums[i / RESIDUAL_DIGITS][i % RESIDUAL_DIGITS] = 0;
     }
 
     METHOD void add_tile(const u32* tile, const uint4* digits) {
@@ -742,9 +742,12 @@ __device__ void update_bias(const Job& job, const LossGrid& grid, int iteration,
         double db = (total_of(total[0], total[1]) * power_of_two(exponent - PRODUCT_BITS)) / (double)job.m;
         bias[model] = bias[model] - job.rates[model] * db;
         if (blockIdx.x == 0) {
-            double cost = (double)total[2] * grid.values[0] + (double)total[3] * grid.values[1];
-            cost = ((cost + (double)total[4] * grid.values[2]) * power_of_two(exponent)) / (double)job.m;
-            job.costs[(i64)(iteration - 1) * job.models + model] = total[5] == 0 ? cost : not_a_number();
+            double cost = (double)total[2] * power_of_two(grid.exponents[0]);
+            cost = cost + (double)total[3] * power_of_two(grid.exponents[1]);
+            cost = cost + (double)total[4] * power_of_two(grid.exponents[2]);
+            cost = (cost * power_of_two(exponent)) / (double)job.m;
+            job.costs[(i64)(iteration - 1) * job.models + model] =
+                exponent > LARGEST_EXPONENT ? not_a_number() : cost;
             if (iteration == job.iterations) {
                 job.db[model] = db;
                 job.b[model] = bias[model];
@@ -915,7 +918,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
             // Sigmoid, loss and residuals of samples that are divided over all blocks, if tiles are not resident.
             if (!resident) {
                 for (int model = 0; model < models; ++model) {
-                    i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                    i64 sum[TOTALS] = {};
                     u32 largest = 0;
                     double scale = scale_of(exponents[model], d);
                     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < m; i += (i64)gridDim.x * blockDim.x) {
@@ -940,7 +943,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(
                 for (int model = 0; model < models; ++model) {
                     if (resident) {
                         // Every block of these samples has the same residuals; those of the first columns tell the loss.
-                        i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+                        i64 sum[TOTALS] = {};
                         u32 largest = 0;
                         double scale = scale_of(exponents[model], d);
                         int exponent = residual_exponents[model];
@@ -1033,7 +1036,7 @@ extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one
         clear_sums(job, turn, iteration);
         const double scale = scale_of(*exponent, d);
         Sum* w_sums = job.w_sums + (i64)(turn & 1) * d;
-        i64 sum[TOTALS] = {0, 0, 0, 0, 0, 0};
+        i64 sum[TOTALS] = {};
         u32 largest = 0;
         share.clear();
         int terms = 0;

@@ -243,9 +243,9 @@ class FusedCUDA(Models):
         xp, plan = self._xp, self.plan
         (m, d), models = self.rows.shape, len(self.b)
         tiles = plan.kernel == "descend_in_tiles"
-        # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights and residuals; three
-        # of z.
-        words = _COUNTER_WORDS + 2 * 2 * models * d + 2 * models * 6 + 2 * models
+        # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights and residuals;
+        # three of z.
+        words = _COUNTER_WORDS + 2 * 2 * models * d + 2 * models * 5 + 2 * models
         words += 2 * 3 * models * m if tiles else 0
         digits = models * m if tiles and not plan.resident else 1
         try:
