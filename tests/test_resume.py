@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,8 +218,8 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
     asked = []
 
     class Watched(Checkpoints):
-        def begin(self, fingerprint: str, extra: Callable) -> Checkpoint | None:
-            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done))
+        def begin(self, fingerprint: str, extra: Callable, *checks: Any) -> Checkpoint | None:
+            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done), *checks)
 
     keeper = Watched(tmp_path, 1e9)
     with pytest.raises(Stop):

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..engine import FEATURES, DescentOptions, Gradient, Models
+from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
+from ..errors import InputError
 from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
 from . import digits, sums
 from .arithmetic import CALLED, CAN_CACHE
@@ -244,12 +245,17 @@ class FusedCPU(Models):
         weights: Array | None = None,
         options: DescentOptions | None = None,
     ) -> None:
+        check_arrays(rows, sign, w, b, rates, weights, pixels=True)
+        # What no grid of the digits holds; NaN fails the comparisons too.
+        if not (np.abs(sign) == 1.0).all() or not (weights is None or ((weights >= 0.0) & (weights < np.inf)).all()):
+            raise InputError("The engine's sign must hold 1 and -1 only, and its weights finite numbers from 0 on.")
         self.rows, self.sign, self.rates, self.weights = _aligned_copy(rows), sign, rates, weights
-        self.w, self.b = w, b
+        # The kernel changes these where they lie, in order of rows.
+        self.w, self.b = (np.require(np.asarray(array), requirements=["C", "A", "W"]) for array in (w, b))
         self.options = options or DescentOptions()
         self.gradient: Gradient | None = None
         if self.options.momentum:
-            self.velocity, self.bias_velocity = np.zeros_like(w), np.zeros_like(b)
+            self.velocity, self.bias_velocity = np.zeros_like(self.w), np.zeros_like(self.b)
         m, d = rows.shape
         self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
