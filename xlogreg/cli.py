@@ -56,6 +56,7 @@ for command in (reproduce, train, sweep, predict, evaluate, report, export, fetc
 def main() -> None:
     """Run the command line: exit code 0, 1 for a result that is not as it should be, 2 for what the user can mend."""
     logging.getLogger("xlogreg").setLevel(logging.ERROR)  # progress says it
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it says where it keeps its fonts
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

@@ -1,10 +1,14 @@
 """Files that appear whole or not at all (temporary name, fsync, rename), and reading that neither waits nor floods."""
 
+import atexit
 import contextlib
 import errno
+import functools
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -136,6 +140,32 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise FileError(f"Cannot create the folder {path}: {reason(error)}; choose another with --out.") from error
     return path
+
+
+def own_temporary_folder() -> str:
+    """The user's own for compiled kernels, the same in every process; where somebody else has that name, a new one.
+
+    Raises
+    ------
+    OSError
+        There is no place for temporary files.
+    """
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"xlogreg-kernels-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            # What is loaded from there is executed: nobody else may write to it.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return str(folder)
+    return _new_temporary_folder()
+
+
+@functools.cache
+def _new_temporary_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="xlogreg-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _fsync_folder(folder: Path) -> None:

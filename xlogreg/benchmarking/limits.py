@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..kernels import digits, sums
-from ..kernels.arithmetic import CALLED, CAN_CACHE
 from ..kernels.cpu import aligned
 from ..kernels.crew import allowed, together
+from ..kernels.keeping import kept
 
 forward = sums.forward
 
@@ -57,13 +56,13 @@ class Limits:
         return pixels / (reading(pixels) * 1e9), 2 * pixels / (self.multiply_adds * 1e9)
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _copy(source: Any, target: Any) -> None:
     for i in range(len(source)):
         target[i] = source[i]
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _read(part: Any, passes: int) -> Any:
     """A sum over four rows at a time, which processors fetch ahead sooner than one, and over the rest."""
     a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
@@ -83,7 +82,7 @@ def _read(part: Any, passes: int) -> Any:
     return a + b + c + d
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _multiply(pixels: Any, weights: Any, places: Any, results: Any, repeats: int) -> None:
     for _ in range(repeats):
         forward(pixels, weights, places, len(places), 1, results)

@@ -75,7 +75,7 @@ def engine_for(
     try:
         if xp.__name__ == "numpy" and not is_compiled():
             # Heard by default; the command line, which has words of its own for it, turns it off.
-            _log.warning("xlogreg compiles its kernel, this once: some twenty seconds")
+            _log.warning("xlogreg is %s: some twenty seconds", compiling())
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         with alone(engine):
             engine.prepare()
@@ -160,6 +160,14 @@ def is_compiled() -> bool:
     from .cpu import compiled_before
 
     return compiled_before()
+
+
+def compiling() -> str:
+    """What happens where it `is_compiled` not, in words."""
+    from .cpu import kept_for_later
+
+    again = "this once" if kept_for_later() else "as in every process: there is no folder to keep it in"
+    return f"compiling the kernel, {again}"
 
 
 @functools.cache

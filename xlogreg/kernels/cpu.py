@@ -19,19 +19,17 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from ..errors import InputError
 from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
 from . import digits, sums
-from .arithmetic import CALLED, CAN_CACHE
 from .crew import allowed, giving_way, together
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
+from .keeping import can_keep, is_kept, kept
 from .meeting import STOP, begin_share, meet, memory_size, next_block
 from .passes import (
     GROUP,
@@ -64,7 +62,7 @@ _ALIGN_BYTES = 2**25
 def _compile(sources: str) -> Any:
     """The kernel; `sources` is a key for Numba's cache."""
 
-    @njit(cache=CAN_CACHE, **CALLED)
+    @kept()
     def run(
         thread: int,
         threads: int,
@@ -184,11 +182,13 @@ _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {d
 
 
 def compiled_before() -> bool:
-    """Whether the kernel was compiled in this process, or compiled code of an earlier one lies in Numba's cache."""
-    try:
-        return bool(_run.signatures) or any(Path(_run._cache.cache_path).glob("cpu._compile.locals.run-*.nbi"))
-    except AttributeError:  # no cache, or a Numba that keeps it elsewhere
-        return False
+    """Whether the kernel was compiled in this process, or compiled code of an earlier one is kept."""
+    return is_kept(_run)
+
+
+def kept_for_later() -> bool:
+    """Whether there is a folder to keep compiled code in."""
+    return can_keep(_run)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -11,7 +11,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .arithmetic import CALLED, CAN_CACHE, OPTIONS
+from .arithmetic import OPTIONS
+from .keeping import kept
 from .sources import digest_of
 from .vectors import I32, I64, call, constant, constant64, load, loop, plus, shuffle, splat, store, vector
 
@@ -151,7 +152,7 @@ def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-d
 def _compile(sources: str) -> Any:
     """The function; `sources` is a key for Numba's cache."""
 
-    @njit(_SIGNATURE, cache=CAN_CACHE, **CALLED)
+    @kept(_SIGNATURE)
     def shrink(x, stored, top, down, rows, left, across, columns, margin, out):  # type: ignore[no-untyped-def]
         """Fill `out` (height, width, channels) from x (h, w stored); False where a value is within `margin` of n + 0.5.
 
