@@ -11,6 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
+from .errors import DeviceError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,6 +28,20 @@ def processors() -> int:
         return max(1, len(os.sched_getaffinity(0)))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
+
+
+class Threads(ThreadPoolExecutor):
+    """So many threads, or as many as the system starts."""
+
+    def _adjust_thread_count(self) -> None:
+        # What is submitted waits in the queue by then, and one thread is enough to do it all.
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError as error:
+            if not self._threads:
+                raise DeviceError(
+                    "The system starts no more threads for this process; raise the limit of processes (ulimit -u)."
+                ) from error
 
 
 def in_order(threads: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..kernels import digits, sums
 from ..kernels.cpu import aligned
-from ..kernels.crew import allowed, together
+from ..kernels.crew import allowed, ready, together
 from ..kernels.keeping import kept
 
 forward = sums.forward
@@ -90,7 +90,7 @@ def _multiply(pixels: Any, weights: Any, places: Any, results: Any, repeats: int
 
 def measure(rounds: int = 7) -> Limits:
     """The best of so many rounds, after one that is not counted."""
-    threads = allowed()
+    threads = ready(allowed())
     source = np.ones((threads, _BYTES // 8 // threads), dtype=np.uint64)
     target = np.zeros_like(source)
     copy = 2 * source.nbytes / _shortest(lambda thread: _copy(source[thread], target[thread]), threads, rounds)
@@ -110,7 +110,7 @@ def measure(rounds: int = 7) -> Limits:
 
 def reading(size: int, rounds: int = 7) -> float:
     """GB/s of sums over the same so many bytes, a share for each thread, pass after pass."""
-    threads = allowed()
+    threads = ready(allowed())
     parts = np.ones((threads, max(1, size // 8 // threads)), dtype=np.uint64)
     passes = max(1, _BYTES // parts.nbytes)
     return passes * parts.nbytes / _shortest(lambda thread: _read(parts[thread], passes), threads, rounds) / 1e9

@@ -143,8 +143,11 @@ def _why_no_numba() -> str:
     if find_spec("numba") is None:
         return "Numba is not installed"
     try:
-        import numba
-
+        with warnings.catch_warnings(record=True) as said:
+            import numba
+        for warning in said:
+            # Of variables that it does not understand; with all of a traceback.
+            warnings.warn((str(warning.message).splitlines() or [""])[0], warning.category, stacklevel=2)
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set"
         from . import cpu  # noqa: F401

@@ -27,7 +27,7 @@ from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from ..errors import InputError
 from ..exact import LOSS_BITS, LOSS_EXPONENT, bits_per_piece, exponent_above
 from . import digits, sums
-from .crew import allowed, giving_way, together
+from .crew import allowed, giving_way, ready, together
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
 from .keeping import can_keep, is_kept, kept
 from .meeting import STOP, begin_share, meet, memory_size, next_block
@@ -300,6 +300,7 @@ class FusedCPU(Models):
         return costs
 
     def _advance(self, iterations: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        threads = ready(threads)
         costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
         (m, d), models, block = self.rows.shape, len(self.b), self._block
