@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
-from .errors import DeviceError
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,8 +28,12 @@ def processors() -> int:
         return os.cpu_count() or 1
 
 
+class _NoThread(Exception):
+    """The system starts none, and there is none yet."""
+
+
 class Threads(ThreadPoolExecutor):
-    """So many threads, or as many as the system starts."""
+    """So many threads, or as many as the system starts; where that is none, the work is done by who submits it."""
 
     def _adjust_thread_count(self) -> None:
         # What is submitted waits in the queue by then, and one thread is enough to do it all.
@@ -39,9 +41,19 @@ class Threads(ThreadPoolExecutor):
             super()._adjust_thread_count()
         except RuntimeError as error:
             if not self._threads:
-                raise DeviceError(
-                    "The system starts no more threads for this process; raise the limit of processes (ulimit -u)."
-                ) from error
+                raise _NoThread from error
+
+    def submit(self, work: Callable[..., Result], /, *args: Any, **named: Any) -> "Future[Result]":
+        try:
+            return super().submit(work, *args, **named)
+        except _NoThread:
+            self._work_queue.get_nowait()
+        future: Future[Result] = Future()
+        try:
+            future.set_result(work(*args, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def in_order(threads: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
