@@ -81,3 +81,11 @@ def main() -> None:
 
         console.complain("The machine's memory is full; train on fewer pictures or iterations.")
         sys.exit(2)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        from . import console
+
+        # Of a library's: what works in threads here does with fewer.
+        console.complain("The system starts no more threads for this process; raise the limit of processes (ulimit).")
+        sys.exit(2)

@@ -149,6 +149,18 @@ def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-d
     return value
 
 
+@njit(**OPTIONS)
+def _side_fits(first, weights, coarse, source, target):  # type: ignore[no-untyped-def]
+    """Whether all that is read of one side, and for it, is there."""
+    taps, whole = weights.shape[1], coarse.shape[1]
+    if not (len(first) == len(weights) == len(coarse) == target > 0 < taps <= whole) or whole % WHOLE:
+        return False
+    smallest, largest = first[0], first[0]
+    for place in first:
+        smallest, largest = min(smallest, place), max(largest, place)
+    return 0 <= smallest and largest <= source - taps
+
+
 def _compile(sources: str) -> Any:
     """The function; `sources` is a key for Numba's cache."""
 
@@ -163,6 +175,13 @@ def _compile(sources: str) -> Any:
         """
         assert len(sources) > 0
         height, width, channels = out.shape
+        if not (
+            0 < channels <= stored <= x.shape[1]
+            and x.shape[1] % stored == 0
+            and _side_fits(top, down, rows, x.shape[0], height)
+            and _side_fits(left, across, columns, x.shape[1] // stored, width)
+        ):
+            raise ValueError("the arrays of the fast resize do not fit together")
         taps, wide = down.shape[1], across.shape[1]
         # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, at most 255.
         slack = (taps / 2 + wide / 16 + 24) * 2.0**-24 * 256
