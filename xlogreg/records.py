@@ -68,7 +68,11 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], fl
     def kind(value: Any) -> float:
         # Whole numbers of any length are compared as they are.
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise Odd(f"a number from {low:g} to {high:g}")
+            raise Odd(
+                "a number"
+                + (f" from {low:g}" if low > -math.inf else "")
+                + (f" to {high:g}" if high < math.inf else "")
+            )
         try:
             return _finite(float(value))
         except OverflowError:
@@ -80,6 +84,14 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], fl
 def measure(value: Any) -> float:
     """What was measured: a float, which need not be finite."""
     return value if isinstance(value, float) else number()(value)
+
+
+def amount(value: Any) -> int | float:
+    """A number of things, or a share of them: as it was, whole or not."""
+    if isinstance(value, int):
+        count: int = whole(0)(value)
+        return count
+    return number(0.0)(value)
 
 
 def _finite(value: float) -> float:

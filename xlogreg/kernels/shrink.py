@@ -158,7 +158,7 @@ def _side_fits(first, weights, coarse, source, target):  # type: ignore[no-untyp
     smallest, largest = first[0], first[0]
     for place in first:
         smallest, largest = min(smallest, place), max(largest, place)
-    return 0 <= smallest and largest <= source - taps
+    return smallest >= 0 and largest <= source - taps
 
 
 def _compile(sources: str) -> Any:
