@@ -64,15 +64,13 @@ def whole(low: int, high: int = LARGEST_WHOLE) -> Kind:
 
 def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], float]:
     """A finite number in this range, as a float."""
+    limits = [f"{word} {limit:g}" for word, limit in (("from", low), ("to", high)) if math.isfinite(limit)]
+    wanted = " ".join(["a number", *limits])
 
     def kind(value: Any) -> float:
         # Whole numbers of any length are compared as they are.
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-            raise Odd(
-                "a number"
-                + (f" from {low:g}" if low > -math.inf else "")
-                + (f" to {high:g}" if high < math.inf else "")
-            )
+            raise Odd(wanted)
         try:
             return _finite(float(value))
         except OverflowError:

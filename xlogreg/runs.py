@@ -124,9 +124,9 @@ def load_runs(folder: Path) -> list[Run]:
 
 def no_results(folder: Path, why: Exception | None = None) -> InputError:
     """The error for a folder whose results are not as xlogreg writes them."""
-    words = f" ({why})" if isinstance(why, Odd) else ""
+    what = f" ({why})" if isinstance(why, Odd) else ""
     return InputError(
-        f"The results in {folder} are not as xlogreg writes them{words}; train again, or name another run."
+        f"The results in {folder} are not as xlogreg writes them{what}; train again, or name another run."
     )
 
 
