@@ -6,8 +6,10 @@ they hold is all that speaks against them; they go through the training itself, 
 
 import copy
 import json
+import os
 import random
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from safetensors.numpy import load, save
 from test_classifier import classifier
 from test_cli import Result
 
-from xlogreg import checkpoint
+from xlogreg import checkpoint, gallery, runs
 from xlogreg.checkpoint import NAMES, Checkpoints, latest
 from xlogreg.classifier import Classifier
 from xlogreg.data import sources
@@ -41,8 +43,8 @@ MUTATED = 300
 # What stands in JSON for any value.
 NASTY = (
     "null", "true", "-1", "0", "1", "2", "0.5", "1e400", "-1e400", "NaN", "Infinity", "1" + "0" * 400, str(2**63),
-    '""', '"\\u0000"', '"\\ud800"', '"none"', '"x"', '"../.."', json.dumps("y" * 5000), "[]", "{}", "[1]", '["a", "b"]',
-    '{"a": 1}', "[[[]]]", '"1e5"', "1e-320", '"\\u202e"',
+    '""', '"\\u0000"', '"\\ud800"', '"none"', '"x"', '"../../nowhere"', json.dumps("y" * 5000), "[]", "{}", "[1]",
+    '["a", "b"]', '{"a": 1}', "[[[]]]", '"1e5"', "1e-320", '"\\u202e"',
 )  # fmt: skip
 
 
@@ -507,21 +509,24 @@ def test_results_crafted_and_changed_by_chance(run: Callable[..., Result], finis
     result = run("evaluate", finished)
     assert result.code == 0, result.err
 
-    def used(text: str, report: bool) -> bool:
+    def used(text: str, fully: bool) -> bool:
+        """Whether they are taken for results; if so, or `fully`, they are also used."""
         path.write_bytes(text.encode("utf-8", "replace"))
-        result = run("evaluate", finished)
-        if result.code:
-            assert_one_sentence(result)
-        if report:
+        try:
+            taken = read_results(finished) is not None
+        except InputError as error:
+            one_sentence(error)
+            taken = False
+        if taken or fully:
+            result = run("evaluate", finished)
+            if result.code:
+                assert_one_sentence(result)
+        if fully:
             try:
                 write_report(finished)
             except (InputError, FileError) as error:
                 one_sentence(error)
-        try:
-            return read_results(finished) is not None
-        except InputError as error:
-            one_sentence(error)
-            return False
+        return taken
 
     wrong: list[tuple[tuple, str]] = [
         ((first, *rest), value) for (first, *rest), values in {
@@ -544,3 +549,94 @@ def test_results_crafted_and_changed_by_chance(run: Callable[..., Result], finis
     rng = random.Random(4)
     accepted = sum(used(changed_json(rng, results), number % 10 == 0) for number in range(MUTATED))
     assert 10 < accepted < MUTATED - 10
+
+
+# -- What is no regular file, and what is too large
+
+
+def odd_files(folder: Path) -> list[Path]:
+    """A pipe that nobody writes to, and what never ends, where there are such."""
+    found = []
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(folder / "pipe")
+        found.append(folder / "pipe")
+    return found + [path for path in (Path("/dev/zero"),) if path.exists()]
+
+
+def put_in_place(odd: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to(odd)
+
+
+def test_no_file_of_a_run_is_waited_for_or_read_for_ever(
+    run: Callable[..., Result], finished: Path, tmp_path: Path, task: Task, good: tuple[bytes, list[str]]
+) -> None:
+    odd = odd_files(tmp_path)
+    Path("r").mkdir()
+    for file in odd:
+        put_in_place(file, Path("r", "plan.json"))
+        result = run("train", "--resume", "r")
+        assert_one_sentence(result)
+        assert "is no regular file" in result.err
+        # A checkpoint of this kind is none, and the other one is taken.
+        put_in_place(file, Path("r", NAMES[1]))
+        with pytest.raises(FileError, match="no regular file") as caught:
+            trained(task, Path("r"), "fused")
+        one_sentence(caught.value)
+        Path("r", NAMES[0]).write_bytes(good[0])
+        assert trained(task, Path("r"), "fused") == good[1]
+        Path("r", NAMES[0]).unlink()
+        # Pages: neither is a pipe a page that was made here, ..
+        result = run("report", finished, "--out", file)
+        assert_one_sentence(result)
+        assert "no regular file" in result.err
+    # .. nor a pipe what a page is made from.
+    for name in ("history.csv", "predictions.csv", "pictures.json", "model.safetensors", "results.json"):
+        for file in odd:
+            put_in_place(file, finished / name)
+            for command in ("report", "evaluate"):
+                result = run(command, finished)
+                if command == "report" or name in ("model.safetensors", "results.json"):
+                    assert_one_sentence(result)
+                    assert "no regular file" in result.err
+
+
+def test_a_long_history_takes_hardly_more_memory_than_its_numbers(tmp_path: Path) -> None:
+    lines = [f"{i},{0.6:.17g}\n" for i in range(30_000)]
+    (tmp_path / "history.csv").write_text("iteration,cost\n" + "".join(lines))
+    (tmp_path / "predictions.csv").write_text("part,index,label,probability,file\n" + "test,1,1,0.5,\n" * 20_000)
+    tracemalloc.start()
+    try:
+        history = runs._history(tmp_path)
+        labels, probabilities = gallery.read_predictions(tmp_path)["test"]
+        assert tracemalloc.get_traced_memory()[1] < 1_500_000
+    finally:
+        tracemalloc.stop()
+    assert history is not None
+    assert history.tolist() == [0.6] * 30_000
+    assert labels.tolist() == [1] * 20_000
+    assert probabilities.tolist() == [0.5] * 20_000
+    for damaged in ("iteration,cost\n1,0.5\n", "iteration,cost\n0,0.5\n0,0.5\n", "iteration,cost\n0\n", "x\n0,\n"):
+        (tmp_path / "history.csv").write_text(damaged)
+        with pytest.raises(InputError, match="is damaged"):
+            runs._history(tmp_path)
+    (tmp_path / "history.csv").write_text("y" * 70_000)
+    with pytest.raises(InputError, match="too large"):
+        runs._history(tmp_path)
+
+
+def test_nothing_is_written_among_the_devices(run: Callable[..., Result]) -> None:
+    classifier().save("m")
+    for out in ("/dev/full.npz", "/dev/../dev/new.onnx"):
+        result = run("export", "m", out)
+        assert_one_sentence(result)
+        assert "among the devices" in result.err
+        assert not Path(out).exists()
+
+
+def test_data_without_a_name(run: Callable[..., Result]) -> None:
+    # Not the working folder, which may be full of pictures.
+    for command in (("train", ""), ("sweep", "")):
+        result = run(*command)
+        assert_one_sentence(result)
+        assert "The name of the data is empty" in result.err

@@ -118,11 +118,11 @@ def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
         It may not.
     """
     path = Path(path)
-    if os.path.realpath(path.parent) == "/dev":
-        raise FileError(f"{path} would lie among the devices; choose another folder.")
     there = os.path.lexists(path)
     if there and not path.is_file():
         raise FileError(f"{path} is no regular file; choose another name.")
+    if os.path.realpath(path.parent) == "/dev":
+        raise FileError(f"{path} would lie among the devices; choose another folder.")
     if there and not force:
         raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
 

@@ -20,6 +20,11 @@ RESULTS, SWEEP, EVALUATION, COMPARISON, HISTORY = (
 )  # fmt: skip
 _MAX_RUNS = 200
 _some = functools.partial(fields, needed=frozenset())  # an object with some of these fields, or others
+_bin = fields({"pictures": whole(0), "mean_probability": optional(measure), "share_positive": optional(measure)})
+_metrics = _some({
+    "pictures": whole(0), "positives": whole(0), "confusion": row(row(whole(0), whole(0)), row(whole(0), whole(0))),
+    "calibration": many(_bin), "undefined": _some({}),
+})  # fmt: skip
 # What xlogreg reads of a run's results, wherever they are used.
 _RESULTS = fields({
     "task": _some({
@@ -34,7 +39,7 @@ _RESULTS = fields({
     "cost_history": many(measure), "final_cost": measure, "train_accuracy": measure, "test_accuracy": measure,
     "seconds": measure, "seconds_per_iteration": measure, "models_trained_together": whole(0),
     "device": words, "implementation": words, "command": optional(words), "xlogreg": words,
-    "metrics": _some({"train": _some({}), "test": _some({})}),
+    "metrics": _some({"train": _metrics, "test": _metrics}),
     "validation": optional(_some({
         "pictures": whole(0), "positives": whole(0), "cost": measure, "accuracy": measure, "lowest_cost": measure,
         "lowest_cost_iteration": whole(0),
