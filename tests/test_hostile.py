@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from test_classifier import classifier
 from test_cli import Result
 
-from xlogreg import checkpoint, gallery, runs
+from xlogreg import checkpoint, gallery, runs, shrinking
 from xlogreg.checkpoint import NAMES, Checkpoints, latest
 from xlogreg.classifier import Classifier
 from xlogreg.data import sources
@@ -337,6 +337,45 @@ def test_no_engine_takes_arrays_that_do_not_fit(implementation: str) -> None:
     engine = engine_for(implementation, **{**good, "w": odd, "b": np.zeros(4)[::2]})
     assert engine.run(2).tolist() == engine_for(implementation, **good).run(2).tolist()
     assert not odd.any()
+
+
+def test_the_fast_resize_believes_no_array() -> None:
+    shrink = pytest.importorskip("xlogreg.kernels.shrink").shrink
+
+    def arrays(height: int = 90, width: int = 80, channels: int = 3) -> dict[str, Any]:
+        names = ("top", "down", "rows", "left", "across", "columns")
+        weights = zip(names, (*shrinking._weights(height, 32), *shrinking._weights(width, 31)), strict=True)
+        x = np.zeros((height, width * channels), np.uint8)
+        return {
+            "x": x,
+            "stored": channels,
+            **dict(weights),
+            "margin": 1e-9,
+            "out": np.ones((32, 31, channels), np.uint8),
+        }
+
+    good = arrays()
+    assert shrink(*good.values())
+    assert not good["out"].any()
+    changes: list[tuple[str, Callable[[Any], Any]]] = [
+        (name, change) for name, value in arrays().items() if isinstance(value, np.ndarray)
+        for change in (lambda array: array[:0], lambda array: array[:-1], lambda array: array[:1])
+    ]  # fmt: skip
+    changes += [(name, lambda array: array[:, :-1]) for name in ("rows", "columns", "x")]
+    changes += [(name, change) for name in ("top", "left") for change in (
+        lambda array: array + 10**9, lambda array: array - 1, lambda array: array * 0 + 90, lambda array: -array - 9,
+    )]  # fmt: skip
+    changes += [("stored", lambda number, new=new: new) for new in (0, -1, 2, 7, 2**62)]
+    changes += [("out", lambda array: np.ones((32, 31, 4), np.uint8)), ("out", lambda array: array[:, :0])]
+    for name, change in changes:
+        given = arrays()
+        new = change(given[name])
+        given[name] = np.ascontiguousarray(new) if isinstance(new, np.ndarray) else new
+        with pytest.raises(ValueError, match="do not fit together"):
+            shrink(*given.values())
+    for name, new in (("x", np.zeros((90, 240))), ("down", good["rows"]), ("top", good["down"]), ("out", good["x"])):
+        with pytest.raises(TypeError):
+            shrink(*{**arrays(), name: new}.values())
 
 
 def test_a_frame_knows_how_large_a_checkpoint_may_be(good: tuple[bytes, list[str]], tmp_path: Path) -> None:

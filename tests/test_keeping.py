@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -228,3 +229,14 @@ def test_pictures_with_the_threads_there_are(no_threads: list[int], left: int, t
 def test_a_process_whose_thread_does_not_start_is_ended(no_threads: list[int]) -> None:
     with pytest.raises(OSError, match="start new thread"):
         Started(classifier(), lambda worker: None)
+
+
+def test_a_number_of_threads_that_is_none_is_said_in_one_line() -> None:
+    code = "from xlogreg import kernels; print(kernels.why_no_fused() or 'it works')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={**os.environ, "NUMBA_NUM_THREADS": "x", "PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.stdout == "it works\n"
+    assert "'NUMBA_NUM_THREADS' is defined but its associated value 'x' could not be parsed" in done.stderr
+    assert "Traceback" not in done.stderr
