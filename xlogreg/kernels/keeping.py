@@ -77,12 +77,14 @@ def kept(*signatures: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def is_kept(compiled: Any) -> bool:
     """Whether this function was compiled in this process, or compiled code of an earlier one is kept."""
-    return bool(compiled.signatures) or (can_keep(compiled) and bool(compiled._cache._cache_file._load_index()))
+    if can_keep(compiled) and compiled._cache._cache_file._load_index():
+        return True
+    return bool(getattr(compiled, "signatures", ()))
 
 
 def can_keep(compiled: Any) -> bool:
     """Whether there is a folder to keep this function in."""
-    return isinstance(compiled._cache, FunctionCache)
+    return isinstance(getattr(compiled, "_cache", None), FunctionCache)
 
 
 def _cache_of(function: Callable[..., Any]) -> Any:
