@@ -228,7 +228,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(module, "open", refuse, raising=False)
+    monkeypatch.setattr(module, "read_regular", refuse)
     with pytest.raises(FileError, match="cannot be read: Permission denied"):
         Classifier.load(tmp_path / "m")
     monkeypatch.setattr(Path, "stat", refuse)

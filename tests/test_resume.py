@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +46,15 @@ def run(command_line: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) ->
     """The command line in this process, without the pictures, which take longer than all the rest."""
     monkeypatch.setattr(plots, "plot_run", lambda *_: None)
     return command_line
+
+
+# As a plan has them.
+OPTIONS: dict[str, Any] = {
+    "source": "birds", "positive": None, "learning_rate": 0.005, "iterations": 2, "balance": None, "seed": 0,
+    "test_size": None, "l2": 0.0, "momentum": 0.0, "nesterov": False, "stop_gradient": None, "stop_cost": None,
+    "class_weight": "none", "validation": None, "start": None, "features": "pixels", "size": None,
+    "max_unreadable": None, "no_cache": False, "data": None, "device": "cpu", "implementation": "auto",
+}  # fmt: skip
 
 
 class Stop(Exception):
@@ -217,8 +227,8 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
     asked = []
 
     class Watched(Checkpoints):
-        def begin(self, fingerprint: str, extra: Callable) -> Checkpoint | None:
-            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done))
+        def begin(self, fingerprint: str, extra: Callable, *checks: Any) -> Checkpoint | None:
+            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done), *checks)
 
     keeper = Watched(tmp_path, 1e9)
     with pytest.raises(Stop):
@@ -418,7 +428,11 @@ def test_a_folder_that_cannot_be_written_is_noticed_at_once(
     stop_soon(monkeypatch)
     assert run("train", "--iterations", 500, "--out", "r").code == 130
 
-    def refused(path: Path, *_: object) -> int:
+    whole = os.open
+
+    def refused(path: Path, *rest: int) -> int:
+        if Path(path).name != lock.LOCK:
+            return whole(path, *rest)
         raise PermissionError(13, "Permission denied")
 
     # Not by permissions, which do not bind the administrator; read_plan and others are as before.
@@ -449,9 +463,7 @@ def test_paths_and_names_from_another_folder(
     monkeypatch.setattr(train_command, "_train", lambda options, run, *_: asked.update(options))
     monkeypatch.chdir(tmp_path)
     Path("r", "results.json").unlink()
-    write_plan(
-        Path("r"), Plan({**dict.fromkeys(train_command._KINDS), "source": "cifar10"}, str(tmp_path / "gone"), "")
-    )
+    write_plan(Path("r"), Plan({**OPTIONS, "source": "cifar10"}, str(tmp_path / "gone"), ""))
     Path("mine").mkdir()
     assert run("train", "--resume", "r", "--data", "mine").code == 0
     assert asked["data"] == tmp_path / "mine"

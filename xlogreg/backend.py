@@ -3,26 +3,24 @@
 The only module that imports cupy, and only when a GPU is asked for or looked for.
 """
 
-import atexit
 import contextlib
 import functools
 import importlib
 import os
 import platform
-import shutil
-import stat
 import sys
-import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from .errors import DeviceError
+from .files import own_temporary_folder
 
 Array = Any
 P = ParamSpec("P")
@@ -326,9 +324,10 @@ def count_gpus() -> int:
 
 
 def _cupy() -> Any:
-    # Some versions look for it when they are loaded, others when they compile.
-    _find_a_kernel_cache()
     try:
+        # Some versions look for it when they are loaded, others when they compile.
+        if "cupy" in sys.modules or find_spec("cupy") is not None:
+            _find_a_kernel_cache()
         return importlib.import_module("cupy")
     except Exception as error:  # a broken CUDA installation raises all kinds of errors at import
         why = "CuPy is not installed" if isinstance(error, ModuleNotFoundError) else f"CuPy does not load ({error})"
@@ -363,29 +362,15 @@ def _find_a_kernel_cache() -> None:
         os.environ.pop("CUPY_CACHE_DIR", None)  # an empty name is none to CuPy either, but it would use it
     # Without a home, the name keeps its ~.
     folder = Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
-    if folder.parts[:1] != ("~",) and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+    # By these functions, which raise nothing where a folder above may not be searched.
+    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
+    if folder.parts[:1] != ("~",) and os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK):
         return
     with contextlib.suppress(OSError):
-        os.environ["CUPY_CACHE_DIR"] = _own_temporary_folder()
+        os.environ["CUPY_CACHE_DIR"] = own_temporary_folder()
         if "cupy" in sys.modules:
             # Somebody else loaded it, and it may have made up its mind about the folder.
             os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
-
-
-def _own_temporary_folder() -> str:
-    """The user's own for compiled kernels, the same in every process; where somebody else has that name, a new one."""
-    if hasattr(os, "getuid"):
-        folder = Path(tempfile.gettempdir()) / f"xlogreg-kernels-{os.getuid()}"
-        with contextlib.suppress(OSError):
-            folder.mkdir(mode=0o700, exist_ok=True)
-            found = folder.lstat()
-            # What is loaded from there is executed: nobody else may write to it.
-            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
-                return str(folder)
-    folder = Path(tempfile.mkdtemp(prefix="xlogreg-kernels-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return str(folder)
 
 
 def processor_name() -> str:

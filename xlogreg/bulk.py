@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from .classifier import Classifier, Failure, Prediction
 from .errors import InputError, XlogregError
 from .images import Resizer, decode, fit, read_content
-from .parallel import processors
+from .parallel import Threads, processors
 from .paths import Pause
 from .shrinking import resizer_for
 from .workers import MOST, Forked, Started, Worker, WorkerLost, alone, can_fork, signals_wait
@@ -87,7 +87,7 @@ def predict_many(
 def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, processes: bool) -> Iterator[list[Result]]:
     team = _Team(classifier, threads if processes else 1)
     pending: deque[Future[list[Result]]] = deque()
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
+    executor = Threads(threads, thread_name_prefix="xlogreg-decode")
     number, size, ended, worked = 0, 1, False, 0.0
     try:
         while pending or not ended:
@@ -99,7 +99,7 @@ def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, proce
                     yield pending.popleft().result()
                 executor.shutdown(wait=True)
                 team.fork()
-                executor = ThreadPoolExecutor(threads, thread_name_prefix="xlogreg-decode")
+                executor = Threads(threads, thread_name_prefix="xlogreg-decode")
             while len(pending) < 2 * threads + 1 and not (paused or ended):
                 batch, paused = _next_batch(paths, size)
                 ended = not batch and not paused

@@ -8,6 +8,7 @@ that are complete and belong to the same training.
 import contextlib
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,15 +18,27 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, to_host
-from .descent import Part, Progress
+from .descent import COST, DIVERGED, GRADIENT, Frame, Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
-from .files import leftovers, reason, write_whole
+from .files import leftovers, read_regular, reason, write_whole
+from .logistic import MAX_ITERATIONS
+from .records import any_of, as_it_is, fields, many, number, row, text, whole
+from .text import plain
 
 FORMAT = "xlogreg checkpoint 1"
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
 # Weights, velocities and histories of any training that fits into memory; larger is no checkpoint.
 _MAX_BYTES = 1 << 36
+# Beside the numbers of a progress: its description, and what the caller keeps every so many iterations.
+_MAX_DESCRIPTION, _EVERY = 1 << 16, 100
+# Characters of what is wrong with one.
+_SHOWN = 200
+_DESCRIPTION = fields({
+    "format": text, "fingerprint": text, "iterations": whole(0, MAX_ITERATIONS), "seconds": number(0.0),
+    "models": many(whole(0)), "parts": as_it_is, "extra": as_it_is,
+})  # fmt: skip
+_PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, DIVERGED))
 # Patterns of all that a training writes into its folder; somebody else may be writing other files there.
 _WRITTEN = (
     "checkpoint-?.safetensors", "plan.json", "results.json", "model.safetensors", "history.csv", "predictions.csv",
@@ -84,14 +97,21 @@ class Checkpoints:
         self._saved: int | None = None
         self._complained = False
 
-    def begin(self, fingerprint: str, extra: Callable[[int], dict[str, Any]]) -> Checkpoint | None:
+    def begin(
+        self,
+        fingerprint: str,
+        extra: Callable[[int], dict[str, Any]],
+        frame: Frame | None = None,
+        check: Callable[[Checkpoint], None] = lambda checkpoint: None,
+    ) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
         extra : gives what belongs to the first so many iterations, in plain types
+        frame, check : what every checkpoint of this training must fit, and what looks at the rest of it
         """
         self._fingerprint, self._extra = fingerprint, extra
         self._next = time.monotonic() + self.seconds
-        found = latest(self.folder, fingerprint) if self.resume else None
+        found = latest(self.folder, fingerprint, frame, check) if self.resume else None
         self.begun = True
         if found is None:
             if self.resume:
@@ -181,8 +201,15 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     write_whole(folder / NAMES[number % 2], serialise(tensors, {"xlogreg": text, "sha256": digest}))
 
 
-def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
+def latest(
+    folder: Path,
+    fingerprint: str,
+    frame: Frame | None = None,
+    check: Callable[[Checkpoint], None] = lambda checkpoint: None,
+) -> tuple[Checkpoint, int] | None:
     """The newest good checkpoint of this training in the folder and the number of the next; None if there is none.
+
+    frame, check : of the training, which a good checkpoint fits: anybody can write one with a digest that is right
 
     Raises
     ------
@@ -191,32 +218,38 @@ def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
     """
     found: list[tuple[int, int, Checkpoint]] = []
     problems = []
-    for number, name in enumerate(NAMES):
+    for turn, name in enumerate(NAMES):
         path = folder / name
         try:
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
-            if path.stat().st_size > _MAX_BYTES:
-                raise ValueError("it is too large")
-            checkpoint = _parse(path.read_bytes())
+            checkpoint = _parse(read_regular(path, _MAX_BYTES if frame is None else _most_bytes(frame)))
+            if checkpoint.fingerprint != fingerprint:
+                problems.append(f"{name} belongs to a training with other pictures or options")
+                continue
+            if frame is not None:
+                frame.check(checkpoint.progress)
+            check(checkpoint)
+            found.append((checkpoint.progress.state.iterations, turn, checkpoint))
         except OSError as error:
             problems.append(f"{name} cannot be read: {reason(error)}")
         except Exception as error:  # whatever damage makes of it, the other file may be good
-            problems.append(f"{name} is damaged ({error or type(error).__name__})")
-        else:
-            if checkpoint.fingerprint == fingerprint:
-                found.append((checkpoint.progress.state.iterations, number, checkpoint))
-            else:
-                problems.append(f"{name} belongs to a training with other pictures or options")
+            problems.append(f"{name} is damaged ({plain(error)[:_SHOWN].rstrip('.') or type(error).__name__})")
     if found:
-        _, number, checkpoint = max(found, key=lambda entry: entry[:2])
-        return checkpoint, number + 1
+        _, turn, checkpoint = max(found, key=lambda entry: entry[:2])
+        return checkpoint, turn + 1
     if problems:
         raise FileError(
             f"No checkpoint in {folder} can be used: {'; '.join(problems)}. Delete them there to start from the "
             "beginning, or train into a new folder."
         )
     return None
+
+
+def _most_bytes(frame: Frame) -> int:
+    """So large may a checkpoint of this training be."""
+    records = frame.models * (frame.iterations // _EVERY + 8)
+    return 8 * frame.numbers + _MAX_DESCRIPTION + 256 * records
 
 
 def remove(folder: Path) -> None:
@@ -268,19 +301,18 @@ def _parse(content: bytes) -> Checkpoint:
     tensors = {name: values.copy() for name, values in load(content).items()}
     if header["sha256"] != _digest(header["xlogreg"], tensors):
         raise ValueError("its digest does not fit its content")
-    description = json.loads(header["xlogreg"])
+    description = _DESCRIPTION(json.loads(header["xlogreg"]))
     if description["format"] != FORMAT:
         raise ValueError(f"it has the format {description['format']!r}")
     parts = {}
-    for model, (iterations, why) in description["parts"].items():
+    for model, part in description["parts"].items():
+        iterations, why = _PART(part)
         w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in ("w", "b", "dw", "db", "cost"))
-        parts[int(model)] = Part(w, b, Gradient(dw, db, cost), int(iterations), why)
+        parts[int(model)] = Part(w, b, Gradient(dw, db, cost), iterations, why)
     state = State(
-        int(description["iterations"]),
-        *(tensors.get(f"state.{name}") for name in ("w", "b", "velocity", "bias_velocity")),
+        description["iterations"], *(tensors.get(f"state.{name}") for name in ("w", "b", "velocity", "bias_velocity"))
     )
     progress = Progress(
-        costs=tensors["costs"], models=[int(model) for model in description["models"]], state=state, parts=parts,
-        seconds=float(description["seconds"]),
-    )  # fmt: skip
+        costs=tensors["costs"], models=description["models"], state=state, parts=parts, seconds=description["seconds"]
+    )
     return Checkpoint(progress, description["fingerprint"], description["extra"])

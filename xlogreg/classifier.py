@@ -4,7 +4,6 @@ import json
 import math
 import operator
 import os
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from .errors import FileError, InputError, XlogregError
 from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
-from .files import reason, write_whole
+from .files import read_regular, reason, write_whole
 from .images import to_pixels
 from .plan import unfinished
 
@@ -243,27 +242,19 @@ def _wrong(model: Classifier) -> str:
 
 def _read(path: Path) -> tuple[Path, bytes]:
     """The content of a model file, or of the one in a run folder, and its path."""
+    folder = path
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            folder, path = path, path / MODEL_FILE
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                raise FileError(
-                    unfinished(folder)
-                    or f"The folder {folder} holds no {MODEL_FILE}; name a run folder or a model file."
-                ) from None
-        # A pipe would be waited for, and a device be read for ever.
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is no regular file; name a run folder or a model file.")
-        if status.st_size > _MAX_BYTES:
-            raise InputError(f"{path} is too large for a model; name a run folder or a model file.")
-        with open(path, "rb") as file:
-            return path, file.read(_MAX_BYTES)
-    except (FileError, InputError):
-        raise
+        if os.path.isdir(folder):
+            path = folder / MODEL_FILE
+        return path, read_regular(path, _MAX_BYTES)
+    except InputError as error:  # a pipe would be waited for, and a device be read for ever
+        what = "too large for a model" if os.path.isfile(path) else "no regular file"
+        raise InputError(f"{path} is {what}; name a run folder or a model file.") from error
     except FileNotFoundError as error:
+        if path is not folder:
+            raise FileError(
+                unfinished(folder) or f"The folder {folder} holds no {MODEL_FILE}; name a run folder or a model file."
+            ) from None
         raise FileError(f"There is no model {path}; name a run folder or a model file.") from error
     except OSError as error:
         raise FileError(

@@ -56,6 +56,7 @@ for command in (reproduce, train, sweep, predict, evaluate, report, export, fetc
 def main() -> None:
     """Run the command line: exit code 0, 1 for a result that is not as it should be, 2 for what the user can mend."""
     logging.getLogger("xlogreg").setLevel(logging.ERROR)  # progress says it
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it says where it keeps its fonts
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
@@ -79,4 +80,12 @@ def main() -> None:
         from . import console
 
         console.complain("The machine's memory is full; train on fewer pictures or iterations.")
+        sys.exit(2)
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        from . import console
+
+        # Of a library's: what works in threads here does with fewer.
+        console.complain("The system starts no more threads for this process; raise the limit of processes (ulimit).")
         sys.exit(2)

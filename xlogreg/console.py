@@ -40,7 +40,7 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
         )  # fmt: skip
         with Progress(*columns, console=err, transient=True) as bar:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
-            first = "loading the kernel" if kernels.is_compiled() else "compiling the kernel, this once"
+            first = "loading the kernel" if kernels.is_compiled() else kernels.compiling()
             task = bar.add_task(first, total=iterations, cost="...")
 
             def advance(done: int, costs: np.ndarray) -> None:
@@ -49,7 +49,7 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
             yield advance
     else:
         if not kernels.is_compiled():
-            err.print("compiling the kernel, this once")
+            err.print(kernels.compiling())
         next_line = time.monotonic() + _PLAIN_SECONDS
 
         def tell(done: int, costs: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """Gradient descent from start to end: in which blocks, who is told, when each model ends, what is returned."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from .backend import namespace, to_host
-from .engine import DescentOptions, Engine, Gradient, State, alone
-from .errors import DivergenceError
+from .engine import DescentOptions, Engine, Gradient, State, alone, check_array
+from .errors import DivergenceError, InputError
 from .exact import LARGEST_WEIGHT
 
 Array = Any
@@ -95,8 +96,13 @@ def descend(
     DivergenceError
         The only model there is diverged: a cost is not finite, or some |z| exceeded 1e6; names the iteration and the
         rate. Of several models, those that diverge are dropped and noted in the result.
+    InputError
+        The progress is not one of this training.
     """
     options = options or DescentOptions()
+    if progress is not None:
+        models_in_all, features = engine.w.shape
+        Frame(models_in_all, features, iterations, options).check(progress)
     with alone(engine):
         engine.prepare()
     rates = to_host(engine.rates)
@@ -123,7 +129,9 @@ def descend(
         before = engine.state() if options.stops or len(rates) > 1 or keeper is not None else None
         if keeper is not None:
             assert before is not None
-            keeper.shown(Progress(costs_of[:, :done], list(models), before, dict(parts), seconds))
+            # A step beyond what numbers hold ends in the next iteration, and is nothing to go on from.
+            if _can_go_on(before):
+                keeper.shown(Progress(costs_of[:, :done], list(models), before, dict(parts), seconds))
         with alone(engine):
             start = time.perf_counter()
             costs = engine.run(block)
@@ -201,6 +209,90 @@ class Progress:
     state: State
     parts: "dict[int, Part]"
     seconds: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What is known of every progress of a training before it begins: M models of d features, up to so many
+    iterations, and the options."""
+
+    models: int
+    features: int
+    iterations: int
+    options: DescentOptions
+
+    @property
+    def numbers(self) -> int:
+        """So many numbers a progress has at most."""
+        return self.models * (self.iterations + 3 * self.features + 5)
+
+    def check(self, progress: "Progress") -> None:
+        """Whether the progress can be one of this training, and each number in it one that training comes to.
+
+        Raises
+        ------
+        InputError, DeviceError
+            It is not: what is wrong, in words.
+        """
+        state, models, parts = progress.state, progress.models, progress.parts
+        kinds = [(state, State), (models, list), (parts, dict), (progress.costs, np.ndarray), (progress.seconds, float)]
+        whole = all(isinstance(value, kind) for value, kind in kinds)
+        whole = whole and all(type(model) is int for model in (*models, *parts))
+        if not whole or not all(
+            isinstance(part, Part) and isinstance(part.gradient, Gradient) and isinstance(part.reason, str)
+            for part in parts.values()
+        ):
+            raise InputError("A progress must have parts of the types that a keeper was shown.")
+        done = _whole(state.iterations, 0, self.iterations - 1, "The number of iterations done")
+        if not 0.0 <= progress.seconds < math.inf:
+            raise InputError("The seconds of a progress must be a finite number from 0 on.")
+        if not models or models != sorted(models) or sorted([*models, *parts]) != list(range(self.models)):
+            raise InputError(f"Each of {self.models} models must be in training or have ended, and one be in training.")
+        costs = progress.costs
+        check_array("The costs", costs, (self.models, done))
+        shape: tuple[int, ...] = (len(models), self.features)
+        momentum = self.options.momentum > 0
+        for name, wanted in (("w", shape), ("b", shape[:1]), ("velocity", shape), ("bias_velocity", shape[:1])):
+            array = getattr(state, name)
+            if (array is not None) != (momentum or name in ("w", "b")):
+                raise InputError(f"The state's {name} must be there with momentum, and only then.")
+            if array is not None:
+                check_array(f"The state's {name}", array, wanted)
+        if not _can_go_on(state):
+            raise InputError("The state has weights that are not finite, or beyond all that sums hold.")
+        ends = {DIVERGED, *(reason for reason, tolerance in (
+            (GRADIENT, self.options.gradient_tolerance), (COST, self.options.cost_tolerance)
+        ) if tolerance is not None)}  # fmt: skip
+        lengths = dict.fromkeys(models, done)
+        for model, part in parts.items():
+            lengths[model] = _whole(part.iterations, 0, done, "The number of iterations of a model that has ended")
+            if part.reason not in ends:
+                raise InputError(f"No model of this training ends by {part.reason!r:.40}.")
+            arrays = {"w": part.w, "b": part.b, **vars(part.gradient)}
+            for name, array in arrays.items():
+                row = (1, self.features) if name in ("w", "dw") else (1,)
+                check_array(f"The {name} of a model that has ended", array, row)
+                if part.reason != DIVERGED and not _is_finite(array):
+                    raise InputError(f"The {name} of a model that has ended is not finite.")
+        if not all(np.isfinite(costs[model, :length]).all() for model, length in lengths.items()):
+            raise InputError("Not all costs are finite.")
+
+
+def _whole(value: Any, least: int, most: int, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{what} must be a whole number from {least} to {most}.")
+    return value
+
+
+def _is_finite(array: Array) -> bool:
+    return bool(namespace(array).isfinite(array).all())
+
+
+def _can_go_on(state: State) -> bool:
+    """Whether its numbers are finite and fit the sums."""
+    rest = (state.b, state.velocity, state.bias_velocity)
+    # NaN fails the comparison.
+    return bool((abs(state.w) < LARGEST_WEIGHT).all()) and all(_is_finite(array) for array in rest if array is not None)
 
 
 class Keeper(Protocol):

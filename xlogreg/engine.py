@@ -14,6 +14,7 @@ import numpy as np
 
 from .backend import namespace
 from .errors import InputError
+from .exact import MAX_TERMS
 from .parallel import one_blas_thread
 
 Array = Any
@@ -189,12 +190,56 @@ class Engine(Protocol):
         ...
 
     def restore(self, state: State) -> None:
-        """Go back (or on) to a state of the same models; what follows has the bits that followed it before."""
+        """Go back (or on) to a state of the same models; what follows has the bits that followed it before.
+
+        Raises
+        ------
+        InputError, DeviceError
+            It is no state of these models, or on another device.
+        """
         ...
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending; each keeps its state and its bits."""
         ...
+
+
+def check_arrays(
+    rows: Array, sign: Array, w: Array, b: Array, rates: Array, weights: Array | None, *, pixels: bool = False
+) -> None:
+    """Whether these arrays, of one module, fit together as `xlogreg.reference` says: every engine asks before it keeps
+    any, for compiled code believes their shapes. `pixels`: whether only uint8 rows will do.
+
+    Raises
+    ------
+    InputError
+        They do not.
+    """
+    xp = namespace(*(array for array in (rows, sign, w, b, rates, weights) if array is not None))
+    if rows.ndim != 2 or not 1 <= min(rows.shape) <= max(rows.shape) <= MAX_TERMS:
+        raise InputError(f"The samples must be rows (m, d), 1 to {MAX_TERMS:,} of each, not {rows.shape}.")
+    if rows.dtype not in ((xp.uint8,) if pixels else (xp.uint8, xp.float32, xp.float64)):
+        raise InputError(f"The samples hold {rows.dtype}; give uint8 pixels{'' if pixels else ' or float features'}.")
+    (m, d), models = rows.shape, b.shape[0] if b.ndim == 1 else 0
+    if not models:
+        raise InputError(f"b must have the shape (M,) with at least one model, not {b.shape}.")
+    shapes = {"sign": (models, m), "w": (models, d), "b": (models,), "rates": (models,), "weights": (models, m)}
+    for name, array in {"sign": sign, "w": w, "b": b, "rates": rates, "weights": weights}.items():
+        if array is not None:
+            check_array(f"The engine's {name}", array, shapes[name])
+
+
+def check_array(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Whether it is an array of float64, in this machine's order of bytes, and has this shape.
+
+    Raises
+    ------
+    InputError, DeviceError
+        It is not; it is no array at all.
+    """
+    xp = namespace(array)
+    if array.dtype != xp.float64 or array.shape != shape:
+        raise InputError(f"{name} must be float64 {shape}, not {array.dtype} {array.shape}.")
 
 
 # Two trainings at a time would be in each other's way on all processors, the threads of each waiting for its others.
@@ -241,7 +286,16 @@ class Models:
         return State(self.iterations, *map(_copy, (self.w, self.b, self.velocity, self.bias_velocity)))
 
     def restore(self, state: State) -> None:
-        """Go on from a copy of this state."""
+        """Go on from a copy of this state, if it can be one of these models."""
+        if isinstance(state.iterations, bool) or not isinstance(state.iterations, int) or state.iterations < 0:
+            raise InputError(f"A state's number of iterations must be a whole number, not {state.iterations!r}.")
+        for name in ("w", "b", "velocity", "bias_velocity"):
+            mine, given = getattr(self, name), getattr(state, name)
+            if (mine is None) != (given is None):
+                raise InputError(f"A state's {name} must be there with momentum, and only then.")
+            if mine is not None:
+                namespace(mine, given)  # of one device
+                check_array(f"A state's {name}", given, mine.shape)
         self.iterations = state.iterations
         self.w, self.b = _copy(state.w), _copy(state.b)
         self.velocity, self.bias_velocity = _copy(state.velocity), _copy(state.bias_velocity)
@@ -256,4 +310,8 @@ class Models:
 
 
 def _copy(value: Array | None) -> Array | None:
-    return None if value is None else namespace(value).array(value)
+    if value is None:
+        return None
+    xp = namespace(value)
+    # In order of rows, which kernels believe.
+    return xp.array(xp.ascontiguousarray(value))

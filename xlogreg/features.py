@@ -15,14 +15,13 @@ same pictures give the same features, to the bit, on every machine, for any numb
 import functools
 import hashlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from .errors import InputError
-from .parallel import in_order, processors
+from .parallel import Threads, in_order, processors
 
 Name = Literal["pixels", "grey", "hog"]
 NAMES: tuple[Name, ...] = ("pixels", "grey", "hog")
@@ -133,7 +132,7 @@ class Features:
             out[start : start + _BLOCK] = _grey(part) if self.name == "grey" else self._hog(part)
             return len(part)
 
-        with ThreadPoolExecutor(processors()) as threads:
+        with Threads(processors()) as threads:
             done = 0
             for count in in_order(threads, compute, range(0, len(x), _BLOCK)):
                 done += count

@@ -1,17 +1,76 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename."""
+"""Files that appear whole or not at all (temporary name, fsync, rename), and reading that neither waits nor floods."""
 
+import atexit
 import contextlib
+import errno
+import functools
 import os
 import secrets
+import shutil
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import FileError
+from .errors import FileError, InputError
+
+# Neither wait for a FIFO's writer, nor make a terminal ours, nor hand the file to a child.
+_OPEN_FLAGS = os.O_RDONLY
+for _name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC"):
+    _OPEN_FLAGS |= getattr(os, _name, 0)
 
 
 def reason(error: OSError) -> str:
     """The operating system's own words for an error, without numbers and paths: "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes; a FIFO, a device or a socket is refused, without waiting for it.
+
+    Raises
+    ------
+    InputError
+        It is no regular file.
+    OSError
+        The operating system does not open it.
+    """
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        # What was opened is asked, not the name: that may be another file by now.
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{os.fspath(path)} is no regular file; give one.")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The bytes of a regular file, at most `limit` of them; memory is asked for only as far as the file reaches.
+
+    Raises
+    ------
+    InputError
+        It is no regular file, or larger.
+    OSError
+        The operating system does not read it.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        parts: list[bytes] = []
+        # The size may be wrong (a file that grows, or one of /proc): read on until nothing comes, or too much.
+        left = limit + 1 if size <= limit else 0
+        while left > 0 and (part := file.read(min(left, max(size + 1, 1 << 16)))):
+            parts.append(part)
+            left -= len(part)
+    if left <= 0:
+        raise InputError(f"{os.fspath(path)} is larger than the {limit:,} bytes that it may have.")
+    return b"".join(parts)
 
 
 @contextlib.contextmanager
@@ -62,6 +121,8 @@ def check_new(path: str | os.PathLike[str], force: bool = False) -> None:
     there = os.path.lexists(path)
     if there and not path.is_file():
         raise FileError(f"{path} is no regular file; choose another name.")
+    if os.path.realpath(path.parent) == "/dev":
+        raise FileError(f"{path} would lie among the devices; choose another folder.")
     if there and not force:
         raise FileError(f"{path} is there already; choose another name, or replace it with --force.")
 
@@ -81,6 +142,32 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     except OSError as error:
         raise FileError(f"Cannot create the folder {path}: {reason(error)}; choose another with --out.") from error
     return path
+
+
+def own_temporary_folder() -> str:
+    """The user's own for compiled kernels, the same in every process; where somebody else has that name, a new one.
+
+    Raises
+    ------
+    OSError
+        There is no place for temporary files.
+    """
+    if hasattr(os, "getuid"):
+        folder = Path(tempfile.gettempdir()) / f"xlogreg-kernels-{os.getuid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            found = folder.lstat()
+            # What is loaded from there is executed: nobody else may write to it.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077:
+                return str(folder)
+    return _new_temporary_folder()
+
+
+@functools.cache
+def _new_temporary_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="xlogreg-kernels-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _fsync_folder(folder: Path) -> None:

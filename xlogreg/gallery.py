@@ -4,11 +4,13 @@
 of every picture, and its file where it has one: with these the report can be made again without the data.
 """
 
+import contextlib
 import csv
 import io
 import itertools
 import json
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from .data.task import Task
 from .errors import FileError, InputError, XlogregError
 from .evaluation import Judgement
-from .files import reason, write_whole
+from .files import open_regular, read_regular, reason, write_whole
 from .text import NAMES, csv_lines
 
 PICTURES, LIST, PREDICTIONS = "pictures.png", "pictures.json", "predictions.csv"
@@ -26,7 +28,9 @@ EXAMPLES, WRONG, CERTAIN = 12, 12, 6
 GROUPS = ("example", "wrong", "certain_1", "certain_0", "own")
 _SIDE = 96  # the longest side that is kept
 _PER_ROW = 8
-_MAX_BYTES = 256 << 20
+# Of a table of as many lines as a training has iterations or pictures, which is read line by line, and of JSON.
+_MAX_BYTES, _MAX_JSON = 256 << 20, 64 << 20
+_MAX_LINE = 1 << 16
 _MAX_LIST = 1000
 
 
@@ -162,17 +166,17 @@ def read_tiles(folder: Path) -> list[Tile]:
 
 def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels (n,) int64 and probabilities (n,) float64 of "train" and "test" from `predictions.csv`; {} without one."""
-    text = read_text(folder / PREDICTIONS)
-    if text is None:
-        return {}
-    parts: dict[str, tuple[list[int], list[float]]] = {}
+    parts: dict[str, tuple[array[int], array[float]]] = {}
     try:
-        for part, _, label, probability, *_ in itertools.islice(csv.reader(io.StringIO(text)), 1, None):
-            labels, probabilities = parts.setdefault(part, ([], []))
-            labels.append(int(label))
-            probabilities.append(float(probability))
+        with contextlib.closing(text_lines(folder / PREDICTIONS)) as lines:
+            for part, _, label, probability, *_ in itertools.islice(csv.reader(lines), 1, None):
+                labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
+                labels.append(int(label))
+                probabilities.append(float(probability))
         return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
     except (ValueError, OverflowError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{folder / PREDICTIONS} is damaged; delete it, and the report leaves its curves out."
         ) from error
@@ -180,30 +184,40 @@ def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds, or None where there is none."""
-    text = read_text(path)
     try:
-        return None if text is None else json.loads(text)
+        return json.loads(read_regular(path, _MAX_JSON).decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except InputError as error:
+        raise InputError(f"{str(error).removesuffix('.')}; name the folder of another run.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON; name the folder of another run, or train again.") from error
 
 
-def read_text(path: Path) -> str | None:
-    """A file of bounded size as text, or None where there is none."""
+def text_lines(path: Path) -> Generator[str, None, None]:
+    """The lines of a file of bounded size, one after the other; none where there is no file."""
     try:
-        # A pipe would be waited for, and a device be read for ever.
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path} is no regular file; name the folder of another run.")
-        with open(path, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+        file = open_regular(path)
     except FileNotFoundError:
-        return None
-    except InputError:
-        raise
+        return
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {reason(error)}; check it, or name another run.") from error
-    if len(content) > _MAX_BYTES:
-        raise InputError(f"{path} is too large for a report; name the folder of another run.")
-    return content.decode("utf-8", "replace")
+        raise _unreadable(path, error) from error
+    with file:
+        size = 0
+        try:
+            while line := file.readline(_MAX_LINE):
+                size += len(line)
+                if size > _MAX_BYTES or len(line) == _MAX_LINE:
+                    raise InputError(f"{path} is too large for a report; name the folder of another run.")
+                yield line.decode("utf-8", "replace")
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> FileError:
+    return FileError(f"{path} cannot be read: {reason(error)}; check it, or name another run.")
 
 
 def _tile(

@@ -28,6 +28,34 @@ def processors() -> int:
         return os.cpu_count() or 1
 
 
+class _NoThread(Exception):
+    """The system starts none, and there is none yet."""
+
+
+class Threads(ThreadPoolExecutor):
+    """So many threads, or as many as the system starts; where that is none, the work is done by who submits it."""
+
+    def _adjust_thread_count(self) -> None:
+        # What is submitted waits in the queue by then, and one thread is enough to do it all.
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError as error:
+            if not self._threads:
+                raise _NoThread from error
+
+    def submit(self, work: Callable[..., Result], /, *args: Any, **named: Any) -> "Future[Result]":
+        try:
+            return super().submit(work, *args, **named)
+        except _NoThread:
+            self._work_queue.get_nowait()
+        future: Future[Result] = Future()
+        try:
+            future.set_result(work(*args, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def in_order(threads: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map` in threads; what has not begun is cancelled when the caller stops or a result raises."""
     waiting: deque[Future[Result]] = deque()

@@ -2,13 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import FileError, InputError
 from .files import reason, write_whole
+from .records import Kind, Odd, any_of, as_it_is, fields, read_record, text, words
 
 PLAN = "plan.json"
 # A folder that has it is complete: it comes last.
@@ -32,8 +32,8 @@ def write_plan(folder: Path, plan: Plan) -> None:
     write_whole(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
-def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
-    """The plan of the training in `folder`, each option made by the function of its name.
+def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
+    """The plan of the training in `folder`, its options of these kinds.
 
     Raises
     ------
@@ -41,25 +41,20 @@ def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
         There is no training to take up, or its plan is damaged.
     """
     path = folder / PLAN
+    kind = fields({"format": any_of(_FORMAT), "started_in": text, "command": words, "options": as_it_is})
     try:
-        with open(path, "rb") as file:
-            text = file.read(_MAX_BYTES + 1)
+        content = read_record(path, _MAX_BYTES, kind)
+        if set(content["options"]) != set(kinds):
+            raise Odd("those of this xlogreg", "options")
+        return Plan(fields(kinds)(content["options"]), content["started_in"], content["command"])
     except (FileNotFoundError, NotADirectoryError):
         raise FileError(
             f"There is no training to resume in {folder}; name the folder of one that was stopped."
         ) from None
     except OSError as error:
         raise FileError(f"Cannot read {path}: {reason(error)}; check the folder.") from error
-    try:
-        content = json.loads(text)
-        if content["format"] != _FORMAT or set(content["options"]) != set(kinds):
-            raise KeyError("other options")
-        options = {name: None if value is None else kinds[name](value) for name, value in content["options"].items()}
-        return Plan(options, str(content["started_in"]), str(content["command"]))
-    except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
-        raise InputError(
-            f"{path} is no plan that this xlogreg can resume ({error or type(error).__name__}); train anew."
-        ) from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is no plan that this xlogreg can resume ({error}); train anew.") from error
 
 
 def resume_command(folder: Path) -> str:

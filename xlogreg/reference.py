@@ -37,7 +37,7 @@ import numpy as np
 
 from .backend import namespace, to_host
 from .elementary import sigmoid, sigmoid_and_softplus
-from .engine import FEATURES, DescentOptions, Gradient, Models
+from .engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from .exact import (
     BLOCK_TERMS,
     LARGEST_WEIGHT,
@@ -219,6 +219,7 @@ class Reference(Models):
         weights: Array | None = None,
         options: DescentOptions | None = None,
     ) -> None:
+        check_arrays(rows, sign, w, b, rates, weights)
         self.rows, self.sign, self.rates, self.chunk = rows, sign, rates, chunk
         self.w, self.b, self.weights = w, b, weights
         self.options = options or DescentOptions()

@@ -17,7 +17,7 @@ import numpy as np
 from . import __version__
 from .errors import InputError, XlogregError
 from .evaluation import MEASURES, roc_curve
-from .files import write_whole
+from .files import open_regular, write_whole
 from .gallery import read_json
 from .runs import SWEEP, Run, folder_name, load_run, no_results, sweep_runs
 from .svg import Line, chart, dumbbell
@@ -64,9 +64,9 @@ def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path
 def is_report(path: Path) -> bool:
     """Whether a file is a page that was made here, which may be made again."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return b'<meta name="generator" content="xlogreg ' in file.read(4096)
-    except OSError:
+    except (OSError, InputError):
         return False
 
 

@@ -1,5 +1,8 @@
 """What a run folder holds, read again: results, history, predictions, pictures, model; only the first must be there."""
 
+import contextlib
+import functools
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,13 +11,41 @@ import numpy as np
 
 from .classifier import MODEL_FILE, Classifier
 from .errors import FileError, InputError
-from .gallery import Tile, read_json, read_predictions, read_text, read_tiles
+from .gallery import Tile, read_json, read_predictions, read_tiles, text_lines
 from .plan import unfinished
+from .records import Odd, amount, fields, many, measure, number, optional, row, text, whole, words
 
 RESULTS, SWEEP, EVALUATION, COMPARISON, HISTORY = (
     "results.json", "sweep.json", "evaluation.json", "comparison.json", "history.csv",
 )  # fmt: skip
 _MAX_RUNS = 200
+_some = functools.partial(fields, needed=frozenset())  # an object with some of these fields, or others
+_bin = fields({"pictures": whole(0), "mean_probability": optional(measure), "share_positive": optional(measure)})
+_metrics = _some({
+    "pictures": whole(0), "positives": whole(0), "confusion": row(row(whole(0), whole(0)), row(whole(0), whole(0))),
+    "calibration": many(_bin), "undefined": _some({}),
+})  # fmt: skip
+# What xlogreg reads of a run's results, wherever they are used.
+_RESULTS = fields({
+    "task": _some({
+        "class_names": row(text, text), "positive": text, "balance": words, "seed": whole(0, 2**32 - 1),
+        "test_size": optional(amount), "validation": optional(amount),
+    }),
+    "data": _some({"source": words, "size": many(whole(0))}),
+    "features": optional(_some({"name": words, "sha256": words})),
+    "asked": optional(_some({"source": optional(text), "data": optional(text), "started_in": optional(text)})),
+    "options": _some({}), "start": optional(_some({})), "machine": _some({}),
+    "history_sha256": words, "learning_rate": number(), "iterations": whole(0), "max_iterations": whole(0),
+    "cost_history": many(measure), "final_cost": measure, "train_accuracy": measure, "test_accuracy": measure,
+    "seconds": measure, "seconds_per_iteration": measure, "models_trained_together": whole(0),
+    "device": words, "implementation": words, "command": optional(words), "xlogreg": words,
+    "metrics": _some({"train": _metrics, "test": _metrics}),
+    "validation": optional(_some({
+        "pictures": whole(0), "positives": whole(0), "cost": measure, "accuracy": measure, "lowest_cost": measure,
+        "lowest_cost_iteration": whole(0),
+        "history": many(fields({"iteration": whole(0), "cost": measure, "accuracy": measure})),
+    })),
+}, needed=frozenset({"task"}))  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +76,13 @@ def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool
         It is no run folder, or a file in it is damaged.
     """
     for name in (RESULTS, EVALUATION):
-        results = results if results is not None else read_json(folder / name)
+        results = results if results is not None else read_results(folder, name=name)
     if results is None:
         if folder.is_dir():
             raise FileError(
                 unfinished(folder) or f"The folder {folder} holds no {RESULTS}; name the folder of a finished training."
             )
         raise FileError(f"There is no run folder {folder}; check its name.")
-    if not isinstance(results, dict) or "task" not in results:
-        raise no_results(folder)
     model = folder / MODEL_FILE
     classifier = Classifier.load(model) if model.exists() else None
     history = _history(folder)
@@ -72,15 +101,38 @@ def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool
     )
 
 
+def read_results(folder: Path, of: str | None = None, *, name: str = RESULTS) -> dict[str, Any] | None:
+    """The results in a run folder, checked whole, or None where there are none.
+
+    of : the digest of the training that they must be of; of another one's there are none
+
+    Raises
+    ------
+    FileError, InputError
+        They cannot be read, or are not as xlogreg writes them.
+    """
+    found = read_json(folder / name)
+    if found is None or (of is not None and not (isinstance(found, dict) and found.get("history_sha256") == of)):
+        return None
+    try:
+        checked: dict[str, Any] = _RESULTS(found)
+    except (Odd, RecursionError) as error:
+        raise no_results(folder, error) from error
+    return checked
+
+
 def load_runs(folder: Path) -> list[Run]:
     """The run of a folder, or all runs of a sweep's folder, as `write_comparison` takes them."""
     sweep = read_json(folder / SWEEP)
     return [load_run(folder, brief=True)] if sweep is None else sweep_runs(folder, sweep)
 
 
-def no_results(folder: Path) -> InputError:
+def no_results(folder: Path, why: Exception | None = None) -> InputError:
     """The error for a folder whose results are not as xlogreg writes them."""
-    return InputError(f"The results in {folder} are not as xlogreg writes them; train again, or name another run.")
+    what = f" ({why})" if isinstance(why, Odd) else ""
+    return InputError(
+        f"The results in {folder} are not as xlogreg writes them{what}; train again, or name another run."
+    )
 
 
 def folder_name(folder: Path) -> str:
@@ -104,10 +156,18 @@ def _runs_in(folder: Path) -> list[Run]:
 
 
 def _history(folder: Path) -> np.ndarray | None:
-    text = read_text(folder / HISTORY)
-    if text is None:
-        return None
+    costs = array("d")
     try:
-        return np.array([float(line.partition(",")[2]) for line in text.splitlines()[1:]])
+        with contextlib.closing(text_lines(folder / HISTORY)) as lines:
+            if next(lines, None) is None:
+                return None
+            for i, line in enumerate(lines):
+                iteration, _, cost = line.partition(",")
+                if iteration != str(i):
+                    raise ValueError
+                costs.append(float(cost))
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{folder / HISTORY} is damaged; delete it, and the report leaves its curve out.") from error
+    return np.frombuffer(costs, dtype=np.float64) if len(costs) else np.zeros(0)

@@ -11,15 +11,16 @@ import numpy as np
 
 from . import __version__
 from .backend import Device, choose_device, on_its_device, to_host
-from .checkpoint import Checkpoints, on_device
+from .checkpoint import Checkpoint, Checkpoints, on_device
 from .classifier import Classifier
 from .data.task import Task
-from .descent import ITERATIONS, Observer, Visitor, history_sha256
+from .descent import ITERATIONS, Frame, Observer, Visitor, history_sha256
 from .engine import DescentOptions, State
 from .errors import DivergenceError, InputError
 from .evaluation import Judgement
 from .features import PIXELS, Features, sha256_of
 from .logistic import accuracy, descend_many, forward
+from .records import fields, many, measure, whole
 from .reference import evaluate_rows
 
 if TYPE_CHECKING:
@@ -181,7 +182,12 @@ def train_together(
         progress = None
         if checkpoints is not None:
             mark = _fingerprint(digest, tasks, learning_rates, number_of_iterations, options, start)
-            kept = checkpoints.begin(mark, lambda iterations: _kept(validations, iterations))
+            kept = checkpoints.begin(
+                mark,
+                lambda iterations: _kept(validations, iterations),
+                Frame(len(models), len(x), int(number_of_iterations), options),
+                _check_kept,
+            )
             if kept is not None:
                 progress = on_device(kept.progress, device)
                 for found, records in zip(validations, kept.extra["validations"], strict=True):
@@ -268,6 +274,22 @@ def _kept(validations: list[list[Validation]], iterations: int) -> dict[str, Any
     return {
         "validations": [[asdict(record) for record in found if record.iteration <= iterations] for found in validations]
     }
+
+
+_VALIDATION = fields({"iteration": whole(0), "cost": measure, "accuracy": measure})
+_KEPT = fields({"validations": many(many(_VALIDATION))})
+
+
+def _check_kept(checkpoint: Checkpoint) -> None:
+    """Whether a checkpoint has records of each model, of its iterations one after the other, and no others."""
+    validations = _KEPT(checkpoint.extra)["validations"]
+    done, models = checkpoint.progress.state.iterations, len(checkpoint.progress.costs)
+    for records in validations:
+        at = [record["iteration"] for record in records]
+        if at != sorted(set(at)) or max(at, default=0) > done or any(len(record) != 3 for record in records):
+            raise InputError("Its records of the validation are not one after the other.")
+    if len(validations) != models:
+        raise InputError(f"It has records of the validation of {len(validations)} models, not of {models}.")
 
 
 def _fingerprint(

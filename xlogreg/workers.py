@@ -199,7 +199,13 @@ class Started(Worker):
         assert self._process.stdout is not None
         super().__init__(self._process.pid, self._process.stdin, self._process.stdout)
         self._waiting = threading.Thread(target=self._wait, args=(classifier, ready), daemon=True)
-        self._waiting.start()
+        try:
+            self._waiting.start()
+        except RuntimeError as error:  # the system starts no more threads
+            self._process.kill()
+            self._process.wait()
+            self.close()
+            raise OSError(str(error)) from error
 
     def _wait(self, classifier: Classifier, ready: "Callable[[Worker], None]") -> None:
         with contextlib.suppress(WorkerLost):

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from ..kernels import digits, sums
-from ..kernels.arithmetic import CALLED, CAN_CACHE
 from ..kernels.cpu import aligned
-from ..kernels.crew import allowed, together
+from ..kernels.crew import allowed, ready, together
+from ..kernels.keeping import kept
 
 forward = sums.forward
 
@@ -57,13 +56,13 @@ class Limits:
         return pixels / (reading(pixels) * 1e9), 2 * pixels / (self.multiply_adds * 1e9)
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _copy(source: Any, target: Any) -> None:
     for i in range(len(source)):
         target[i] = source[i]
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _read(part: Any, passes: int) -> Any:
     """A sum over four rows at a time, which processors fetch ahead sooner than one, and over the rest."""
     a, b, c, d = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
@@ -83,7 +82,7 @@ def _read(part: Any, passes: int) -> Any:
     return a + b + c + d
 
 
-@njit(cache=CAN_CACHE, **CALLED)
+@kept()
 def _multiply(pixels: Any, weights: Any, places: Any, results: Any, repeats: int) -> None:
     for _ in range(repeats):
         forward(pixels, weights, places, len(places), 1, results)
@@ -91,7 +90,7 @@ def _multiply(pixels: Any, weights: Any, places: Any, results: Any, repeats: int
 
 def measure(rounds: int = 7) -> Limits:
     """The best of so many rounds, after one that is not counted."""
-    threads = allowed()
+    threads = ready(allowed())
     source = np.ones((threads, _BYTES // 8 // threads), dtype=np.uint64)
     target = np.zeros_like(source)
     copy = 2 * source.nbytes / _shortest(lambda thread: _copy(source[thread], target[thread]), threads, rounds)
@@ -111,7 +110,7 @@ def measure(rounds: int = 7) -> Limits:
 
 def reading(size: int, rounds: int = 7) -> float:
     """GB/s of sums over the same so many bytes, a share for each thread, pass after pass."""
-    threads = allowed()
+    threads = ready(allowed())
     parts = np.ones((threads, max(1, size // 8 // threads)), dtype=np.uint64)
     passes = max(1, _BYTES // parts.nbytes)
     return passes * parts.nbytes / _shortest(lambda thread: _read(parts[thread], passes), threads, rounds) / 1e9

@@ -1,5 +1,6 @@
 """`xlogreg evaluate`: how good a trained model is."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,13 +122,10 @@ def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bo
 
 def _results(model: Path, classifier: "Classifier") -> dict[str, Any]:
     """results.json beside the model, if it is of this very model; else nothing."""
-    from ..gallery import read_json
-    from ..runs import RESULTS
+    from ..runs import read_results
 
-    found = read_json((model if model.is_dir() else model.parent) / RESULTS)
-    usable = isinstance(found, dict) and found.get("history_sha256") == classifier.history_sha256
-    task = found.get("task") if usable else None
-    return found if isinstance(task, dict) and task.get("balance") in list(BalanceOption) else {}
+    found = read_results(model if model.is_dir() else model.parent, classifier.history_sha256)
+    return found if found is not None and found["task"].get("balance") in list(BalanceOption) else {}
 
 
 def _data(
@@ -142,7 +140,7 @@ def _data(
 
     def found(path: str) -> str:
         # A relative path, perhaps from another folder than then.
-        return path if path in (BUILT_IN, CIFAR10) or Path(path).exists() else str(started_in / path)
+        return path if path in (BUILT_IN, CIFAR10) or os.path.exists(path) else str(started_in / path)
 
     if source is None:
         if of_run is None:
@@ -154,7 +152,7 @@ def _data(
                 f"xlogreg evaluate {model} DATA."
             )
         source = found(of_run)
-        if source not in (BUILT_IN, CIFAR10) and not Path(source).exists():
+        if source not in (BUILT_IN, CIFAR10) and not os.path.exists(source):
             raise InputError(
                 f"The pictures that {model} was trained on are no longer in {source}; name them: "
                 f"xlogreg evaluate {model} DATA."

@@ -2,13 +2,15 @@
 
 import contextlib
 import functools
-from enum import Enum
+import os
+from enum import Enum, StrEnum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .. import records
 from ..errors import DeviceError, DivergenceError, FileError, InputError
 from ..options import (
     BalanceArgument,
@@ -147,7 +149,7 @@ def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
         path = options[name]
         there = Path(plan.started_in, path or "")
         built_in = name == "source" and path in (BUILT_IN, CIFAR10)
-        if path is not None and not built_in and not Path(path).exists() and there.exists():
+        if path is not None and not built_in and not os.path.exists(path) and os.path.exists(there):
             options[name] = type(path)(there)
     return options
 
@@ -156,9 +158,9 @@ def _say_complete(run: Path, as_json: bool) -> None:
     """Of a run that was to be resumed; it is cleared of what a process that was killed then may have left."""
     from .. import console
     from ..checkpoint import remove
-    from ..gallery import read_json
     from ..lock import locked
-    from ..plan import RESULTS, remove_plan
+    from ..plan import remove_plan
+    from ..runs import read_results
 
     with contextlib.suppress(OSError), locked(run):
         remove_plan(run)
@@ -167,15 +169,25 @@ def _say_complete(run: Path, as_json: bool) -> None:
         f"The run {run} is complete; to go on from its model, train with --start {quote(str(run))}.", "Note"
     )
     if as_json:
-        print_json({**(read_json(run / RESULTS) or {}), "folder": str(run)})
+        print_json({**(read_results(run) or {}), "folder": str(run)})
 
 
-# What the bits of a training depend on, and how to make each of plain JSON.
-_KINDS: dict[str, Any] = {
-    "source": str, "positive": str, "learning_rate": float, "iterations": int, "balance": BalanceOption, "seed": int,
-    "test_size": float, "l2": float, "momentum": float, "nesterov": bool, "stop_gradient": float, "stop_cost": float,
-    "class_weight": str, "validation": float, "start": Path, "features": FeaturesOption, "size": str,
-    "max_unreadable": float, "no_cache": bool, "data": Path, "device": str, "implementation": ImplementationOption,
+_NAME, _NUMBER, _PATH = records.text, records.number(), records.made(records.text, Path)
+
+
+def _one_of(options: type[StrEnum]) -> records.Kind:
+    return records.made(records.any_of(*options), options)
+
+
+# What the bits of a training depend on, and what each is in a plan.
+_KINDS: dict[str, records.Kind] = {
+    "source": _NAME, "positive": records.optional(_NAME), "learning_rate": _NUMBER, "iterations": records.whole(1),
+    "balance": records.optional(_one_of(BalanceOption)), "seed": records.whole(0, 2**32 - 1),
+    "test_size": records.optional(_NUMBER), "l2": _NUMBER, "momentum": _NUMBER, "nesterov": records.flag,
+    "stop_gradient": records.optional(_NUMBER), "stop_cost": records.optional(_NUMBER), "class_weight": _NAME,
+    "validation": records.optional(_NUMBER), "start": records.optional(_PATH), "features": _one_of(FeaturesOption),
+    "size": records.optional(_NAME), "max_unreadable": records.optional(_NUMBER), "no_cache": records.flag,
+    "data": records.optional(_PATH), "device": _NAME, "implementation": _one_of(ImplementationOption),
 }  # fmt: skip
 # These change no bit; a training may be taken up on another machine.
 _CHANGEABLE = {"device", "implementation", "data", "no_cache"}

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from ..errors import DownloadError, FileError, InputError
-from ..files import reason
+from ..files import own_temporary_folder, reason
 
 Source = Literal["auto", "toronto", "npm"]
 SOURCES: tuple[Source, ...] = ("auto", "toronto", "npm")
@@ -80,7 +80,10 @@ def data_folder() -> Path:
         return Path(chosen).expanduser()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("xlogreg"))
+    try:
+        return Path(platformdirs.user_cache_dir("xlogreg"))
+    except RuntimeError:  # a user without a home, whom no data base knows
+        return Path(own_temporary_folder())
 
 
 def cached_cifar10(folder: str | os.PathLike[str] | None = None) -> Path | None:

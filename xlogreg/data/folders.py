@@ -10,7 +10,6 @@ import os
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 from ..errors import FileError, InputError
 from ..files import reason
 from ..images import decode, decoder, fit, is_picture, read_content
-from ..parallel import in_order, processors
+from ..parallel import Threads, in_order, processors
 from ..shrinking import resizer_for
 from ..text import listed, shown
 from .cache import Cache
@@ -135,7 +134,7 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     bad: list[Unreadable] = []
     cached = 0
     digests: set[bytes] = set()
-    with ThreadPoolExecutor(processors()) as threads:
+    with Threads(processors()) as threads:
         for number, result in enumerate(in_order(threads, reader.read, enumerate(items))):
             if isinstance(result, Unreadable):
                 bad.append(result)

@@ -36,6 +36,8 @@ def load_source(
     from .cifar10 import read_batch, read_cifar10_sets
     from .fetch import cached_cifar10
 
+    if not source:
+        raise InputError("The name of the data is empty; use birds, cifar10 or a path, . for this very folder.")
     if source == BUILT_IN:
         return load_birds(), None
     if source == CIFAR10:
@@ -69,7 +71,7 @@ def is_picture_folder(source: str) -> bool:
     """Whether the source is a folder of own pictures: any folder without files named like CIFAR-10's."""
     from .cifar10 import looks_like_cifar10
 
-    return source not in (BUILT_IN, CIFAR10) and Path(source).is_dir() and not looks_like_cifar10(source)
+    return source not in ("", BUILT_IN, CIFAR10) and Path(source).is_dir() and not looks_like_cifar10(source)
 
 
 def run_name(source: str) -> str:

@@ -75,7 +75,7 @@ def engine_for(
     try:
         if xp.__name__ == "numpy" and not is_compiled():
             # Heard by default; the command line, which has words of its own for it, turns it off.
-            _log.warning("xlogreg compiles its kernel, this once: some twenty seconds")
+            _log.warning("xlogreg is %s: some twenty seconds", compiling())
         engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
         with alone(engine):
             engine.prepare()
@@ -143,8 +143,11 @@ def _why_no_numba() -> str:
     if find_spec("numba") is None:
         return "Numba is not installed"
     try:
-        import numba
-
+        with warnings.catch_warnings(record=True) as said:
+            import numba
+        for warning in said:
+            # Of variables that it does not understand; with all of a traceback.
+            warnings.warn((str(warning.message).splitlines() or [""])[0], warning.category, stacklevel=2)
         if numba.config.DISABLE_JIT:
             return "NUMBA_DISABLE_JIT is set"
         from . import cpu  # noqa: F401
@@ -162,6 +165,14 @@ def is_compiled() -> bool:
     from .cpu import compiled_before
 
     return compiled_before()
+
+
+def compiling() -> str:
+    """What happens where it `is_compiled` not, in words."""
+    from .cpu import kept_for_later
+
+    again = "this once" if kept_for_later() else "as in every process: there is no folder to keep it in"
+    return f"compiling the kernel, {again}"
 
 
 @functools.cache

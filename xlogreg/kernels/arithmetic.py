@@ -15,18 +15,8 @@ from .vectors import power_of_two
 _LAST_EXP = len(EXP_COEFFICIENTS) - 1
 
 
-def _can_cache() -> bool:
-    """Whether Numba finds a folder to keep compiled code in; without one it refuses functions that ask for it."""
-    try:
-        njit(cache=True)(_can_cache)
-    except RuntimeError:
-        return False
-    return True
-
-
-CAN_CACHE = _can_cache()
-# For functions that Python calls, and for those that only compiled ones call, which compile sooner. These have no cache
-# of their own: the outermost function's holds all that it calls, under a key that knows all sources.
+# For functions that Python calls (`keeping`), and for those that only compiled ones call, which compile sooner. These
+# have no cache of their own: the outermost function's holds all that it calls, under a key that knows all sources.
 CALLED: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 OPTIONS: dict[str, Any] = {**CALLED, "no_cpython_wrapper": True}
 

@@ -19,18 +19,17 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from ..engine import FEATURES, DescentOptions, Gradient, Models
+from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
+from ..errors import InputError
 from ..exact import LARGEST_WEIGHT, LOSS_ABOVE, LOSS_BITS, bits_per_piece
 from . import digits, sums
-from .arithmetic import CALLED, CAN_CACHE
-from .crew import allowed, giving_way, together
+from .crew import allowed, giving_way, ready, together
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
+from .keeping import can_keep, is_kept, kept
 from .meeting import STOP, begin_share, meet, memory_size, next_block
 from .passes import (
     GROUP,
@@ -64,7 +63,7 @@ _ALIGN_BYTES = 2**25
 def _compile(sources: str) -> Any:
     """The kernel; `sources` is a key for Numba's cache."""
 
-    @njit(cache=CAN_CACHE, **CALLED)
+    @kept()
     def run(
         thread: int,
         threads: int,
@@ -199,11 +198,13 @@ _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {d
 
 
 def compiled_before() -> bool:
-    """Whether the kernel was compiled in this process, or compiled code of an earlier one lies in Numba's cache."""
-    try:
-        return bool(_run.signatures) or any(Path(_run._cache.cache_path).glob("cpu._compile.locals.run-*.nbi"))
-    except AttributeError:  # no cache, or a Numba that keeps it elsewhere
-        return False
+    """Whether the kernel was compiled in this process, or compiled code of an earlier one is kept."""
+    return is_kept(_run)
+
+
+def kept_for_later() -> bool:
+    """Whether there is a folder to keep compiled code in."""
+    return can_keep(_run)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -258,12 +259,17 @@ class FusedCPU(Models):
         weights: Array | None = None,
         options: DescentOptions | None = None,
     ) -> None:
+        check_arrays(rows, sign, w, b, rates, weights, pixels=True)
+        # What no grid of the digits holds; NaN fails the comparisons too.
+        if not (np.abs(sign) == 1.0).all() or not (weights is None or ((weights >= 0.0) & (weights < np.inf)).all()):
+            raise InputError("The engine's sign must hold 1 and -1 only, and its weights finite numbers from 0 on.")
         self.rows, self.sign, self.rates, self.weights = _aligned_copy(rows), sign, rates, weights
-        self.w, self.b = w, b
+        # The kernel changes these where they lie, in order of rows.
+        self.w, self.b = (np.require(np.asarray(array), requirements=["C", "A", "W"]) for array in (w, b))
         self.options = options or DescentOptions()
         self.gradient: Gradient | None = None
         if self.options.momentum:
-            self.velocity, self.bias_velocity = np.zeros_like(w), np.zeros_like(b)
+            self.velocity, self.bias_velocity = np.zeros_like(self.w), np.zeros_like(self.b)
         m, d = rows.shape
         self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
@@ -310,6 +316,7 @@ class FusedCPU(Models):
         return costs
 
     def _advance(self, iterations: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        threads = ready(threads)
         costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
         dw, db = np.empty_like(self.w), np.empty_like(self.b)
         (m, d), models, block = self.rows.shape, len(self.b), self._block

@@ -1,14 +1,16 @@
 """The threads that work in the fused CPU kernel: they are kept from one call to the next."""
 
 import ctypes
+import functools
 import os
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
 
 from numba import config
 
-_pool: ThreadPoolExecutor | None = None
 _allowed = 0
 
 
@@ -23,31 +25,40 @@ def allow(threads: int) -> None:
     _allowed = threads
 
 
+def ready(threads: int) -> int:
+    """So many threads, with this one, for `together`; fewer where the system starts no more."""
+    while len(_members) < threads - 1:
+        member = _Member()
+        try:
+            member.start()
+        except RuntimeError:  # a limit of processes, say
+            break
+        _members.append(member)
+    return min(threads, len(_members) + 1)
+
+
 def together(work: Callable[[int], None], threads: int, stop: Callable[[], None]) -> None:
-    """work(0) here and work(1) .. work(threads - 1) in other threads at the same time.
+    """work(0) here and work(1) .. work(threads - 1) in other threads at the same time; they must be `ready`.
 
     stop : called when one of them raises, so that the others do not wait for it; then the error is raised
     """
-    global _pool
-    if threads == 1:
-        work(0)
-        return
+    if ready(threads) < threads:
+        raise RuntimeError("the system starts no more threads")
 
-    def guarded(thread: int) -> None:
+    def guarded(thread: int, future: Future[None]) -> None:
         try:
             work(thread)
-        except BaseException:
+            future.set_result(None)
+        except BaseException as error:
             stop()
-            raise
+            future.set_exception(error)
 
-    if _pool is None or _pool._max_workers < threads - 1:
-        if _pool is not None:
-            _pool.shutdown(wait=False)
-        _pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="xlogreg")
     futures = []
     try:
         for thread in range(1, threads):
-            futures.append(_pool.submit(guarded, thread))
+            future: Future[None] = Future()
+            _members[thread - 1].tasks.put(functools.partial(guarded, thread, future))
+            futures.append(future)
         work(0)
     except BaseException:
         stop()
@@ -60,14 +71,25 @@ def together(work: Callable[[int], None], threads: int, stop: Callable[[], None]
         future.result()
 
 
-def _forget() -> None:
-    """In a forked process, which has the pool but not its threads."""
-    global _pool
-    _pool = None
+class _Member(threading.Thread):
+    """A thread that does one task after the other; it ends with the process."""
+
+    def __init__(self) -> None:
+        super().__init__(name="xlogreg", daemon=True)
+        self.tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            # Nothing of a task is kept while the next is waited for.
+            self.tasks.get()()
+
+
+_members: list[_Member] = []
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    # A forked process has the list but not its threads.
+    os.register_at_fork(after_in_child=_members.clear)
 
 
 def giving_way() -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import elementary
 from ..backend import in_host_memory, namespace, room_for
-from ..engine import DescentOptions, Gradient, Models
+from ..engine import DescentOptions, Gradient, Models, check_arrays
 from ..errors import DeviceError, InputError
 from ..exact import FEW, LARGEST_EXPONENT, LOSS_ABOVE, LOSS_BITS, MIN_EXPONENT, PIXEL_SCALE, PRODUCT_BITS, WEIGHT_BITS
 from ..exact import WEIGHT_BITS_OF_FEW
@@ -214,6 +214,7 @@ class FusedCUDA(Models):
     ) -> None:
         # `engine_for` asks for none of what is not supported.
         assert not (options or DescentOptions()).needs(weights is not None)
+        check_arrays(rows, sign, w, b, rates, None, pixels=True)
         xp = self._xp = namespace(rows, sign, w, b, rates)
         # Kernels know nothing of strides.
         self.rows, self.sign, self.rates = map(xp.ascontiguousarray, (rows, sign, rates))

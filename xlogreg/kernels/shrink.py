@@ -11,7 +11,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from .arithmetic import CALLED, CAN_CACHE, OPTIONS
+from .arithmetic import OPTIONS
+from .keeping import kept
 from .sources import digest_of
 from .vectors import I32, I64, call, constant, constant64, load, loop, plus, shuffle, splat, store, vector
 
@@ -148,10 +149,22 @@ def _precise(x, first, down, at, across, channels):  # type: ignore[no-untyped-d
     return value
 
 
+@njit(**OPTIONS)
+def _side_fits(first, weights, coarse, source, target):  # type: ignore[no-untyped-def]
+    """Whether all that is read of one side, and for it, is there."""
+    taps, whole = weights.shape[1], coarse.shape[1]
+    if not (len(first) == len(weights) == len(coarse) == target > 0 < taps <= whole) or whole % WHOLE:
+        return False
+    smallest, largest = first[0], first[0]
+    for place in first:
+        smallest, largest = min(smallest, place), max(largest, place)
+    return smallest >= 0 and largest <= source - taps
+
+
 def _compile(sources: str) -> Any:
     """The function; `sources` is a key for Numba's cache."""
 
-    @njit(_SIGNATURE, cache=CAN_CACHE, **CALLED)
+    @kept(_SIGNATURE)
     def shrink(x, stored, top, down, rows, left, across, columns, margin, out):  # type: ignore[no-untyped-def]
         """Fill `out` (height, width, channels) from x (h, w stored); False where a value is within `margin` of n + 0.5.
 
@@ -162,6 +175,13 @@ def _compile(sources: str) -> Any:
         """
         assert len(sources) > 0
         height, width, channels = out.shape
+        if not (
+            0 < channels <= stored <= x.shape[1]
+            and x.shape[1] % stored == 0
+            and _side_fits(top, down, rows, x.shape[0], height)
+            and _side_fits(left, across, columns, x.shape[1] // stored, width)
+        ):
+            raise ValueError("the arrays of the fast resize do not fit together")
         taps, wide = down.shape[1], across.shape[1]
         # No term is below 0, so each of the roundings on a term's way is at most 2^-24 of the whole, at most 255.
         slack = (taps / 2 + wide / 16 + 24) * 2.0**-24 * 256
