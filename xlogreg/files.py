@@ -1,17 +1,72 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename."""
+"""Files that appear whole or not at all (temporary name, fsync, rename), and reading that neither waits nor floods."""
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from .errors import FileError
+from .errors import FileError, InputError
+
+# Neither wait for a FIFO's writer, nor make a terminal ours, nor hand the file to a child.
+_OPEN_FLAGS = os.O_RDONLY
+for _name in ("O_BINARY", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC"):
+    _OPEN_FLAGS |= getattr(os, _name, 0)
 
 
 def reason(error: OSError) -> str:
     """The operating system's own words for an error, without numbers and paths: "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file to read its bytes; a FIFO, a device or a socket is refused, without waiting for it.
+
+    Raises
+    ------
+    InputError
+        It is no regular file.
+    OSError
+        The operating system does not open it.
+    """
+    descriptor = os.open(path, _OPEN_FLAGS)
+    try:
+        # What was opened is asked, not the name: that may be another file by now.
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+        if not stat.S_ISREG(mode):
+            raise InputError(f"{os.fspath(path)} is no regular file; give one.")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The bytes of a regular file, at most `limit` of them; memory is asked for only as far as the file reaches.
+
+    Raises
+    ------
+    InputError
+        It is no regular file, or larger.
+    OSError
+        The operating system does not read it.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        parts: list[bytes] = []
+        # The size may be wrong (a file that grows, or one of /proc): read on until nothing comes, or too much.
+        left = limit + 1 if size <= limit else 0
+        while left > 0 and (part := file.read(min(left, max(size + 1, 1 << 16)))):
+            parts.append(part)
+            left -= len(part)
+    if left <= 0:
+        raise InputError(f"{os.fspath(path)} is larger than the {limit:,} bytes that it may have.")
+    return b"".join(parts)
 
 
 @contextlib.contextmanager
