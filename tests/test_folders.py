@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from xlogreg.data.pictures import Pictures, class_number, default_class
 from xlogreg.data.sources import load_source, run_name
 from xlogreg.errors import FileError, InputError
 from xlogreg.images import read_picture, resize, to_pixels
+from xlogreg.paths import picture_paths
 from xlogreg.text import plain, shown
 
 
@@ -154,6 +155,44 @@ def test_links_are_followed_and_loops_are_no_trap(photos: Path, tmp_path: Path) 
     assert [item.path.name for item in reading.unreadable] == ["gone.png"]
     assert len(set(pictures.files)) == len(pictures.files) == 6 + 8
     assert reading.twice == 1
+
+
+@pytest.fixture
+def deep(photos: Path) -> Iterator[Path]:
+    """A picture in 1,900 folders, one in the other, below a class."""
+    steps = [photos / "dog"]
+    for _ in range(1_900):
+        steps.append(steps[-1] / "d")
+        steps[-1].mkdir()
+    yield save(steps[-1] / "a.png", 77)
+    # What takes folders away goes down into them, and may not so deep.
+    (steps[-1] / "a.png").unlink()
+    for step in reversed(steps[1:]):
+        step.rmdir()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of 4,000 characters")
+def test_folders_may_be_deep(photos: Path, deep: Path, run: Callable[..., Any]) -> None:
+    pictures, reading = read(photos)
+    assert reading.pictures == 13
+    assert str(deep.relative_to(photos)) in pictures.files
+    assert sum(map(str(deep).__eq__, map(str, picture_paths([photos])))) == 1
+    code, _, err = run("train", "photos", "--iterations", 2, "--no-cache", "--positive", "dog")
+    assert (code, err.count("\n")) == (0, 1)
+
+
+def test_a_link_to_itself_is_one_picture_that_cannot_be_read(photos: Path) -> None:
+    good = sorted(map(str, picture_paths([photos])))
+    try:
+        (photos / "cat" / "loop.jpg").symlink_to(photos / "cat" / "loop.jpg")
+        (photos / "cat" / "loop").symlink_to(photos / "cat" / "loop")
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert sorted(map(str, picture_paths([photos]))) == sorted([*good, str(photos / "cat" / "loop.jpg")])
+    pictures, reading = read(photos)
+    assert len(pictures) == 12
+    assert [item.path.name for item in reading.unreadable] == ["loop.jpg"]
+    assert "cannot be read" in reading.unreadable[0].message
 
 
 def test_a_large_photograph_is_reduced_in_whole_numbers() -> None:
