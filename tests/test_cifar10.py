@@ -29,6 +29,7 @@ from xlogreg.data.cifar10 import (
     read_cifar10,
     read_cifar10_sets,
 )
+from xlogreg.data.sources import load_source
 from xlogreg.errors import FileError, InputError, XlogregError
 
 N = 7
@@ -765,3 +766,18 @@ def test_all_forms_of_original_pictures(real_data: Path, tmp_path: Path, monkeyp
         read = read_cifar10(write_archive(tmp_path / name, form_files(form, batches)), "all")
         assert (read.x == x).all()
         assert (read.labels == pictures.labels[:600]).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.tar.gz", "folder/data_batch_1", "folder/cifar-10-python.tar.gz"])
+def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / name)
+    path = tmp_path / name.split("/")[0]
+    for read in (load_source, read_cifar10, read_cifar10_sets, read_batch):
+        with pytest.raises((FileError, InputError)) as caught:
+            read(str(path))
+        assert "\n" not in str(caught.value)
+    if name != "folder/data_batch_1":  # the others of which are missing
+        with pytest.raises((FileError, InputError), match=r"no regular file|not a regular file|no pictures"):
+            load_source(str(path))

@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..files import reason
+from ..files import open_regular, reason
 from .pickles import load_batch_pickle
 from .pictures import CIFAR10_CLASSES, Pictures, class_number
 
@@ -292,7 +292,7 @@ class _Archive:
     CIFAR-10 needs neither, and here they are passed over like any other member.
     """
 
-    def __init__(self, file: io.BufferedReader, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         self._stream = gzip.GzipFile(fileobj=file)
         self._path = path
         self._left = MAX_UNPACKED_BYTES
@@ -461,9 +461,9 @@ def _read_file(path: Path, limit: int, what: str) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             yield file
     except (FileError, InputError):
         raise

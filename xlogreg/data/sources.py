@@ -1,5 +1,6 @@
 """The words that name data on the command line: birds, cifar10, or a path."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def load_source(
         raise InputError(f"--data goes with `cifar10`; {shown(source)} says where its pictures are.")
     else:
         path = Path(source)
-        if not path.exists():
+        if not os.path.exists(path):
             raise FileError(
                 f"There is no data {source!r}; use birds, cifar10, the path of a folder with one sub-folder of "
                 "pictures per class, or of a CIFAR-10 archive or folder."
