@@ -358,7 +358,7 @@ GOOD_HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: "one"\r\n\r\n'
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        (drip(GOOD_HEAD + CONTENT[:40_000]), r"sends less than 1,000,000 bytes a second \(4\d,\d{3} bytes are kept to go"),
+        (drip(GOOD_HEAD + CONTENT[:40_000]), r"sends less than 1,000,000 bytes a second \(4\d,\d{3} bytes are kept to"),
         (drip(b""), "sends less than 1,000,000 bytes a second"),
         (drip(b"HTTP/1.1 200 OK\r\n"), "sends less than 1,000,000 bytes a second"),
         (drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "sends less than 1,000,000 bytes a second"),

@@ -1,6 +1,8 @@
 """Picture files of every kind, and everything that is none."""
 
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from xlogreg import images
 from xlogreg.errors import FileError, InputError, XlogregError
@@ -349,3 +351,84 @@ def test_the_authors_eagle(real_data: Path) -> None:
     # Resizing keeps the colours on average, and smoothing takes away extremes.
     assert np.abs(small.mean(axis=(0, 1)) - eagle.mean(axis=(0, 1))).max() < 2
     assert small.std() < eagle.std()
+
+
+# --------------------------------------------------------------------------------------------------- formats of boxes
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif(tmp_path: Path) -> None:
+    soft = np.asarray(Image.fromarray(sample()).resize((120, 80)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(soft).save(tmp_path / "a.avif", quality=98)
+    Image.fromarray(np.ascontiguousarray(np.rot90(soft, 1))).save(tmp_path / "turned.avif", quality=98, exif=exif)
+    Image.fromarray(np.dstack([soft, soft[:, :, 0] * 0])).save(tmp_path / "clear.avif")
+    for name in ("a.avif", "turned.avif"):
+        obtained = read_picture(tmp_path / name)
+        assert obtained.shape == (80, 120, 3)
+        assert np.abs(obtained.astype(int) - soft).mean() < 6
+    assert (read_picture(tmp_path / "clear.avif") == 255).all()
+    with pytest.raises(InputError, match="120 x 80 = 9,600 pixels"):
+        read_picture(tmp_path / "a.avif", max_pixels=9_599)
+    for damage in (slice(0, 200), slice(0, 64)):
+        (tmp_path / "cut.avif").write_bytes((tmp_path / "a.avif").read_bytes()[damage])
+        with pytest.raises(InputError, match="damaged"):
+            read_picture(tmp_path / "cut.avif")
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    soft = np.asarray(Image.fromarray(sample()).resize((120, 80)))
+    pillow_heif.from_pillow(Image.fromarray(soft)).save(tmp_path / "a.heic", quality=98)
+    obtained = read_picture(tmp_path / "a.heic")
+    assert obtained.shape == (80, 120, 3)
+    assert np.abs(obtained.astype(int) - soft).mean() < 6
+
+
+def box(*brands: bytes) -> bytes:
+    return struct.pack(">I", 12 + 4 * len(brands)) + b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:]) + bytes(50)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (box(b"avif"), r"a is a picture in AVIF, which needs Pillow 11\.3 or later with AVIF; install it with"),
+        (box(b"mif1", b"miaf", b"avif"), r"in AVIF, which needs Pillow"),
+        (box(b"heic"), r"a is a picture in HEIC, which needs pillow-heif; install it with `pip install 'xlogreg\[heic"),
+        (box(b"mif1", b"heic"), r"in HEIC, which needs pillow-heif"),
+        (box(b"isom", b"mp42"), r"a is no picture that xlogreg reads; give JPEG, .*"),
+    ],
+)  # fmt: skip
+def test_what_a_format_needs_is_said(monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
+    monkeypatch.setattr(images, "_avif_reader", lambda: None)
+    monkeypatch.setattr(images, "_heic_reader", lambda: None)
+    with pytest.raises(InputError, match=words) as caught:
+        images.decode(Path("a"), content)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_readers_are_asked_for_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a Pillow without AVIF, and without pillow-heif.
+    monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+    monkeypatch.delattr("PIL.AvifImagePlugin", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
+    assert images._avif_reader.__wrapped__() is None
+    assert images._heic_reader.__wrapped__() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libtiff may lie within Pillow")
+def test_libtiff_can_be_quiet(tmp_path: Path) -> None:
+    Image.fromarray(sample(40, 40)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[8:60] = bytes(52)
+    (tmp_path / "a.tif").write_bytes(content)
+    code = (
+        "import sys; from xlogreg.images import quiet_libtiff, read_picture\n"
+        "if sys.argv[2] == 'quiet': quiet_libtiff()\n"
+        "try: read_picture(sys.argv[1])\nexcept Exception as error: print(error)"
+    )
+    for how, lines in (("loud", 1), ("quiet", 0)):
+        command = [sys.executable, "-c", code, str(tmp_path / "a.tif"), how]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stderr.count("\n"), "damaged" in done.stdout) == (lines, True)

@@ -1,6 +1,7 @@
 """Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
 
 import contextlib
+import ctypes
 import functools
 import io
 import os
@@ -224,6 +225,22 @@ def _readers() -> "dict[str, Callable[[IO[bytes]], ImageFile]]":
     }
 
 
+def quiet_libtiff() -> None:
+    """Have libtiff, which writes to standard error what it finds odd, keep it to itself; errors are raised as ever.
+
+    For programs that do nothing else: it holds for the whole process. Without libtiff as a library it does nothing.
+    """
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        from PIL import _imaging
+
+        # The library that Pillow has loaded already, found through Pillow's own.
+        loaded = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(loaded, name)
+            handler.argtypes, handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
+            handler(None)
+
+
 @functools.cache
 def _avif_reader() -> "Callable[[IO[bytes]], ImageFile] | None":
     try:
@@ -270,7 +287,7 @@ def _upright(picture: "Image") -> "Image":
     # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
     if picture.format != "TIFF" and not _MAY_TURN & picture.info.keys():
         return picture  # reading no EXIF takes as long as reading a small picture
-    exif = picture.info.get("exif", b"")
+    exif = picture.info.get("exif") or b""
     if not exif and "Raw profile type exif" in picture.info:
         exif = bytes.fromhex("".join(picture.info["Raw profile type exif"].split("\n")[3:]))
     headers.check_tags(exif)
