@@ -781,3 +781,15 @@ def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
     if name != "folder/data_batch_1":  # the others of which are missing
         with pytest.raises((FileError, InputError), match=r"no regular file|not a regular file|no pictures"):
             load_source(str(path))
+
+
+def test_errors_quote_little(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        cifar10._decode_labels(b"[" + b"9" * 4000 + b"]", 1_000, "labels")
+    assert len(str(caught.value)) < 200
+    with pytest.raises(InputError) as caught:
+        cifar10._checked_labels([10**4000], "labels")
+    assert len(str(caught.value)) < 200
+    with pytest.raises(FileError) as file_error:
+        load_source("x" * 5000)
+    assert len(str(file_error.value)) < 300

@@ -267,6 +267,20 @@ def test_names_that_no_file_can_have() -> None:
             read_picture(name)
 
 
+def test_errors_quote_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+
+    def quoting(_: object) -> None:
+        raise SyntaxError("a header " + "\x1b[31m" * 400)
+
+    monkeypatch.setattr(images, "_upright", quoting)
+    for name in ("a.png", "x" * 4000, "x\0" * 2000):
+        with pytest.raises(XlogregError) as caught:
+            read_picture(tmp_path / name if name == "a.png" else name)
+        assert len(str(caught.value).replace(str(tmp_path), "")) < 600
+        assert "\x1b" not in str(caught.value)
+
+
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(sample()).save(tmp_path / "a.png")
 
@@ -395,7 +409,7 @@ def box(*brands: bytes) -> bytes:
     [
         (box(b"avif"), r"a is a picture in AVIF, which needs Pillow 11\.3 or later with AVIF; install it with"),
         (box(b"mif1", b"miaf", b"avif"), r"in AVIF, which needs Pillow"),
-        (box(b"heic"), r"a is a picture in HEIC, which needs pillow-heif; install it with `pip install 'xlogreg\[heic"),
+        (box(b"heic"), r"a is a picture in HEIC, which needs pillow-heif \(the extra heic\); install it with"),
         (box(b"mif1", b"heic"), r"in HEIC, which needs pillow-heif"),
         (box(b"isom", b"mp42"), r"a is no picture that xlogreg reads; give JPEG, .*"),
     ],

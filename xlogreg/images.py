@@ -17,6 +17,7 @@ from .borrowing import rgb_pixels
 from .errors import FileError, InputError
 from .files import open_regular, reason
 from .smoothing import takes_long, weighted
+from .text import brief, given
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -113,9 +114,9 @@ def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> by
     except FileNotFoundError as error:
         raise FileError(f"There is no file {path}; check its name.") from error
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {reason(error)}; check the file.") from error
+        raise FileError(f"{brief(str(path), 300)} cannot be read: {reason(error)}; check the file.") from error
     except ValueError as error:  # a name that no file can have, with a NUL in it
-        raise FileError(f"{str(path)!r} is no name of a file ({error}); check it.") from error
+        raise FileError(f"{given(str(path))} is no name of a file ({error}); check it.") from error
 
 
 def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -203,7 +204,7 @@ def _reader(kind: str, path: Path) -> "Callable[[IO[bytes]], ImageFile]":
     if kind == "AVIF":
         reader, needs = _avif_reader(), "Pillow 11.3 or later with AVIF; install it with `pip install --upgrade pillow`"
     elif kind == "HEIC":
-        reader, needs = _heic_reader(), "pillow-heif; install it with `pip install 'xlogreg[heic]'`"
+        reader, needs = _heic_reader(), "pillow-heif (the extra heic); install it with `pip install pillow-heif`"
     else:
         return _readers()[kind]
     if reader is None:
@@ -280,7 +281,7 @@ def _damaged(path: Path, error: Exception) -> InputError:
     detail = (str(error).splitlines() or [""])[0]
     if not any(map(str.isalpha, detail)):  # some decoders give a number only
         detail = type(error).__name__
-    return InputError(f"{path} is a damaged picture ({detail}); open it in an editor and save it again.")
+    return InputError(f"{path} is a damaged picture ({brief(detail, 120)}); open it in an editor and save it again.")
 
 
 def _upright(picture: "Image") -> "Image":

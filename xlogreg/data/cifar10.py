@@ -24,6 +24,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..files import open_regular, reason
+from ..text import given
 from .pickles import load_batch_pickle
 from .pictures import CIFAR10_CLASSES, Pictures, class_number
 
@@ -410,7 +411,7 @@ def _checked_labels(labels: list[int] | np.ndarray, shown: str) -> np.ndarray:
     low, high = min(labels), max(labels)
     if low < 0 or high >= len(CIFAR10_CLASSES):
         wrong = low if low < 0 else high
-        raise InputError(f"{shown} has the label {wrong}, but CIFAR-10's are 0 to 9; get the file again.")
+        raise InputError(f"{shown} has the label {given(int(wrong))}, but CIFAR-10's are 0 to 9; get the file again.")
     return np.array(labels, dtype=np.int64)
 
 

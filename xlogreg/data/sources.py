@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FileError, InputError
 from ..images import is_picture
-from ..text import shown
+from ..text import given, shown
 from .birds import load_birds
 from .pictures import Pictures
 
@@ -49,7 +49,7 @@ def load_source(
         path = Path(source)
         if not os.path.exists(path):
             raise FileError(
-                f"There is no data {source!r}; use birds, cifar10, the path of a folder with one sub-folder of "
+                f"There is no data {given(source)}; use birds, cifar10, the path of a folder with one sub-folder of "
                 "pictures per class, or of a CIFAR-10 archive or folder."
             )
         if is_picture_folder(source):
