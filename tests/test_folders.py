@@ -380,6 +380,21 @@ def test_files_follow_their_pictures() -> None:
         assert [int(name.startswith("1/")) for name in files] == y.tolist()
 
 
+def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Any]) -> None:
+    assert make_task(labelled(20, 1500), "a").left_out == "20 of 1,500 others are used"
+    assert make_task(labelled(20, 1500), "b").left_out == "20 of 1,500 pictures of b are used"
+    assert make_task(labelled(20, 20), "b").left_out == make_task(labelled(20, 30), "b", balance="none").left_out == ""
+    for i in range(20):
+        save(tmp_path / "photos" / "cat" / f"{i}.png", i)
+        save(tmp_path / "photos" / "dog" / f"{i}.png", 30 + i)
+        save(tmp_path / "photos" / "horse" / f"{i}.png", 60 + i)
+    arguments = ("train", "photos", "--positive", "dog", "--iterations", 2, "--no-cache")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "to test (20 of 40 others are used; --balance none takes all)\n" in out
+    assert "others are used" not in run(*arguments, "--balance", "none")[1]
+
+
 def test_several_classes_share_a_split() -> None:
     tasks = make_tasks(labelled(20, 30, 10), ["a", "b", "c"])
     assert len({task.files_test for task in tasks}) == 1
