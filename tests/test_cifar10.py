@@ -481,6 +481,47 @@ def test_random_programs(pieces: list[bytes]) -> None:
     read_or_refuse(b"\x80\x04}(\x8c\x04data" + b"".join(pieces) + b"u.")
 
 
+def crafted_pickles() -> list[bytes]:
+    """Sound pickles of what is no batch: other shapes, kinds and numbers in every place."""
+    data, labels = some_batch(1, 2)
+    pixels = (data, data[:0], data[:, :9], data[0], data.astype(np.int16), [[1] * 9], b"bytes", None, data[:1])
+    numbers = (labels, [], [-1, 10], [True, False], ["1", 2], (1, 2), 7, None, data, [2**31 - 1, 0], [1.5, 2])
+    made = [{"data": one, "labels": other} for one in pixels for other in numbers]
+    made += [
+        {"data": data}, {"labels": labels}, {}, [], {"data": data, b"data": 1, "labels": labels}, {1: 2}, {None: 1},
+        {"data": data, "labels": labels, "x": {"y": {"z": []}}}, {"data": data, "labels": labels, ("a",): 1},
+        data, labels,
+    ]  # fmt: skip
+    return [pickle.dumps(what, protocol) for protocol in (2, 4) for what in made]
+
+
+def test_fuzzed_batches_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "batch"
+    rng = np.random.RandomState(0)
+    contents = crafted_pickles() + list(COSTLY.values())[:20]
+    assert len(contents) >= 50
+    for number in range(300):
+        content = bytearray(SMALL[number % 3])
+        for _ in range(rng.randint(1, 6)):
+            place = PLACES[number % 3][rng.randint(len(PLACES[number % 3]))]
+            action, byte = rng.randint(3), bytes([rng.randint(256)])
+            content[place : place + (action != 0)] = byte if action < 2 else b""
+        contents.append(bytes(content))
+    good = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            pictures = read_batch(path)
+        except XlogregError as error:
+            assert str(error).isprintable()  # noqa: PT017
+            assert len(str(error)) < 300 + len(str(path))  # noqa: PT017
+        else:
+            good += 1
+            assert pictures.x.shape == (len(pictures.labels), 32, 32, 3)
+            assert set(pictures.labels.tolist()) <= set(range(10))
+    assert good > 3
+
+
 # ----------------------------------------------------------------------------------------------- folders and archives
 
 

@@ -142,6 +142,15 @@ def test_every_16_bit_grey_is_rounded(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "a.png")[:, :, 0], np.rint(values / 257))
 
 
+def test_whole_numbers_of_other_types_are_told_what_to_become() -> None:
+    x = sample().astype(np.int32)
+    with pytest.raises(InputError, match=r"not int32 \(12, 20, 3\); its values are levels of 0 to 255, give x.astype"):
+        resize(x, (4, 4))
+    for other in (x + 1, x - 1, x.astype(float)):
+        with pytest.raises(InputError, match=r"\(12, 20, 3\)\.$"):
+            resize(other * (1 if other.min() < 0 else 2), (4, 4))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

@@ -67,7 +67,9 @@ def read_picture(
     uint8 RGB.
 
     EXIF orientation is applied; transparent pixels are laid over white; grey, 16-bit, palette and CMYK become RGB.
-    16-bit grey is scaled, ``rint(v / 257)``. Size of the file and number of pixels are bounded before anything is
+    16-bit grey is scaled, ``rint(v / 257)``, and so are 32-bit whole numbers up to 65535, 0..255 among them; with a
+    larger one they are scaled from 0..2^31 - 1, and floats from 0..1, 0..255 or 0..65535, whichever holds them. Size of
+    the file, number of pixels, and what else a file asks of its decoder (`headers`) are bounded before anything is
     decoded. No state of Pillow or of `warnings` is changed, so pictures may be read in many threads.
 
     Raises
@@ -396,7 +398,10 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
         kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}.")
+        # Whole numbers of another type are not converted: whether 0..255 is their range is not for us to say.
+        levels = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.size and x.min() >= 0 and x.max() <= 255
+        advice = "; its values are levels of 0 to 255, give x.astype('uint8')" if levels and x.dtype != np.uint8 else ""
+        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}{advice}.")
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
         raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
     if x.shape[:2] == tuple(size):
