@@ -143,6 +143,17 @@ def test_legitimate_pictures_pass() -> None:
         assert decode(Path("a"), saved(kind, sample(300, 400), **options)).shape == (300, 400, 3)
 
 
+def test_the_only_scan_is_not_walked_over() -> None:
+    # Nor does libjpeg read on behind it: a second one is an error.
+    baseline = saved("JPEG")
+    scan = baseline[baseline.rfind(b"\xff\xda") : -2]
+    with pytest.raises(InputError, match="damaged picture"):
+        decode(Path("a"), baseline[:-2] + scan * 2_000 + b"\xff\xd9")
+    one_component = scan[:4] + b"\1" + scan[5:]
+    with pytest.raises(InputError, match="more than 1,000 times"):
+        decode(Path("a"), baseline.replace(scan[:5], one_component[:5])[:-2] + one_component * 2_000 + b"\xff\xd9")
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_the_walk_reads_both_orders_and_large_files(order: str) -> None:
     start = {"<": b"II", ">": b"MM"}[order]

@@ -33,6 +33,8 @@ _FRAMES = frozenset((*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC),
 # Marks that nothing belongs to, or that Pillow and libjpeg do not know.
 _BARE = frozenset((*range(0x01, 0xC0), 0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
 _SCAN, _END, _EXIF = 0xDA, 0xD9, 0xE1
+# Frames whose scan of all components is the only one: libjpeg refuses a second.
+_SEQUENTIAL = frozenset((0xC0, 0xC1, 0xC9))
 
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WIDTH, _HEIGHT, _STRIPS, _TILES, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 273, 324, 322, 323
@@ -63,7 +65,7 @@ def _most(number: int, limit: int, what: str) -> None:
 
 
 def _jpeg(content: bytes) -> None:
-    at, segments, junk, scans, pixels = 2, 0, 0, 0, 0
+    at, segments, junk, scans, pixels, whole = 2, 0, 0, 0, 0, -1
     exif: list[bytes] = []
     while found := (_MARKER_AFTER_PIXELS if scans else _MARKER).search(content, at):
         mark = content[found.end() - 1]
@@ -81,12 +83,16 @@ def _jpeg(content: bytes) -> None:
         if mark in _FRAMES:
             height, width = struct.unpack_from(">HH", content, at + 3)
             pixels = max(pixels, height * width)
+            # How many components a scan has that is the only one.
+            whole = content[at + 7] if whole < 0 and mark in _SEQUENTIAL else 0
         elif mark == _EXIF and not scans and content.startswith(b"Exif\0\0", at + 2):
             exif.append(content[at + 8 : at + length])
             _most(len(exif), MAX_EXIF_SEGMENTS, "segments of EXIF")
         elif mark == _SCAN:
             if not scans:
                 check_tags(b"".join(exif))
+                if content[at + 2] == whole:
+                    return
             scans += 1
             if scans > MAX_SCANS or scans * pixels > MAX_SCANNED:
                 raise TooMuch(f"goes over its {pixels:,} pixels more than {scans - 1:,} times")
