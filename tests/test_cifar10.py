@@ -824,6 +824,14 @@ def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
             load_source(str(path))
 
 
+def test_a_sheet_of_many_chunks_is_refused() -> None:
+    content = sheet(np.zeros((10_000, 3072), dtype=np.uint8))
+    assert len(cifar10._decode_sheet(content, "a").data) == 10_000
+    chunks = b"\0\0\0\0tEXt\0\0\0\0" * 250_000
+    with pytest.raises(InputError, match="damaged PNG"):
+        cifar10._decode_sheet(content[:33] + chunks + content[33:], "a")
+
+
 def test_errors_quote_little(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         cifar10._decode_labels(b"[" + b"9" * 4000 + b"]", 1_000, "labels")

@@ -383,7 +383,10 @@ def _decode_sheet(content: bytes, shown: str) -> _Batch:
         raise InputError(f"{shown} is not a PNG of {SIDE * SIDE} x {BATCH_PICTURES} RGB pixels; get the archive again.")
     from PIL import Image
 
+    from .. import headers
+
     try:
+        headers.check("PNG", content)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as sheet:
             if sheet.mode != "RGB":
                 raise InputError(f"{shown} is not an RGB picture; get the archive again.")
