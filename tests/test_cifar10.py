@@ -29,6 +29,7 @@ from xlogreg.data.cifar10 import (
     read_cifar10,
     read_cifar10_sets,
 )
+from xlogreg.data.sources import load_source
 from xlogreg.errors import FileError, InputError, XlogregError
 
 N = 7
@@ -480,6 +481,47 @@ def test_random_programs(pieces: list[bytes]) -> None:
     read_or_refuse(b"\x80\x04}(\x8c\x04data" + b"".join(pieces) + b"u.")
 
 
+def crafted_pickles() -> list[bytes]:
+    """Sound pickles of what is no batch: other shapes, kinds and numbers in every place."""
+    data, labels = some_batch(1, 2)
+    pixels = (data, data[:0], data[:, :9], data[0], data.astype(np.int16), [[1] * 9], b"bytes", None, data[:1])
+    numbers = (labels, [], [-1, 10], [True, False], ["1", 2], (1, 2), 7, None, data, [2**31 - 1, 0], [1.5, 2])
+    made = [{"data": one, "labels": other} for one in pixels for other in numbers]
+    made += [
+        {"data": data}, {"labels": labels}, {}, [], {"data": data, b"data": 1, "labels": labels}, {1: 2}, {None: 1},
+        {"data": data, "labels": labels, "x": {"y": {"z": []}}}, {"data": data, "labels": labels, ("a",): 1},
+        data, labels,
+    ]  # fmt: skip
+    return [pickle.dumps(what, protocol) for protocol in (2, 4) for what in made]
+
+
+def test_fuzzed_batches_are_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "batch"
+    rng = np.random.RandomState(0)
+    contents = crafted_pickles() + list(COSTLY.values())[:20]
+    assert len(contents) >= 50
+    for number in range(300):
+        content = bytearray(SMALL[number % 3])
+        for _ in range(rng.randint(1, 6)):
+            place = PLACES[number % 3][rng.randint(len(PLACES[number % 3]))]
+            action, byte = rng.randint(3), bytes([rng.randint(256)])
+            content[place : place + (action != 0)] = byte if action < 2 else b""
+        contents.append(bytes(content))
+    good = 0
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            pictures = read_batch(path)
+        except XlogregError as error:
+            assert str(error).isprintable()  # noqa: PT017
+            assert len(str(error)) < 300 + len(str(path))  # noqa: PT017
+        else:
+            good += 1
+            assert pictures.x.shape == (len(pictures.labels), 32, 32, 3)
+            assert set(pictures.labels.tolist()) <= set(range(10))
+    assert good > 3
+
+
 # ----------------------------------------------------------------------------------------------- folders and archives
 
 
@@ -765,3 +807,38 @@ def test_all_forms_of_original_pictures(real_data: Path, tmp_path: Path, monkeyp
         read = read_cifar10(write_archive(tmp_path / name, form_files(form, batches)), "all")
         assert (read.x == x).all()
         assert (read.labels == pictures.labels[:600]).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("name", ["pipe", "pipe.tar.gz", "folder/data_batch_1", "folder/cifar-10-python.tar.gz"])
+def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / name)
+    path = tmp_path / name.split("/")[0]
+    for read in (load_source, read_cifar10, read_cifar10_sets, read_batch):
+        with pytest.raises((FileError, InputError)) as caught:
+            read(str(path))
+        assert "\n" not in str(caught.value)
+    if name != "folder/data_batch_1":  # the others of which are missing
+        with pytest.raises((FileError, InputError), match=r"no regular file|not a regular file|no pictures"):
+            load_source(str(path))
+
+
+def test_a_sheet_of_many_chunks_is_refused() -> None:
+    content = sheet(np.zeros((10_000, 3072), dtype=np.uint8))
+    assert len(cifar10._decode_sheet(content, "a").data) == 10_000
+    chunks = b"\0\0\0\0tEXt\0\0\0\0" * 250_000
+    with pytest.raises(InputError, match="damaged PNG"):
+        cifar10._decode_sheet(content[:33] + chunks + content[33:], "a")
+
+
+def test_errors_quote_little(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        cifar10._decode_labels(b"[" + b"9" * 4000 + b"]", 1_000, "labels")
+    assert len(str(caught.value)) < 200
+    with pytest.raises(InputError) as caught:
+        cifar10._checked_labels([10**4000], "labels")
+    assert len(str(caught.value)) < 200
+    with pytest.raises(FileError) as file_error:
+        load_source("x" * 5000)
+    assert len(str(file_error.value)) < 300

@@ -340,6 +340,74 @@ def test_endless_answer_is_cut(server: Server, tmp_path: Path) -> None:
     assert all((tmp_path / "cache" / name).stat().st_size < 1000 for name in cache(tmp_path))
 
 
+def drip(head: bytes, piece: bytes = b"x", pause: float = 0.02) -> Behaviour:
+    """So slow that no single wait is long, and no end comes."""
+
+    def behave(handler: Handler) -> None:
+        handler.wfile.write(head)
+        while not handler.server.stop_stalling.wait(pause):
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+
+    return behave
+
+
+GOOD_HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: "one"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "words"),
+    [
+        (drip(GOOD_HEAD + CONTENT[:40_000]), r"sends less than 1,000,000 bytes a second \(4\d,\d{3} bytes are kept to"),
+        (drip(b""), "sends less than 1,000,000 bytes a second"),
+        (drip(b"HTTP/1.1 200 OK\r\n"), "sends less than 1,000,000 bytes a second"),
+        (drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"), "sends less than 1,000,000 bytes a second"),
+        (drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, 0.0), "sends headers without an end, more than 100,000"),
+    ],
+    ids=["content", "nothing", "headers", "continue", "continue fast"],
+)  # fmt: skip
+def test_server_that_is_too_slow(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour, words: str
+) -> None:
+    monkeypatch.setattr(fetch, "MIN_RATE", 1e6)
+    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
+    monkeypatch.setattr(fetch, "MAX_HEADERS", 100_000)
+    server.behaviours = [behaviour]
+    with pytest.raises(DownloadError, match=words) as caught:
+        fetch_cifar10(source="toronto", base_url=server.url)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(fetch, "MIN_RATE", 0.0)
+    server.behaviours = [whole()]
+    assert fetch_cifar10(source="toronto", base_url=server.url).read_bytes() == CONTENT
+    # What had come was kept.
+    assert ("range" in server.requests[1]) == ("kept" in words)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+@pytest.mark.parametrize("name", ["{}", "{}.part", "{}.part.version", ".fetch.lock"])
+def test_what_is_no_file_is_not_waited_for(server: Server, tmp_path: Path, name: str) -> None:
+    server.behaviours = [whole()]
+    path = tmp_path / name.format("cifar-10-python.tar.gz")
+    os.mkfifo(path)
+    with pytest.raises(FileError, match="is no regular file; take it away, or set XLOGREG_DATA to another folder"):
+        fetch_cifar10(tmp_path, base_url=server.url)
+    assert path.is_fifo()
+
+
+def test_folders_of_odd_names(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.behaviours = [whole()]
+    monkeypatch.chdir(tmp_path)
+    # There is no such user; a folder may be called so.
+    monkeypatch.setenv("XLOGREG_DATA", "~nobodyatall/x")
+    assert data_folder() == Path("~nobodyatall/x")
+    assert fetch_cifar10(base_url=server.url) == Path("~nobodyatall/x/cifar-10-python.tar.gz")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XLOGREG_DATA", "file")
+    assert cached_cifar10() is None
+    with pytest.raises(FileError, match="Cannot keep CIFAR-10 in file: File exists; free space or set XLOGREG_DATA"):
+        fetch_cifar10(base_url=server.url)
+
+
 def test_server_that_only_stalls(server: Server) -> None:
     with pytest.raises(DownloadError, match=r"stalled for 0\.05 s"):
         get(server, stall(0), timeout=0.05)

@@ -1,12 +1,13 @@
 """Folders of own pictures: what counts as a picture, order, split, cache, and everything that can be wrong."""
 
+import contextlib
 import csv
 import html
 import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from xlogreg.data.pictures import Pictures, class_number, default_class
 from xlogreg.data.sources import load_source, run_name
 from xlogreg.errors import FileError, InputError
 from xlogreg.images import read_picture, resize, to_pixels
+from xlogreg.paths import picture_paths
 from xlogreg.text import plain, shown
 
 
@@ -153,6 +155,42 @@ def test_links_are_followed_and_loops_are_no_trap(photos: Path, tmp_path: Path) 
     assert [item.path.name for item in reading.unreadable] == ["gone.png"]
     assert len(set(pictures.files)) == len(pictures.files) == 6 + 8
     assert reading.twice == 1
+
+
+@pytest.fixture
+def deep(photos: Path) -> Iterator[Path]:
+    """A picture in 1,100 folders, one in the other, below a class."""
+    steps = [str(photos / "dog")]
+    for _ in range(1_100):
+        steps.append(f"{steps[-1]}/d")
+        os.mkdir(steps[-1])
+    yield save(Path(steps[-1]) / "a.png", 77)
+    # What takes folders away goes down into them, and may not so deep.
+    os.unlink(f"{steps[-1]}/a.png")
+    for step in reversed(steps[1:]):
+        os.rmdir(step)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths of thousands of characters")
+def test_folders_may_be_deep(photos: Path, deep: Path) -> None:
+    pictures, reading = read(photos)
+    assert reading.pictures == 13
+    assert str(deep.relative_to(photos)) in pictures.files
+    assert sum(map(str(deep).__eq__, map(str, picture_paths([photos])))) == 1
+
+
+def test_a_link_to_itself_is_one_picture_that_cannot_be_read(photos: Path) -> None:
+    good = sorted(map(str, picture_paths([photos])))
+    try:
+        (photos / "cat" / "loop.jpg").symlink_to(photos / "cat" / "loop.jpg")
+        (photos / "cat" / "loop").symlink_to(photos / "cat" / "loop")
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert sorted(map(str, picture_paths([photos]))) == sorted([*good, str(photos / "cat" / "loop.jpg")])
+    pictures, reading = read(photos)
+    assert len(pictures) == 12
+    assert [item.path.name for item in reading.unreadable] == ["loop.jpg"]
+    assert "cannot be read" in reading.unreadable[0].message
 
 
 def test_a_large_photograph_is_reduced_in_whole_numbers() -> None:
@@ -340,6 +378,20 @@ def test_files_follow_their_pictures() -> None:
         assert [int(name.startswith("1/")) for name in files] == y.tolist()
 
 
+def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Any]) -> None:
+    assert make_task(labelled(20, 1500), "a").left_out == "20 of 1,500 others are used"
+    assert make_task(labelled(20, 1500), "b").left_out == "20 of 1,500 pictures of b are used"
+    assert make_task(labelled(20, 20), "b").left_out == make_task(labelled(20, 30), "b", balance="none").left_out == ""
+    for i in range(20):
+        save(tmp_path / "photos" / "cat" / f"{i}.png", i)
+        save(tmp_path / "photos" / "dog" / f"{i}.png", 30 + i)
+        save(tmp_path / "photos" / "horse" / f"{i}.png", 60 + i)
+    arguments = ("train", "photos", "--positive", "dog", "--iterations", 2, "--no-cache")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "to test (20 of 40 others are used; --balance none takes all)\n" in out
+
+
 def test_several_classes_share_a_split() -> None:
     tasks = make_tasks(labelled(20, 30, 10), ["a", "b", "c"])
     assert len({task.files_test for task in tasks}) == 1
@@ -490,19 +542,16 @@ def test_damaged_entries_are_made_again(photos: Path, tmp_path: Path, decoded: l
         assert np.array_equal(pictures.x, expected.x)
 
 
-@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xff" * 5000, "newer", "cut"], ids=str)
-def test_a_damaged_cache_begins_anew(photos: Path, tmp_path: Path, content: bytes | str) -> None:
+@pytest.mark.parametrize("damage", ["cut", "text", "page"])
+def test_a_damaged_cache_begins_anew(photos: Path, tmp_path: Path, damage: str) -> None:
     with Cache(tmp_path / "kept") as cache:
         expected, _ = read(photos, cache=cache)
-    if content == "newer":
-        with sqlite3.connect(cache.path) as connection:
-            connection.execute("PRAGMA user_version = 99")
-        connection.close()
-    elif content == "cut":
-        cache.path.write_bytes(cache.path.read_bytes()[:20_000])
-    else:
-        assert isinstance(content, bytes)
-        cache.path.write_bytes(content)
+    content = cache.path.read_bytes()
+    cache.path.write_bytes({
+        "cut": content[:20_000],
+        "text": content.replace(b"CREATE TABLE files", b"CREATE TABLE \xffiles"),
+        "page": content[:4096] + b"\xff" * 8192 + content[12288:],
+    }[damage])  # fmt: skip
     readings = []
     for _ in range(3):
         with Cache(tmp_path / "kept") as cache:
@@ -510,6 +559,184 @@ def test_a_damaged_cache_begins_anew(photos: Path, tmp_path: Path, content: byte
         assert np.array_equal(pictures.x, expected.x)
         readings.append(reading)
     assert (readings[2].cached, readings[2].note) == (12, "")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["pictures.sqlite"]
+
+
+def database(path: Path, script: str) -> bytes:
+    """A SQLite file that the script made."""
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+    return path.read_bytes()
+
+
+OURS = ";".join(cache_module._TABLES.values())
+# As xlogreg wrote it before it gave its files a number of its own.
+OLDER = f"{OURS}; PRAGMA user_version = 1"
+FOREIGN = {
+    "text": "",
+    "short": "",
+    "magic": "",
+    "another": "CREATE TABLE a (b); INSERT INTO a VALUES (1)",
+    "newer": f"{OURS}; PRAGMA user_version = 99",
+    "newer of ours": f"{OURS}; PRAGMA user_version = 2; PRAGMA application_id = {cache_module._APPLICATION}",
+    "another's number": f"{OLDER}; PRAGMA application_id = 7",
+    "more": f"{OLDER}; CREATE TABLE mine (notes TEXT)",
+    "other columns": "CREATE TABLE pixels (key BLOB PRIMARY KEY, mine); CREATE TABLE files (a PRIMARY KEY, b);"
+    "PRAGMA user_version = 1",
+    "views": "CREATE VIEW pixels AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
+    "SELECT i AS key, i AS bytes, i AS used FROM n; CREATE TABLE files (path PRIMARY KEY, state, sha256);"
+    "CREATE TABLE more (a PRIMARY KEY); PRAGMA user_version = 1",
+    "a trigger": f"{OLDER}; CREATE TRIGGER t AFTER INSERT ON pixels BEGIN DELETE FROM files; END",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_what_xlogreg_did_not_write_stays(photos: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "kept" / "pictures.sqlite"
+    content = database(path, FOREIGN[kind] or "CREATE TABLE a (b)")
+    plain_content = {"text": b"my notes", "short": content[:60], "magic": b"SQLite format 3\0" + b"\xff" * 5000}
+    path.write_bytes(content := plain_content.get(kind, content))
+    for cached in (0, 12):
+        with Cache(path.parent) as cache:
+            reading = read(photos, cache=cache)[1]
+        assert reading.cached == cached
+        assert reading.note.startswith(f"{path} is ")
+        assert reading.note.endswith(f" and stays as it is; decoded pictures are kept in {cache.path}.")
+        assert cache.path.name == "pictures-2.sqlite"
+        assert path.read_bytes() == content
+
+
+def test_an_older_cache_is_used(photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "pictures.sqlite"
+    database(path, OLDER)
+    for cached in (0, 12):
+        with Cache(path.parent) as cache:
+            reading = read(photos, cache=cache)[1]
+        assert (reading.cached, reading.note) == (cached, "")
+        assert path.read_bytes()[68:72] == b"xlgr"
+
+
+def test_all_names_of_the_cache_are_taken(photos: Path, tmp_path: Path) -> None:
+    for name in (cache_module.FILE, *cache_module.OTHER_FILES):
+        (tmp_path / name).mkdir()
+    with Cache(tmp_path) as cache:
+        reading = read(photos, cache=cache)[1]
+    assert reading.note == (
+        f"{tmp_path / cache_module.FILE} is no file and stays as it is, as do pictures-2.sqlite to pictures-9.sqlite: "
+        "decoded pictures are not kept."
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_cache_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pictures.sqlite")
+    os.mkfifo(tmp_path / "pictures-2.sqlite-journal")
+    (tmp_path / "pictures-3.sqlite").symlink_to(tmp_path / "nowhere")
+    with Cache(tmp_path) as cache:
+        assert cache.path.name == "pictures-4.sqlite"
+        assert "pictures.sqlite is no file and stays as it is" in cache.note
+
+
+def test_a_cache_takes_no_longer_than_it_may(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Cache(tmp_path / "kept") as cache:
+        expected, _ = read(photos, cache=cache)
+    monkeypatch.setattr(cache_module, "_SECONDS", -1.0)
+    monkeypatch.setattr(cache_module, "_STEPS", 1)
+    with Cache(tmp_path / "kept") as cache:
+        pictures, reading = read(photos, cache=cache)
+    assert np.array_equal(pictures.x, expected.x)
+    assert "interrupted" in reading.note
+    assert cache.path.exists()
+
+
+def try_cache(folder: Path) -> None:
+    """All that a reading does with a cache; it raises nothing, and what it finds is sound."""
+    here = folder.parent
+    with Cache(folder) as cache:
+        assert cache.get(b"key 3", 1000) in (None, b"\3" * 1000)
+        assert cache.get(b"key 99", 1000) is None
+        assert len(cache.digest_of(here, here.stat()) or bytes(32)) == 32
+        cache.put(b"new", b"content")
+        cache.remember(here, here.stat(), bytes(32))
+    assert "\n" not in cache.note
+    assert "Traceback" not in cache.note
+
+
+def test_fuzzed_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_SETTLED", 0)
+    # Nothing here must outlive a crash of the machine.
+    schema = cache_module._schema
+
+    def hasty(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+        connection.execute("PRAGMA synchronous = OFF")
+        return schema(connection)
+
+    monkeypatch.setattr(cache_module, "_schema", hasty)
+    folder = tmp_path / "kept"
+    with Cache(folder) as cache:
+        for i in range(12):
+            cache.put(b"key %d" % i, bytes([i]) * 1000)
+        cache.remember(tmp_path, tmp_path.stat(), bytes(32))
+    sound = cache.path.read_bytes()
+    rng = np.random.RandomState(0)
+    for number in range(300):
+        content = bytearray(sound)
+        for _ in range(rng.randint(1, 20)):
+            # Mostly where the structure is: the first page, and the beginnings of the others.
+            at = rng.choice([rng.randint(4096), 4096 * rng.randint(len(sound) // 4096) + rng.randint(40)])
+            content[at if number % 3 else rng.randint(len(sound))] = rng.randint(256)
+        if number % 5 == 0:
+            del content[rng.randint(1, len(content)) :]
+        if number % 7 == 0:
+            page = 4096 * rng.randint(len(sound) // 4096)
+            content[page : page + 4096] = sound[: 4096 * (number % 2)]
+        for path in folder.iterdir():
+            path.unlink()
+        cache.path.write_bytes(content)
+        if number % 11 == 0:
+            (folder / "pictures.sqlite-journal").write_bytes(sound[: rng.randint(9000)])
+        try_cache(folder)
+
+
+CRAFTED = [
+    *FOREIGN.values(), "", OURS, OLDER,
+    *(f"{OLDER}; PRAGMA application_id = {cache_module._APPLICATION}; {more}" for more in (
+        "DROP TABLE pixels", "DROP TABLE files", "CREATE TABLE a (b)", "CREATE INDEX i ON pixels (used)", "VACUUM",
+        "CREATE VIEW v AS SELECT * FROM v2; CREATE VIEW v2 AS SELECT * FROM v", "PRAGMA journal_mode = WAL",
+        "ALTER TABLE pixels RENAME TO files2", "ALTER TABLE files ADD COLUMN more", "CREATE TEMP TABLE t (a)",
+        "CREATE TRIGGER t BEFORE UPDATE ON pixels BEGIN SELECT raise(ABORT, 'no'); END", "ANALYZE",
+        "CREATE TRIGGER t AFTER INSERT ON pixels BEGIN INSERT INTO pixels VALUES (new.used, 1, new.used + 1); END",
+        "INSERT INTO pixels VALUES ('key 3', 'text', 'text')", "INSERT INTO pixels VALUES (x'6b65792033', 1, 1)",
+        "INSERT INTO pixels VALUES (x'6b65792033', zeroblob(1016), 1)", "INSERT INTO files VALUES (1, 2, 3)",
+        "INSERT INTO pixels VALUES (x'6b65792033', zeroblob(20000000), 'x')", "INSERT INTO pixels VALUES (1.5, '', -1)",
+        "INSERT INTO pixels VALUES (x'6b65792033', 9e999, 9223372036854775807)",
+        "INSERT INTO files VALUES ('', char(0), '')", "PRAGMA page_size = 512; VACUUM",
+        "PRAGMA auto_vacuum = 1; VACUUM",
+        "PRAGMA encoding = 'UTF-16'", "PRAGMA user_version = -1", "PRAGMA user_version = 0",
+        "PRAGMA schema_version = 9",
+        *(f"PRAGMA writable_schema = ON; UPDATE sqlite_master SET {change}" for change in (
+            "sql = 'CREATE TABLE pixels (key)' WHERE name = 'pixels'", "rootpage = 1", "rootpage = 99", "rootpage = 2",
+            "sql = 'garbage'", "type = 'view'", "sql = NULL", "name = x'ff'", "tbl_name = 'pixels'",
+            "sql = 'CREATE VIRTUAL TABLE pixels USING fts5(key)' WHERE name = 'pixels'", "rootpage = NULL",
+            "sql = sql || char(255, 0, 10)", "name = 'sqlite_master'", "type = 'trigger'",
+        )),
+    )),
+]  # fmt: skip
+
+
+def test_crafted_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(CRAFTED) >= 50
+    monkeypatch.setattr(cache_module, "_SETTLED", 0)
+    path = tmp_path / "kept" / "pictures.sqlite"
+    for script in CRAFTED:
+        for there in path.parent.iterdir() if path.parent.exists() else ():
+            there.unlink()
+        with contextlib.suppress(sqlite3.Error):
+            database(path, f"PRAGMA synchronous = OFF; {script}")
+        try_cache(path.parent)
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(

@@ -1,6 +1,8 @@
 """Picture files of every kind, and everything that is none."""
 
 import struct
+import subprocess
+import sys
 import threading
 import warnings
 import zlib
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 from xlogreg import images
 from xlogreg.errors import FileError, InputError, XlogregError
@@ -140,6 +142,15 @@ def test_every_16_bit_grey_is_rounded(tmp_path: Path) -> None:
     assert np.array_equal(read_picture(tmp_path / "a.png")[:, :, 0], np.rint(values / 257))
 
 
+def test_whole_numbers_of_other_types_are_told_what_to_become() -> None:
+    x = sample().astype(np.int32)
+    with pytest.raises(InputError, match=r"not int32 \(12, 20, 3\); its values are levels of 0 to 255, give x.astype"):
+        resize(x, (4, 4))
+    for other in (x + 1, x - 1, x.astype(float)):
+        with pytest.raises(InputError, match=r"\(12, 20, 3\)\.$"):
+            resize(other * (1 if other.min() < 0 else 2), (4, 4))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -265,6 +276,20 @@ def test_names_that_no_file_can_have() -> None:
             read_picture(name)
 
 
+def test_errors_quote_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(sample()).save(tmp_path / "a.png")
+
+    def quoting(_: object) -> None:
+        raise SyntaxError("a header " + "\x1b[31m" * 400)
+
+    monkeypatch.setattr(images, "_upright", quoting)
+    for name in ("a.png", "x" * 4000, "x\0" * 2000):
+        with pytest.raises(XlogregError) as caught:
+            read_picture(tmp_path / name if name == "a.png" else name)
+        assert len(str(caught.value).replace(str(tmp_path), "")) < 600
+        assert "\x1b" not in str(caught.value)
+
+
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(sample()).save(tmp_path / "a.png")
 
@@ -349,3 +374,84 @@ def test_the_authors_eagle(real_data: Path) -> None:
     # Resizing keeps the colours on average, and smoothing takes away extremes.
     assert np.abs(small.mean(axis=(0, 1)) - eagle.mean(axis=(0, 1))).max() < 2
     assert small.std() < eagle.std()
+
+
+# --------------------------------------------------------------------------------------------------- formats of boxes
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif(tmp_path: Path) -> None:
+    soft = np.asarray(Image.fromarray(sample()).resize((120, 80)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(soft).save(tmp_path / "a.avif", quality=98)
+    Image.fromarray(np.ascontiguousarray(np.rot90(soft, 1))).save(tmp_path / "turned.avif", quality=98, exif=exif)
+    Image.fromarray(np.dstack([soft, soft[:, :, 0] * 0])).save(tmp_path / "clear.avif")
+    for name in ("a.avif", "turned.avif"):
+        obtained = read_picture(tmp_path / name)
+        assert obtained.shape == (80, 120, 3)
+        assert np.abs(obtained.astype(int) - soft).mean() < 6
+    assert (read_picture(tmp_path / "clear.avif") == 255).all()
+    with pytest.raises(InputError, match="120 x 80 = 9,600 pixels"):
+        read_picture(tmp_path / "a.avif", max_pixels=9_599)
+    for damage in (slice(0, 200), slice(0, 64)):
+        (tmp_path / "cut.avif").write_bytes((tmp_path / "a.avif").read_bytes()[damage])
+        with pytest.raises(InputError, match="damaged"):
+            read_picture(tmp_path / "cut.avif")
+
+
+def test_heic(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    soft = np.asarray(Image.fromarray(sample()).resize((120, 80)))
+    pillow_heif.from_pillow(Image.fromarray(soft)).save(tmp_path / "a.heic", quality=98)
+    obtained = read_picture(tmp_path / "a.heic")
+    assert obtained.shape == (80, 120, 3)
+    assert np.abs(obtained.astype(int) - soft).mean() < 6
+
+
+def box(*brands: bytes) -> bytes:
+    return struct.pack(">I", 12 + 4 * len(brands)) + b"ftyp" + brands[0] + bytes(4) + b"".join(brands[1:]) + bytes(50)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (box(b"avif"), r"a is a picture in AVIF, which needs Pillow 11\.3 or later with AVIF; install it with"),
+        (box(b"mif1", b"miaf", b"avif"), r"in AVIF, which needs Pillow"),
+        (box(b"heic"), r"a is a picture in HEIC, which needs pillow-heif \(the extra heic\); install it with"),
+        (box(b"mif1", b"heic"), r"in HEIC, which needs pillow-heif"),
+        (box(b"isom", b"mp42"), r"a is no picture that xlogreg reads; give JPEG, .*"),
+    ],
+)  # fmt: skip
+def test_what_a_format_needs_is_said(monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
+    monkeypatch.setattr(images, "_avif_reader", lambda: None)
+    monkeypatch.setattr(images, "_heic_reader", lambda: None)
+    with pytest.raises(InputError, match=words) as caught:
+        images.decode(Path("a"), content)
+    assert str(caught.value).count("\n") == 0
+
+
+def test_readers_are_asked_for_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in a Pillow without AVIF, and without pillow-heif.
+    monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
+    monkeypatch.delattr("PIL.AvifImagePlugin", raising=False)
+    monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
+    assert images._avif_reader.__wrapped__() is None
+    assert images._heic_reader.__wrapped__() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libtiff may lie within Pillow")
+def test_libtiff_can_be_quiet(tmp_path: Path) -> None:
+    Image.fromarray(sample(40, 40)).save(tmp_path / "a.tif", compression="tiff_lzw")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    content[8:60] = bytes(52)
+    (tmp_path / "a.tif").write_bytes(content)
+    code = (
+        "import sys; from xlogreg.images import quiet_libtiff, read_picture\n"
+        "if sys.argv[2] == 'quiet': quiet_libtiff()\n"
+        "try: read_picture(sys.argv[1])\nexcept Exception as error: print(error)"
+    )
+    for how, lines in (("loud", 1), ("quiet", 0)):
+        command = [sys.executable, "-c", code, str(tmp_path / "a.tif"), how]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stderr.count("\n"), "damaged" in done.stdout) == (lines, True)

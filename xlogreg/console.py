@@ -160,7 +160,8 @@ def show_training(training: Training, folder: Path) -> None:
 def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     against = task.negative or "the rest"
     split = f"{len(task.y_train)} to train, " * bool(len(task.y_train)) + f"{len(task.y_test)} to test"
-    return ("data", task.source), ("task", f"{task.positive} against {against}: {split}")
+    left_out = f" ({task.left_out}; --balance none takes all)" * bool(task.left_out)
+    return ("data", task.source), ("task", f"{task.positive} against {against}: {split}{left_out}")
 
 
 def note_rising(training: Training) -> None:

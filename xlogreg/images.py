@@ -1,18 +1,23 @@
 """Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
 
+import contextlib
+import ctypes
 import functools
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from . import headers
 from .borrowing import rgb_pixels
 from .errors import FileError, InputError
-from .files import reason
+from .files import open_regular, reason
+from .smoothing import takes_long, weighted
+from .text import brief, given
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +28,8 @@ Resizer = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 # A photograph of 100 million pixels is 300 MB of RGB; whatever claims more is a mistake or an attack.
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 256 * 2**20
+# A row takes time and memory of its own, however short it is.
+MAX_SIDE = 1_000_000
 
 # How files of each format begin. Only the decoder that a file's first bytes call for ever sees it, and others
 # (EPS, PSD, ...) never do.
@@ -33,8 +40,17 @@ _BEGINNINGS = {
     "BMP": (b"BM",),
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"MM*\0", b"II\0*"),
 }
+# What files of boxes (ISO base media) call themselves.
+_BRANDS = {
+    "AVIF": frozenset((b"avif", b"avis")),
+    "HEIC": frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
+}
+# What may be given, in words.
+FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF"
 # So many bytes tell a format, and a WebP file's canvas.
-_HEAD = 30
+_HEAD = 64
+# Of larger pictures copies are made of so many pixels at a time.
+_AT_ONCE = 2**22
 # Changes whenever `resize` gives other bits.
 _RESIZE_VERSION = 2
 # Very large pictures are first reduced to about so many times the wanted size.
@@ -47,10 +63,13 @@ _MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 def read_picture(
     path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES
 ) -> np.ndarray:
-    """The picture in a JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF file, upright, (height, width, 3) uint8 RGB.
+    """The picture in a JPEG, PNG, WebP, BMP, GIF (first frame), TIFF, AVIF or HEIC file, upright, (height, width, 3)
+    uint8 RGB.
 
     EXIF orientation is applied; transparent pixels are laid over white; grey, 16-bit, palette and CMYK become RGB.
-    16-bit grey is scaled, ``rint(v / 257)``. Size of the file and number of pixels are bounded before anything is
+    16-bit grey is scaled, ``rint(v / 257)``, and so are 32-bit whole numbers up to 65535, 0..255 among them; with a
+    larger one they are scaled from 0..2^31 - 1, and floats from 0..1, 0..255 or 0..65535, whichever holds them. Size of
+    the file, number of pixels, and what else a file asks of its decoder (`headers`) are bounded before anything is
     decoded. No state of Pillow or of `warnings` is changed, so pictures may be read in many threads.
 
     Raises
@@ -97,9 +116,9 @@ def read_content(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> by
     except FileNotFoundError as error:
         raise FileError(f"There is no file {path}; check its name.") from error
     except OSError as error:
-        raise FileError(f"{path} cannot be read: {reason(error)}; check the file.") from error
+        raise FileError(f"{brief(str(path), 300)} cannot be read: {reason(error)}; check the file.") from error
     except ValueError as error:  # a name that no file can have, with a NUL in it
-        raise FileError(f"{str(path)!r} is no name of a file ({error}); check it.") from error
+        raise FileError(f"{given(str(path))} is no name of a file ({error}); check it.") from error
 
 
 def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -107,23 +126,29 @@ def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
     from PIL import Image
 
     head = content[:_HEAD]
+    kind = _kind(head)
+    if kind is None:
+        raise InputError(f"{path} is no picture that xlogreg reads; give {FORMATS}.")
     canvas = _webp_canvas(head)
     # libwebp sets its canvas aside as soon as it sees the file; the other decoders wait until they are asked to load.
-    if canvas and canvas[0] * canvas[1] > max_pixels:
-        raise _too_large(path, *canvas, max_pixels)
-    reader = _reader(head)
-    if reader is None:
-        raise InputError(f"{path} is no picture that xlogreg reads; give JPEG, PNG, WebP, BMP, GIF or TIFF.")
+    if canvas:
+        _check_size(path, *canvas, max_pixels)
+    try:
+        headers.check(kind, content)
+    except headers.TooMuch as error:
+        raise _too_much(path, error) from None
+    reader = _reader(kind, path)
     try:
         with reader(io.BytesIO(content)) as picture:
             width, height = picture.size
-            if width * height > max_pixels:
-                raise _too_large(path, width, height, max_pixels)
+            _check_size(path, width, height, max_pixels)
             # Pixels first: some formats keep their EXIF behind them.
             picture.load()
             return _rgb(_upright(picture))
     except InputError:
         raise
+    except headers.TooMuch as error:
+        raise _too_much(path, error) from None
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path} has more pixels than Pillow accepts, and pictures may have up to {max_pixels:,}; "
@@ -138,9 +163,9 @@ def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
 def is_picture(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as one of the formats does; False for what cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return _reader(file.read(_HEAD)) is not None
-    except OSError:
+        with open_regular(path) as file:
+            return _kind(file.read(_HEAD)) is not None
+    except (OSError, InputError):
         return False
 
 
@@ -157,15 +182,36 @@ def _webp_canvas(head: bytes) -> tuple[int, int] | None:
     return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
 
 
-def _reader(head: bytes) -> "Callable[[IO[bytes]], ImageFile] | None":
-    """Pillow's reader for a file that begins like this; None for all that is none of the formats.
+def _kind(head: bytes) -> str | None:
+    """The format of a file that begins like this; None for all that is none of the formats."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[4:8] == b"ftyp":
+        length = min(int.from_bytes(head[:4], "big"), len(head))
+        # The main brand, and those that the file goes by as well.
+        for brand in (head[8:12], *(head[at : at + 4] for at in range(16, length, 4))):
+            for name, brands in _BRANDS.items():
+                if brand in brands:
+                    return name
+        return None
+    return next((name for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
+
+
+def _reader(kind: str, path: Path) -> "Callable[[IO[bytes]], ImageFile]":
+    """Pillow's reader for files of a format.
 
     Not `Image.open`: it warns about large pictures before they can be refused, and warnings cannot be silenced
     without changing the filters of all threads. (A camera's MPO file begins with its main picture, a plain JPEG.)
     """
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return _readers()["WEBP"]
-    return next((_readers()[name] for name, beginnings in _BEGINNINGS.items() if head.startswith(beginnings)), None)
+    if kind == "AVIF":
+        reader, needs = _avif_reader(), "Pillow 11.3 or later with AVIF; install it with `pip install --upgrade pillow`"
+    elif kind == "HEIC":
+        reader, needs = _heic_reader(), "pillow-heif (the extra heic); install it with `pip install pillow-heif`"
+    else:
+        return _readers()[kind]
+    if reader is None:
+        raise InputError(f"{path} is a picture in {kind}, which needs {needs}, or save the picture as JPEG or PNG.")
+    return reader
 
 
 @functools.cache
@@ -182,24 +228,72 @@ def _readers() -> "dict[str, Callable[[IO[bytes]], ImageFile]]":
     }
 
 
-def _too_large(path: Path, width: int, height: int, max_pixels: int) -> InputError:
-    return InputError(
-        f"{path} is {width:,} x {height:,} = {width * height:,} pixels; pictures may have up to {max_pixels:,}; "
-        "make it smaller first."
-    )
+def quiet_libtiff() -> None:
+    """Have libtiff, which writes to standard error what it finds odd, keep it to itself; errors are raised as ever.
+
+    For programs that do nothing else: it holds for the whole process. Without libtiff as a library it does nothing.
+    """
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        from PIL import _imaging
+
+        # The library that Pillow has loaded already, found through Pillow's own.
+        loaded = ctypes.CDLL(_imaging.__file__)
+        for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+            handler = getattr(loaded, name)
+            handler.argtypes, handler.restype = (ctypes.c_void_p,), ctypes.c_void_p
+            handler(None)
+
+
+@functools.cache
+def _avif_reader() -> "Callable[[IO[bytes]], ImageFile] | None":
+    try:
+        from PIL import AvifImagePlugin
+    except ImportError:
+        return None
+    return AvifImagePlugin.AvifImageFile if AvifImagePlugin.SUPPORTED else None
+
+
+@functools.cache
+def _heic_reader() -> "Callable[[IO[bytes]], ImageFile] | None":
+    try:
+        from pillow_heif.as_plugin import HeifImageFile
+    except ImportError:
+        return None
+    reader: Callable[[IO[bytes]], ImageFile] = HeifImageFile
+    return reader
+
+
+def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise InputError(
+            f"{path} is {width:,} x {height:,} = {width * height:,} pixels; pictures may have up to {max_pixels:,}; "
+            "make it smaller first."
+        )
+    if max(width, height) > MAX_SIDE:
+        raise InputError(
+            f"{path} is {width:,} x {height:,} pixels; a side may have up to {MAX_SIDE:,}; make it smaller first."
+        )
+
+
+def _too_much(path: Path, error: headers.TooMuch) -> InputError:
+    return InputError(f"{path} {error}, which no picture needs; open it in an editor and save it again.")
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
     detail = (str(error).splitlines() or [""])[0]
     if not any(map(str.isalpha, detail)):  # some decoders give a number only
         detail = type(error).__name__
-    return InputError(f"{path} is a damaged picture ({detail}); open it in an editor and save it again.")
+    return InputError(f"{path} is a damaged picture ({brief(detail, 120)}); open it in an editor and save it again.")
 
 
 def _upright(picture: "Image") -> "Image":
     # Pillow's own exif_transpose writes all EXIF anew, and so fails on a sound picture whose other tags are odd.
     if picture.format != "TIFF" and not _MAY_TURN & picture.info.keys():
         return picture  # reading no EXIF takes as long as reading a small picture
+    exif = picture.info.get("exif") or b""
+    if not exif and "Raw profile type exif" in picture.info:
+        exif = bytes.fromhex("".join(picture.info["Raw profile type exif"].split("\n")[3:]))
+    headers.check_tags(exif)
     orientation = picture.getexif().get(_ORIENTATION, 1)
     if orientation == 1:
         return picture
@@ -213,30 +307,56 @@ def _upright(picture: "Image") -> "Image":
 
 
 def _rgb(picture: "Image") -> np.ndarray:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return rgb_pixels(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _eight_bits(picture)
+    width, height = picture.size
+    if width * height <= _AT_ONCE:
+        plain = picture.mode == "RGB" and "transparency" not in picture.info
+        return rgb_pixels(picture if plain else _flat(picture))
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    for rows, part in _bands(picture):
+        out[rows] = np.asarray(_flat(part))
+    return out
+
+
+def _bands(picture: "Image") -> "Iterator[tuple[slice, Image]]":
+    """So many rows of the picture at a time that copies of them take little memory; a small picture is one band."""
+    width, height = picture.size
+    step = max(1, _AT_ONCE // width)
+    for top in range(0, height, step):
+        bottom = min(height, top + step)
+        yield slice(top, bottom), picture if bottom - top == height else picture.crop((0, top, width, bottom))
+
+
+def _flat(picture: "Image") -> "Image":
+    """The picture in RGB, over white."""
     from PIL import Image
 
-    if picture.mode.startswith("I") or picture.mode == "F":
-        return np.repeat(_eight_bits(np.asarray(picture))[:, :, None], 3, axis=2)
     if "transparency" in picture.info or picture.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, rgba)
-    return rgb_pixels(picture.convert("RGB"))
+    return picture.convert("RGB")
 
 
-def _eight_bits(values: np.ndarray) -> np.ndarray:
+def _eight_bits(picture: "Image") -> np.ndarray:
     """16-bit (0..65535), 32-bit and float (0..1, 0..255 or 0..65535) greys as 0..255; Pillow would clip them."""
-    if values.dtype.kind in "ui" and values.max(initial=0) <= 65535:
-        return ((np.maximum(values, 0).astype(np.uint32) + 128) // 257).astype(np.uint8)  # = rint(v / 257)
-    if values.dtype.kind in "ui":
-        full = float(2**31 - 1)
-    else:
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        largest = values.max(initial=0.0)
-        full = 65535.0 if largest > 255 else 255.0 if largest > 1 else 1.0
-    return np.rint(np.clip(values.astype(np.float64) / full, 0, 1) * 255).astype(np.uint8)
+    whole = picture.mode != "F"
+    largest = max(
+        values.max(initial=0, where=True if whole else np.isfinite(values))
+        for values in (np.asarray(part) for _, part in _bands(picture))
+    )
+    full = float(2**31 - 1) if whole else 65535.0 if largest > 255 else 255.0 if largest > 1 else 1.0
+    out = np.empty((picture.height, picture.width, 3), dtype=np.uint8)
+    for rows, part in _bands(picture):
+        values = np.asarray(part)
+        if whole and largest <= 65535:
+            levels = (np.maximum(values, 0).astype(np.uint32) + 128) // 257  # = rint(v / 257)
+        else:
+            values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+            levels = np.rint(np.clip(values.astype(np.float64) / full, 0, 1) * 255)
+        out[rows] = levels[:, :, None]
+    return out
 
 
 @functools.cache
@@ -246,13 +366,17 @@ def decoder() -> str:
     Lossless formats have one decoding. JPEG's has some freedom, of which libjpeg-turbo makes the same use with and
     without SIMD instructions. `resize` is float arithmetic of scikit-image and SciPy, rounded to whole levels.
     """
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
     from PIL import features
 
     parts = [f"xlogreg {_RESIZE_VERSION}"]
     parts += [f"{name} {version(name)}" for name in ("numpy", "pillow", "scikit-image", "scipy")]
     parts += [f"{name} {features.version(name)}" for name in ("libjpeg_turbo", "jpg", "webp", "libtiff")]
+    if _avif_reader() is not None:
+        parts.append(f"avif {features.version('avif')}")
+    with contextlib.suppress(PackageNotFoundError):
+        parts.append(f"pillow-heif {version('pillow-heif')}")
     return ", ".join(parts)
 
 
@@ -262,7 +386,8 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     scikit-image interpolates linearly and smooths first where it makes smaller; its 0..1 become ``rint(255 v)``, uint8.
     A picture that has the size already is given back as it is. Of a picture that is 16 times as high and as wide, or
     more, means of whole blocks are taken first (in whole numbers, 8 times the size stays): scikit-image would turn a
-    photograph of 12 million pixels into 300 MB of floats, and take seconds.
+    photograph of 12 million pixels into 300 MB of floats, and take seconds. Where it would take long all the same, for
+    a very thin picture say, its sums are taken directly (`smoothing`).
 
     Raises
     ------
@@ -273,12 +398,18 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
         kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}.")
+        # Whole numbers of another type are not converted: whether 0..255 is their range is not for us to say.
+        levels = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.size and x.min() >= 0 and x.max() <= 255
+        advice = "; its values are levels of 0 to 255, give x.astype('uint8')" if levels and x.dtype != np.uint8 else ""
+        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}{advice}.")
     if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
         raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
     if x.shape[:2] == tuple(size):
         return x
-    return np.rint(np.clip(skimage_resize(reduced(x, size), tuple(size)), 0, 1) * 255).astype(np.uint8)
+    x = reduced(x, size)
+    if takes_long(x.shape, size):
+        return weighted(x, size)
+    return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
 
 
 def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -288,8 +419,13 @@ def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return x
     from PIL import Image
 
-    picture = Image.fromarray(x if x.shape[2] == 3 else x[:, :, 0]).reduce(times // _REDUCED)
-    return np.asarray(picture).reshape(picture.height, picture.width, x.shape[2])
+    by = times // _REDUCED
+    # Whole blocks at a time, for Pillow copies what it is given.
+    rows = by * max(1, _AT_ONCE // (by * x.shape[1]))
+    parts = (x[top : top + rows] for top in range(0, len(x), rows))
+    means = [np.asarray(Image.fromarray(part if x.shape[2] == 3 else part[:, :, 0]).reduce(by)) for part in parts]
+    whole = np.concatenate(means) if len(means) > 1 else means[0]
+    return whole.reshape(*whole.shape[:2], x.shape[2])
 
 
 def to_pixels(

@@ -13,7 +13,10 @@ from .errors import FileError
 from .files import reason
 
 # What a picture's name ends with, in a folder. A file that is named itself is read whatever its name.
-SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff"))
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".dib", ".gif",
+    ".tif", ".tiff",
+))  # fmt: skip
 
 
 class Pause:
@@ -135,26 +138,33 @@ def _of(path: Path) -> Iterator[Path | Failure]:
 
 
 def _below(folder: Path) -> Iterator[Path | Failure]:
+    # No recursion: folders may lie deeper in each other than Python's functions may.
+    waiting = [(folder, True)]
+    while waiting:
+        path, is_folder = waiting.pop()
+        if not is_folder:
+            yield path
+            continue
+        try:
+            with os.scandir(path) as entries:
+                names = sorted((entry.name, kind) for entry in entries if (kind := _kind(entry)) is not None)
+        except OSError as error:
+            yield Failure(path, str(FileError(f"The folder {path} cannot be read: {reason(error)}; check it.")))
+            continue
+        waiting += [(path / name, kind) for name, kind in reversed(names)]
+
+
+def _kind(entry: os.DirEntry[str]) -> bool | None:
+    """Whether what lies in a folder is a folder to be gone through (True), a picture (False), or neither (None)."""
+    if entry.name.startswith("."):
+        return None
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(
-                (entry.name, is_folder)
-                for entry in entries
-                if not entry.name.startswith(".")
-                and ((is_folder := entry.is_dir(follow_symlinks=False)) or _is_picture(entry))
-            )
-    except OSError as error:
-        yield Failure(folder, str(FileError(f"The folder {folder} cannot be read: {reason(error)}; check it.")))
-        return
-    for name, is_folder in names:
-        if is_folder:
-            yield from _below(folder / name)
-        else:
-            yield folder / name
-
-
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(entry.name)[1].lower() in SUFFIXES and not entry.is_dir()
+        if entry.is_dir(follow_symlinks=False):
+            return True
+        folder = entry.is_dir()
+    except OSError:
+        folder = False  # a link that leads to itself, say: reading it will say what is wrong
+    return None if folder or os.path.splitext(entry.name)[1].lower() not in SUFFIXES else False
 
 
 def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause]:

@@ -29,8 +29,8 @@ def predict(
     pictures: Annotated[
         list[str],
         typer.Argument(
-            help="JPEG, PNG, WebP, BMP, GIF or TIFF files; folders, for all pictures below them; quoted patterns such "
-            "as 'photos/**/*.jpg'; - for paths on standard input, one a line."
+            help="JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF files; folders, for all pictures below them; quoted "
+            "patterns such as 'photos/**/*.jpg'; - for paths on standard input, one a line."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture (JSON Lines).")] = False,
@@ -57,6 +57,7 @@ def predict(
     from ..bulk import predict_many, reuse_memory
     from ..classifier import Classifier, Failure
     from ..files import check_new
+    from ..images import quiet_libtiff
     from ..output import HEADERS, lines
     from ..paths import picture_paths
 
@@ -65,6 +66,7 @@ def predict(
         check_new(out, force)
     classifier = Classifier.load(model)
     reuse_memory()
+    quiet_libtiff()
     batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads, processes=True)
     done = failures = 0
     try:

@@ -96,7 +96,9 @@ def load_pictures(source: str, data: Path | None, reading: FolderReading) -> tup
         return load_source(source, data)
     from ..data.cache import Cache
     from ..data.folders import DEFAULT_SIZE, FolderOptions
+    from ..images import quiet_libtiff
 
+    quiet_libtiff()
     size = DEFAULT_SIZE if reading.size is None else parsed_size(reading.size)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.counting("reading pictures"))

@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..files import reason
+from ..files import open_regular, reason
+from ..text import given
 from .pickles import load_batch_pickle
 from .pictures import CIFAR10_CLASSES, Pictures, class_number
 
@@ -292,7 +293,7 @@ class _Archive:
     CIFAR-10 needs neither, and here they are passed over like any other member.
     """
 
-    def __init__(self, file: io.BufferedReader, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         self._stream = gzip.GzipFile(fileobj=file)
         self._path = path
         self._left = MAX_UNPACKED_BYTES
@@ -382,7 +383,10 @@ def _decode_sheet(content: bytes, shown: str) -> _Batch:
         raise InputError(f"{shown} is not a PNG of {SIDE * SIDE} x {BATCH_PICTURES} RGB pixels; get the archive again.")
     from PIL import Image
 
+    from .. import headers
+
     try:
+        headers.check("PNG", content)
         with Image.open(io.BytesIO(content), formats=["PNG"]) as sheet:
             if sheet.mode != "RGB":
                 raise InputError(f"{shown} is not an RGB picture; get the archive again.")
@@ -410,7 +414,7 @@ def _checked_labels(labels: list[int] | np.ndarray, shown: str) -> np.ndarray:
     low, high = min(labels), max(labels)
     if low < 0 or high >= len(CIFAR10_CLASSES):
         wrong = low if low < 0 else high
-        raise InputError(f"{shown} has the label {wrong}, but CIFAR-10's are 0 to 9; get the file again.")
+        raise InputError(f"{shown} has the label {given(int(wrong))}, but CIFAR-10's are 0 to 9; get the file again.")
     return np.array(labels, dtype=np.int64)
 
 
@@ -461,9 +465,9 @@ def _read_file(path: Path, limit: int, what: str) -> bytes:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             yield file
     except (FileError, InputError):
         raise

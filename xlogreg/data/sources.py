@@ -1,11 +1,12 @@
 """The words that name data on the command line: birds, cifar10, or a path."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FileError, InputError
 from ..images import is_picture
-from ..text import shown
+from ..text import given, shown
 from .birds import load_birds
 from .pictures import Pictures
 
@@ -48,9 +49,9 @@ def load_source(
         raise InputError(f"--data goes with `cifar10`; {shown(source)} says where its pictures are.")
     else:
         path = Path(source)
-        if not path.exists():
+        if not os.path.exists(path):
             raise FileError(
-                f"There is no data {source!r}; use birds, cifar10, the path of a folder with one sub-folder of "
+                f"There is no data {given(source)}; use birds, cifar10, the path of a folder with one sub-folder of "
                 "pictures per class, or of a CIFAR-10 archive or folder."
             )
         if is_picture_folder(source):

@@ -32,6 +32,7 @@ class Task:
     options : how they were chosen, for the record
     x_validation, y_validation : pictures held out of the training ones, where there are any (`hold_out`)
     negative : name of the rest where it is one class; empty for "not .."
+    left_out : what balancing left out, in words; empty if nothing
     files_train, files_test : the file of each picture, where each has one
     """
 
@@ -45,6 +46,7 @@ class Task:
     x_validation: np.ndarray | None = None
     y_validation: np.ndarray | None = None
     negative: str = ""
+    left_out: str = ""
     files_train: tuple[str, ...] = ()
     files_test: tuple[str, ...] = ()
 
@@ -133,6 +135,7 @@ def make_task(
     return Task(
         pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options,
         negative=pictures.class_names[1 - number] if len(pictures.class_names) == 2 else "",
+        left_out=_left_out(pictures.labels == number, rows, name),
         files_train=tuple(pictures.files[row] for row in train_rows) if own else (),
         files_test=tuple(test.files[row] for row in test_rows) if test.files else (),
     )  # fmt: skip
@@ -169,6 +172,7 @@ def only_test(
         pictures.x[:0], y[:0], pictures.x[rows], y, name, pictures.source,
         {"positive": name, "balance": balance, "seed": int(seed), "test_size": len(rows)},
         negative=names[1 - number] if len(names) == 2 else "",
+        left_out=_left_out(pictures.labels == number, rows, name),
         files_test=tuple(pictures.files[row] for row in rows) if pictures.files else (),
     )  # fmt: skip
 
@@ -233,6 +237,15 @@ def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tup
     # Shuffling rows draws the same numbers as the tutorial's two shuffles of x and y by the same seed.
     np.random.RandomState(seed).shuffle(rows)
     return rows, positive[rows].astype(np.int64)
+
+
+def _left_out(positive: np.ndarray, rows: np.ndarray, name: str) -> str:
+    """What is not among the chosen rows: one side has more pictures than the other."""
+    for side, what in ((~positive, "others"), (positive, f"pictures of {shown(name)}")):
+        used, there = int(side[rows].sum()), int(side.sum())
+        if used < there:
+            return f"{used:,} of {there:,} {what} are used"
+    return ""
 
 
 def _take(rows: np.ndarray, count: int, balance: Balance, seed: int) -> np.ndarray:
