@@ -167,7 +167,9 @@ def test_pixels_and_floats_are_not_mixed_up(digits: tuple[np.ndarray, np.ndarray
     for wrong in (x / 255, x.astype(np.float64), x.astype(np.int64) - 1, x.astype(np.int64) + 200):
         with pytest.raises(InputError, match="trained on uint8 pixels"):
             model.predict(wrong)
-    floats = ImageLogisticRegression(number_of_iterations=5).fit(x / 255, y)
+    estimator._warn_once.cache_clear()
+    with pytest.warns(UserWarning, match=r"divided by 255.*give numpy.rint\(255 \* X\).astype\('uint8'\)\.$"):
+        floats = ImageLogisticRegression(number_of_iterations=5).fit(x / 255, y)
     assert floats.decision_function(x).tolist() == floats.decision_function(x.astype(float)).tolist()
 
 

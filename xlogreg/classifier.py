@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import brief_kind, unmasked
 from .errors import FileError, InputError, XlogregError
 from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
@@ -87,7 +88,7 @@ class Classifier:
         try:
             _set(
                 self,
-                w=np.ascontiguousarray(self.w, dtype=np.float64),
+                w=np.ascontiguousarray(unmasked(self.w, "w"), dtype=np.float64),
                 b=float(self.b),
                 class_names=tuple(self.class_names),
                 size=tuple(operator.index(side) for side in self.size),
@@ -100,10 +101,10 @@ class Classifier:
         if wrong:
             raise _NotAModel(wrong)
 
-    def probability(self, x: np.ndarray) -> np.ndarray:
+    def probability(self, x: np.ndarray) -> Any:
         """sigmoid(w^T f + b), f the features of pictures x (n, height, width, channels) uint8: (n,) float64.
 
-        The same bits everywhere.
+        Of one picture (height, width, channels) it is a float. The same bits everywhere.
 
         Raises
         ------
@@ -112,16 +113,18 @@ class Classifier:
         """
         from .logistic import forward
 
-        shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", type(x).__name__)
-        if len(shape) != 4 or shape[1:] != self.size or dtype != np.uint8:
-            raise InputError(
-                f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {dtype} {shape}."
-            )
+        x = unmasked(x, "x")
+        if isinstance(x, np.ndarray) and x.shape == self.size:
+            return float(self.probability(x[None])[0])
+        if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[1:] != self.size or x.dtype != np.uint8:
+            size = ", ".join(map(str, self.size))
+            raise InputError(f"The model takes uint8 pictures (n, {size}), or one ({size}), not {brief_kind(x)}.")
         return forward(self.w, self.b, self.features.rows(x).T)[0] if len(x) else np.zeros(0)
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """1 where the probability is at least 0.5, else 0: (n,) int64."""
-        return (self.probability(x) >= 0.5).astype(np.int64)
+    def predict(self, x: np.ndarray) -> Any:
+        """1 where the probability is at least 0.5, else 0: (n,) int64, and an int of one picture."""
+        probability = self.probability(x)
+        return int(probability >= 0.5) if isinstance(probability, float) else (probability >= 0.5).astype(np.int64)
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
         """Predict picture files: `predict_files` with this classifier."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .checks import array_of
 from .classifier import Classifier
 from .data.task import Task
 from .errors import InputError
@@ -258,7 +259,7 @@ def calibration_error(bins: tuple[Bin, ...]) -> float:
 
 
 def _checked(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
+    y, p = array_of(y, "y", "labels 0 and 1"), array_of(p, "p", "probabilities").astype(np.float64, copy=False)
     if y.ndim != 1 or y.shape != p.shape:
         raise InputError(f"Labels {y.shape} and probabilities {p.shape} must both be (n,); give one of each a picture.")
     if not len(y):

@@ -6,11 +6,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from .borrowing import rgb_pixels
+from .checks import brief, brief_kind, is_whole, unmasked
 from .errors import FileError, InputError
 from .files import reason
 
@@ -271,14 +272,27 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     from skimage.transform import resize as skimage_resize
 
+    x = unmasked(x, "x")
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
-        kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
-        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}.")
-    if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
-        raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
-    if x.shape[:2] == tuple(size):
+        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {brief_kind(x)}.")
+    size = sides(size)
+    if x.shape[:2] == size:
         return x
-    return np.rint(np.clip(skimage_resize(reduced(x, size), tuple(size)), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(reduced(x, size), size), 0, 1) * 255).astype(np.uint8)
+
+
+def sides(size: Any) -> tuple[int, int]:
+    """Height and width as given, if they are whole numbers above 0 of a picture that is small enough."""
+    try:
+        given = tuple(size)
+    except Exception:  # whatever a class of somebody else's raises
+        given = ()
+    if len(given) != 2 or not all(is_whole(side) and side > 0 for side in given):
+        raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {brief(size)}.")
+    height, width = map(int, given)
+    if height * width > MAX_PIXELS:
+        raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {brief(height)} x {brief(width)}.")
+    return height, width
 
 
 def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -52,6 +52,7 @@ class Training:
     stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
     validation : after every 100th iteration and the last, where the task has pictures held out
     start : what it went on from, for the record; None is zeros
+    note : the sentence that says that the cost rose and what to do, or nothing
     """
 
     classifier: Classifier
@@ -72,6 +73,7 @@ class Training:
     start: dict[str, Any] | None = None
     features_sha256: str = ""
     preparing_seconds: float = 0.0
+    note: str = ""
 
     @property
     def history_sha256(self) -> str:
@@ -238,6 +240,7 @@ def train_together(
                 start=None if start is None else _origin(start),
                 features_sha256=digest,
                 preparing_seconds=preparing,
+                note=result.notes[model],
             )
             trainings.append(training)
     return trainings

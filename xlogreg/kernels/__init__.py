@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..backend import namespace
+from ..checks import brief
 from ..engine import FEATURES, DescentOptions, Engine, alone
 from ..errors import DeviceError, InputError
 from ..reference import Reference
@@ -49,8 +50,8 @@ def engine_for(
     DeviceError
         The GPU's memory does not hold what the fused kernels need.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
+    if not isinstance(implementation, str) or implementation not in IMPLEMENTATIONS:
+        raise InputError(f"There is no implementation {brief(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
     options = options or DescentOptions()
     needs = options.needs(weights is not None)

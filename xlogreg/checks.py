@@ -1,0 +1,129 @@
+"""What the public functions ask of what they are given: plain arrays and numbers; and words for what is none."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .text import plain
+
+Array = Any
+
+_LONGEST = 60
+
+
+def brief(value: Any) -> str:
+    """A value as a sentence can hold it, on one line: arrays by dtype and shape, what is long by its beginning."""
+    if isinstance(value, np.ndarray):
+        return f"an array, {brief_kind(value)}"
+    try:
+        return _cut(plain(" ".join(repr(value).split())))
+    except Exception:  # whole numbers of thousands of digits, and whatever a class of somebody else's raises
+        return f"a {type(value).__name__}"
+
+
+def brief_dtype(array: Array) -> str:
+    """An array's dtype; those of records are long."""
+    return _cut(plain(array.dtype))
+
+
+def brief_kind(value: Any) -> str:
+    """The dtype and the shape of an array, and of all else the name of its type."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{brief_dtype(value)} {value.shape}"
+    return type(value).__name__
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def unmasked(value: Any, name: str) -> Any:
+    """The value; of NumPy's kinds of arrays (`memmap`, `matrix`) the plain array.
+
+    Raises
+    ------
+    InputError
+        It is a masked array: nothing here heeds masks, and what is masked would be computed with.
+    """
+    if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+        if isinstance(value, np.ma.MaskedArray):
+            raise InputError(
+                f"{name} is a masked array, and its mask would be ignored; leave out what is masked, or fill it in "
+                "(numpy.ma.filled)."
+            )
+        return np.asarray(value)
+    return value
+
+
+def array_of(value: Any, name: str, wanted: str = "numbers") -> np.ndarray:
+    """What NumPy makes of an array, a list or a number, if it is made of numbers.
+
+    Raises
+    ------
+    InputError
+        It is masked, ragged, or holds anything else.
+    """
+    value = unmasked(value, name)
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # ragged lists, arrays of a GPU, and whatever __array__ of somebody else's raises
+        raise InputError(f"{name} must be {wanted}, not {brief(value)}.") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be {wanted}, not {brief(value)}.")
+    return array
+
+
+def pixels_instead(values: np.ndarray, name: str) -> tuple[str, str]:
+    """What numbers that are not uint8 may be, if they are pixels, and how to make pixels of them; twice nothing if not.
+
+    Pixels are uint8, 255 is white, and they are divided by 255 where they are summed.
+    """
+    whole, divided, largest, partly = True, True, 0.0, False
+    for start in range(0, len(values), 256):  # most numbers show in the first rows that they are none
+        part = values[start : start + 256]
+        if not (part >= 0).all():
+            return "", ""
+        whole = whole and bool(((part <= 255) & (part == np.floor(part))).all())
+        if divided:
+            levels = np.rint(part.astype(np.float64) * 255)
+            divided = bool(((levels <= 255) & ((levels / 255).astype(part.dtype) == part)).all())
+        partly = partly or bool(((part > 0) & (part < 1)).any())
+        if not whole and not divided:
+            return "", ""
+        largest = max(largest, float(part.max()))
+    if divided and partly:
+        return "pixels divided by 255, it seems", f"give numpy.rint(255 * {name}).astype('uint8')"
+    if largest > 127:
+        return "whole numbers from 0 to 255 that are not uint8", f"if it holds pixels, give {name}.astype('uint8')"
+    if largest > 1:
+        scaled = f"numpy.rint({name} * (255 / {largest:g})).astype('uint8')"
+        return (
+            f"whole numbers from 0 to {largest:g}",
+            f"if it holds pixels, whose white would be 255, scale them first: {scaled}",
+        )
+    return "", ""
+
+
+def numeric(array: Array) -> bool:
+    """Whether an array holds real numbers or truth values, in an array module's own dtype."""
+    return getattr(array.dtype, "kind", "f") in "biuf"
+
+
+def finite_number(value: Any) -> float | None:
+    """The value as a float if it is one finite number; text and truth values are none."""
+    if isinstance(value, (bool, np.bool_, str, bytes, bytearray, np.ma.MaskedArray)):
+        return None
+    if isinstance(value, np.ndarray) and (value.ndim or not numeric(value)):
+        return None
+    try:
+        number = float(value)
+    except Exception:  # whatever a class of somebody else's raises
+        return None
+    return number if math.isfinite(number) else None
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, of Python or NumPy; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
