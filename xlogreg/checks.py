@@ -1,6 +1,9 @@
 """What the public functions ask of what they are given: plain arrays and numbers; and words for what is none."""
 
 import math
+import os
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +21,14 @@ def brief(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array, {brief_kind(value)}"
     try:
-        return _cut(plain(" ".join(repr(value).split())))
+        return cut(plain(" ".join(repr(value).split())))
     except Exception:  # whole numbers of thousands of digits, and whatever a class of somebody else's raises
         return f"a {type(value).__name__}"
 
 
 def brief_dtype(array: Array) -> str:
     """An array's dtype; those of records are long."""
-    return _cut(plain(array.dtype))
+    return cut(plain(array.dtype))
 
 
 def brief_kind(value: Any) -> str:
@@ -35,7 +38,8 @@ def brief_kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """The beginning of a text that would make a sentence long."""
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
@@ -55,6 +59,82 @@ def unmasked(value: Any, name: str) -> Any:
             )
         return np.asarray(value)
     return value
+
+
+def of_kind(value: Any, kind: type, name: str) -> None:
+    """An InputError, unless the value is an instance of the class."""
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        words = "text" if kind is str else f"{article} {kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise InputError(f"{name} must be {words}, not {brief(value)}.")
+
+
+def check_callable(value: Any, name: str) -> None:
+    """An InputError, unless the value is a function or None."""
+    if value is not None and not callable(value):
+        raise InputError(f"{name} must be a function, not {brief(value)}.")
+
+
+def list_of(values: Any, name: str, wanted: str = "a list") -> list[Any]:
+    """The values in a list; text is no list of its letters."""
+    try:
+        if isinstance(values, (str, bytes)):
+            raise TypeError
+        return list(unmasked(values, name))
+    except InputError:
+        raise
+    except Exception as error:  # numbers, and whatever a class of somebody else's raises
+        raise InputError(f"{name} must be {wanted}, not {brief(values)}.") from error
+
+
+def texts(values: Any, name: str) -> tuple[str, ...]:
+    """A tuple of texts."""
+    found = tuple(list_of(values, name, "a list of names"))
+    for value in found:
+        of_kind(value, str, f"A name in {name}")
+    return found
+
+
+def sides(size: Any, names: str) -> tuple[int, ...]:
+    """The sides of a picture, as many as `names` has and in that order, if they are whole numbers above 0."""
+    try:
+        given = tuple(size)
+    except Exception:  # a number, or whatever a class of somebody else's raises
+        given = ()
+    if len(given) != names.count(",") + 1 or not all(is_whole(side) and side > 0 for side in given):
+        raise InputError(f"The size of a picture must be ({names}), whole numbers above 0, not {brief(size)}.")
+    return tuple(map(int, given))
+
+
+def path_of(value: Any, name: str) -> Path:
+    """The path that text or a path-like object names."""
+    try:
+        if isinstance(value, (str, os.PathLike)):
+            return Path(value)
+    except Exception as error:  # a path of bytes, and whatever a class of somebody else's raises
+        raise InputError(f"{name} must be a path, not {brief(value)}.") from error
+    raise InputError(f"{name} must be a path, not {brief(value)}.")
+
+
+def one_of(value: Any, words: Collection[str]) -> bool:
+    """Whether it is one of these words; arrays are not asked."""
+    return isinstance(value, str) and value in words
+
+
+def uint8_pictures(x: Any, name: str) -> None:
+    """An InputError, unless x are pictures (n, height, width, channels) uint8."""
+    unmasked(x, name)
+    if not isinstance(x, np.ndarray) or x.ndim != 4 or x.dtype != np.uint8:
+        raise InputError(f"{name} must be pictures (n, height, width, channels) uint8, not {brief_kind(x)}.")
+
+
+def whole_labels(y: Any, name: str, count: int, classes: int) -> None:
+    """An InputError, unless y are so many whole numbers from 0 to below `classes`."""
+    unmasked(y, name)
+    if not isinstance(y, np.ndarray) or y.dtype.kind not in "biu" or y.shape != (count,):
+        raise InputError(f"{name} must be whole numbers ({count},), one a picture, not {brief_kind(y)}.")
+    if not all(0 <= int(value) < classes for value in (y.min(initial=0), y.max(initial=0))):
+        raise InputError(f"{name} must be from 0 to {classes - 1}; one is not.")
 
 
 def array_of(value: Any, name: str, wanted: str = "numbers") -> np.ndarray:

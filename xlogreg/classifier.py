@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from .checks import brief_kind, unmasked
+from .checks import brief, brief_kind, cut, path_of, unmasked
 from .errors import FileError, InputError, XlogregError
 from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
 from .files import reason, write_whole
 from .images import to_pixels
 from .plan import unfinished
+from .text import plain, short_repr
 
 FORMAT = "xlogreg"
 # 2 has features; files of format 1, whose features are the pixels, are read too.
@@ -95,11 +96,13 @@ class Classifier:
                 learning_rate=float(self.learning_rate),
                 number_of_iterations=operator.index(self.number_of_iterations),
             )
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _NotAModel(f"its parts are of other types ({error})") from error
+        except Exception as error:  # other types, and whatever a class of somebody else's raises
+            raise _NotAModel(f"its parts are of other types ({cut(plain(error))})") from error
         wrong = _wrong(self)
         if wrong:
             raise _NotAModel(wrong)
+
+    __repr__ = short_repr
 
     def probability(self, x: np.ndarray) -> Any:
         """sigmoid(w^T f + b), f the features of pictures x (n, height, width, channels) uint8: (n,) float64.
@@ -174,12 +177,14 @@ class Classifier:
         FileError, InputError
             There is no such file, or it is anything but a model that xlogreg wrote.
         """
-        path, content = _read(Path(path))
+        path, content = _read(path_of(path, "path"))
         return cls.from_bytes(content, path)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str | os.PathLike[str] = "This") -> "Classifier":
         """The model in the content of a model file; `name` is for the message of the InputError, as that of `load`."""
+        if not isinstance(content, bytes):
+            raise InputError(f"The content of a model file is bytes, not {brief(content)}.")
         try:
             return cls(**_parse(content))
         except _NotAModel as error:
@@ -197,13 +202,17 @@ def predict_files(classifier: Classifier, paths: Iterable[str | os.PathLike[str]
         `paths` is one path; a list of one is wanted then.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
-        raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
-    return _predictions(classifier, paths)
+        raise InputError(f"Give a list of picture files, [{brief(paths)}], not one path.")
+    try:
+        given = iter(paths if not isinstance(paths, np.ndarray) else paths.tolist())
+    except Exception as error:  # a number, or whatever a class of somebody else's raises
+        raise InputError(f"Give a list of picture files, not {brief(paths)}.") from error
+    return _predictions(classifier, given)
 
 
 def _predictions(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
     height, width, channels = classifier.size
-    for path in map(Path, paths):
+    for path in (path_of(given, "A picture file") for given in paths):
         try:
             pixels = to_pixels(path, (height, width), channels)
             probability = float(classifier.probability(pixels[None])[0])

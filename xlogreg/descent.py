@@ -14,6 +14,7 @@ from .checks import array_of
 from .engine import DescentOptions, Engine, Gradient, State, alone
 from .errors import DivergenceError
 from .exact import LARGEST_WEIGHT
+from .text import short_repr
 
 Array = Any
 
@@ -56,6 +57,8 @@ class Descent:
     seconds: float
     implementation: str
     notes: list[str] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     @property
     def history(self) -> np.ndarray:

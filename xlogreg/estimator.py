@@ -194,7 +194,10 @@ def _validated(estimator: ImageLogisticRegression, X: Any, *, dtype: Any = _DTYP
         from sklearn.utils.validation import validate_data
     except ImportError:  # before scikit-learn 1.6
         return estimator._validate_data(X, dtype=dtype, **options)
-    return validate_data(estimator, X, dtype=dtype, **options)
+    try:
+        return validate_data(estimator, X, dtype=dtype, **options)
+    except OverflowError as error:  # a whole number beyond all floats
+        raise InputError(f"X must hold numbers that float64 can hold ({error}).") from error
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .checks import brief, brief_kind, unmasked
+from .checks import brief, brief_kind, one_of, sides, unmasked
 from .errors import InputError
 from .parallel import in_order, processors
 
@@ -65,7 +65,7 @@ class Features:
     block: int = 3
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or self.name not in NAMES:
+        if not one_of(self.name, NAMES):
             raise InputError(f"There are no features {brief(self.name)}; choose {', '.join(NAMES)}.")
         limits = {"orientations": 180, "cell": _MAX_BLOCK_SIDE, "block": _MAX_BLOCK_SIDE}
         for parameter, limit in limits.items():
@@ -96,7 +96,7 @@ class Features:
         InputError
             The picture is too small for one block.
         """
-        height, width, channels = size
+        height, width, channels = sides(size, "height, width, channels")
         if self.name == "pixels":
             return height * width * channels
         if self.name == "grey":

@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from .borrowing import rgb_pixels
-from .checks import brief, brief_kind, is_whole, unmasked
+from .checks import brief, brief_kind, is_whole, path_of, sides, unmasked
 from .errors import FileError, InputError
 from .files import reason
 
@@ -67,7 +67,10 @@ def read_picture(
 
 def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """`read_picture` without its last copies: the array may be read-only, and need not be contiguous."""
-    path = path if isinstance(path, Path) else Path(path)
+    path = path_of(path, "path")
+    for limit in (max_pixels, max_bytes):
+        if not is_whole(limit):
+            raise InputError(f"max_pixels and max_bytes must be whole numbers, not {brief(limit)}.")
     return decode(path, read_content(path, max_bytes), max_pixels)
 
 
@@ -275,24 +278,13 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     x = unmasked(x, "x")
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
         raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {brief_kind(x)}.")
-    size = sides(size)
+    height, width = sides(size, "height, width")
+    if height * width > MAX_PIXELS:
+        raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {brief(height)} x {brief(width)}.")
+    size = height, width
     if x.shape[:2] == size:
         return x
     return np.rint(np.clip(skimage_resize(reduced(x, size), size), 0, 1) * 255).astype(np.uint8)
-
-
-def sides(size: Any) -> tuple[int, int]:
-    """Height and width as given, if they are whole numbers above 0 of a picture that is small enough."""
-    try:
-        given = tuple(size)
-    except Exception:  # whatever a class of somebody else's raises
-        given = ()
-    if len(given) != 2 or not all(is_whole(side) and side > 0 for side in given):
-        raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {brief(size)}.")
-    height, width = map(int, given)
-    if height * width > MAX_PIXELS:
-        raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {brief(height)} x {brief(width)}.")
-    return height, width
 
 
 def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

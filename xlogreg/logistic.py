@@ -17,7 +17,18 @@ import numpy as np
 
 from .advice import Adviser, warn
 from .backend import namespace, on_its_device, to_host
-from .checks import array_of, brief, brief_dtype, finite_number, is_whole, numeric, pixels_instead, unmasked
+from .checks import (
+    array_of,
+    brief,
+    brief_dtype,
+    check_callable,
+    finite_number,
+    is_whole,
+    list_of,
+    numeric,
+    pixels_instead,
+    unmasked,
+)
 from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
@@ -157,7 +168,7 @@ def optimize(
         raise InputError(f"record_every must be a whole number of at least 1, not {brief(record_every)}.")
     if not isinstance(print_cost, (int, np.bool_)):
         raise InputError(f"print_cost must be True or False, not {brief(print_cost)}.")
-    _check_callable(observer, "observer")
+    check_callable(observer, "observer")
 
     def tell(done: int, costs: np.ndarray) -> None:
         if print_cost:
@@ -214,7 +225,10 @@ def descend_many(
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
-    numbers = [check_learning_rate(rate) for rate in _listed(learning_rates, "learning_rates")]
+    numbers = [
+        check_learning_rate(rate)
+        for rate in list_of(learning_rates, "learning_rates", "a list of numbers, one a model")
+    ]
     models = len(numbers)
     if not models:
         raise InputError("There is no learning rate to train at; give at least one.")
@@ -225,8 +239,8 @@ def descend_many(
     options = _check_options(options)
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
     sample_weights = _sample_weights(sign, options, sample_weight)
-    _check_callable(observer, "observer")
-    _check_callable(visitor, "visitor")
+    check_callable(observer, "observer")
+    check_callable(visitor, "visitor")
     bias = _check_start(w, b, models, x)
     # The engines own their state: a copy, so that the caller's w stays as it was.
     weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
@@ -378,20 +392,6 @@ def _check_chunk(chunk: int | None) -> int | None:
     return chunk
 
 
-def _check_callable(value: Any, name: str) -> None:
-    if value is not None and not callable(value):
-        raise InputError(f"{name} must be a function, not {brief(value)}.")
-
-
-def _listed(values: Any, name: str) -> list[Any]:
-    if isinstance(values, (str, bytes)):
-        values = None
-    try:
-        return list(values)
-    except Exception as error:  # numbers, and whatever a class of somebody else's raises
-        raise InputError(f"{name} must be a list of numbers, one a model, not {brief(values)}.") from error
-
-
 def _labels(values: Array, name: str) -> np.ndarray:
     """Labels on the host, of any shape."""
     values = unmasked(values, name)
@@ -462,7 +462,7 @@ def _check_start(w: Array | None, b: list[float] | None, models: int, x: Array) 
     """The same for `descend_many`: w (M, d) and M numbers b, where they are given."""
     if w is not None and w.shape != (models, x.shape[0]):
         raise InputError(f"w has the shape {w.shape}, but {models} models need ({models}, {x.shape[0]}).")
-    biases = [0.0] * models if b is None else _listed(b, "b")
+    biases = [0.0] * models if b is None else list_of(b, "b", "a list of numbers, one a model")
     if len(biases) != models:
         raise InputError(f"b has {len(biases)} numbers, but there are {models} models.")
     nothing = np.zeros((1, 1))

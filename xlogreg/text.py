@@ -2,11 +2,17 @@
 
 import codecs
 import csv
+import reprlib
 from collections.abc import Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
+from typing import Any
 
 # What would reorder a line, beside control characters, line ends and bytes that are no Unicode.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 def plain(text: object) -> str:
@@ -33,6 +39,21 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 def short(name: str) -> str:
     """The beginning of a long name, for where it would push everything else away."""
     return name if len(name) <= 36 else name[:35] + "…"
+
+
+def short_repr(self: Any) -> str:
+    """A dataclass on one line: arrays by dtype and shape, records in it by name, and the beginning of what is long."""
+    parts = []
+    for field in fields(self):
+        value = getattr(self, field.name)
+        if hasattr(value, "dtype") and hasattr(value, "shape"):
+            text = f"{value.dtype} {tuple(value.shape)}"
+        elif is_dataclass(value) and len(fields(value)) > 3:
+            text = f"{type(value).__name__}(..)"
+        else:
+            text = _SHORT.repr(value)
+        parts.append(f"{field.name}={text}")
+    return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from . import __version__
 from .backend import Device, choose_device, on_its_device, to_host
 from .checkpoint import Checkpoints, on_device
+from .checks import list_of, of_kind
 from .classifier import Classifier
 from .data.task import Task
 from .descent import ITERATIONS, Observer, Visitor, history_sha256
@@ -19,8 +20,9 @@ from .engine import DescentOptions, State
 from .errors import DivergenceError, InputError
 from .evaluation import Judgement
 from .features import PIXELS, Features, sha256_of
-from .logistic import accuracy, descend_many, forward
+from .logistic import accuracy, check_learning_rate, descend_many, forward
 from .reference import evaluate_rows
+from .text import short_repr
 
 if TYPE_CHECKING:
     pass
@@ -74,6 +76,8 @@ class Training:
     features_sha256: str = ""
     preparing_seconds: float = 0.0
     note: str = ""
+
+    __repr__ = short_repr
 
     @property
     def history_sha256(self) -> str:
@@ -169,10 +173,24 @@ def train_together(
     of the test pictures where they have been computed before (`Features.rows`). Otherwise as `train`.
     """
     began = time.perf_counter()
+    tasks = list_of(tasks, "tasks", "a list of tasks")
+    for task in tasks:
+        Task.check(task)
+    if not tasks:
+        raise InputError("There is no task to train; give at least one.")
+    of_kind(features, Features, "features")
+    for value, kind, name in ((device, Device, "device"), (start, Classifier, "start"), (diverged, list, "diverged"),
+                              (checkpoints, Checkpoints, "checkpoints"), (options, DescentOptions, "options"),
+                              (rows, tuple, "rows")):  # fmt: skip
+        if value is not None:
+            of_kind(value, kind, name)
+    rates = [check_learning_rate(rate) for rate in list_of(learning_rates, "learning_rates", "a list of numbers")]
+    if not rates:
+        raise InputError("There is no learning rate to train at; give at least one.")
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
-    models = [(task, float(rate)) for task in tasks for rate in learning_rates]
+    models = [(task, rate) for task in tasks for rate in rates]
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     x, x_test, digest = rows_train.T, rows_test.T, sha256_of(rows_train, rows_test)
     labels = np.stack([task.y_train for task, _ in models])
@@ -182,7 +200,7 @@ def train_together(
         validations: list[list[Validation]] = [[] for _ in models]
         progress = None
         if checkpoints is not None:
-            mark = _fingerprint(digest, tasks, learning_rates, number_of_iterations, options, start)
+            mark = _fingerprint(digest, tasks, rates, number_of_iterations, options, start)
             kept = checkpoints.begin(mark, lambda iterations: _kept(validations, iterations))
             if kept is not None:
                 progress = on_device(kept.progress, device)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..backend import namespace
-from ..checks import brief
+from ..checks import brief, one_of
 from ..engine import FEATURES, DescentOptions, Engine, alone
 from ..errors import DeviceError, InputError
 from ..reference import Reference
@@ -50,7 +50,7 @@ def engine_for(
     DeviceError
         The GPU's memory does not hold what the fused kernels need.
     """
-    if not isinstance(implementation, str) or implementation not in IMPLEMENTATIONS:
+    if not one_of(implementation, IMPLEMENTATIONS):
         raise InputError(f"There is no implementation {brief(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
     options = options or DescentOptions()
