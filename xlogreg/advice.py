@@ -67,15 +67,15 @@ class Adviser:
         return DivergenceError(f"Training diverged at iteration {iteration}: {what}.", iteration, rate)
 
     def note(self, model: int, history: np.ndarray, rate: float) -> str:
-        """The sentence that says that a cost ended above its start, or still rose in its last tenth; else nothing.
+        """The sentence that says that a cost ended above its start or its lowest, or still rose in its last tenth.
 
-        With momentum a cost swings before it settles, and only its end counts.
+        Else nothing. With momentum a cost swings before it settles, and only its start counts.
         """
         first, last = float(history[0]), float(history[-1])
         if last > first:
             what = f"The cost rose from {first:.6f} to {last:.6f}"
-        elif not (self.options and self.options.momentum) and _zigzags(history):
-            what = f"The cost went from {first:.6f} to {last:.6f} by rising again and again"
+        elif not (self.options and self.options.momentum) and _rose(history):
+            what = f"The cost fell from {first:.6f} to {last:.6f}, but rose on the way"
         else:
             return ""
         these = "features" if self.rows is not None and self.rows.dtype.kind == "f" else "pictures"
@@ -93,9 +93,10 @@ class Adviser:
         return words.format(f"{advised:.1g}")
 
 
-def _zigzags(history: np.ndarray) -> bool:
+def _rose(history: np.ndarray) -> bool:
+    """Whether a cost that fell in the end is above its lowest, or goes up and down."""
     tail = history[-max(2, len(history) // 10) :]
-    return bool((np.diff(tail) > _RISE * tail[:-1]).any())
+    return bool(history[-1] > (1 + _RISE) * history.min() or (np.diff(tail) > _RISE * tail[:-1]).any())
 
 
 def warn(message: str, category: type[Warning]) -> None:

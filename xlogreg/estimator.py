@@ -93,7 +93,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         Warns
         -----
         RisingCostWarning
-            The cost ended above its start, or still rose at the end.
+            The cost rose: see `xlogreg.optimize`.
         """
         X, y = _validated(self, _rows_of_pictures(X), y=unmasked(y, "y"))
         check_classification_targets(y)

@@ -162,7 +162,8 @@ def optimize(
     Warns
     -----
     RisingCostWarning
-        The cost ended above its start, or still rose at the end: the message advises a learning rate.
+        The cost ended above its start or its lowest, or still rose at the end (with momentum, above its start): the
+        message advises a learning rate.
     """
     if not is_whole(record_every) or record_every < 1:
         raise InputError(f"record_every must be a whole number of at least 1, not {brief(record_every)}.")
