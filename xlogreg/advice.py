@@ -72,7 +72,7 @@ class Adviser:
         Else nothing. With momentum a cost swings before it settles, and only its start counts.
         """
         first, last = float(history[0]), float(history[-1])
-        if last > first:
+        if last > (1 + _RISE) * first:
             what = f"The cost rose from {first:.6f} to {last:.6f}"
         elif not (self.options and self.options.momentum) and _rose(history):
             what = f"The cost fell from {first:.6f} to {last:.6f}, but rose on the way"
