@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlogreg import cli, kernels, tutorial
+from xlogreg import cli, kernels, plots, tutorial
 from xlogreg.advice import Adviser, safe_rate
 from xlogreg.classifier import Classifier
 from xlogreg.data.birds import load_birds
@@ -383,3 +383,50 @@ def test_the_command_line_says_it_once(run: Callable[..., Result]) -> None:
     assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
     assert "Warning" not in result.err
     assert result.err.startswith("Note: ")
+
+
+def test_a_start_is_not_tested_on_what_it_learned_from(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
+    rng = np.random.RandomState(0)
+    for name in ("yes", "no"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(15):
+            Image.fromarray(rng.randint(0, 256, (8, 8, 3)).astype(np.uint8)).save(f"photos/{name}/{i}.png")
+    common = ("--iterations", 3, "--size", 8, "--learning-rate", 0.01)
+    again = ("train", "photos", *common, "--start", "first")
+    assert run("train", "photos", *common, "--out", "first", "--validation", 0.25).code == 0
+    # The split that the model had, with fewer or more pictures held out for validation.
+    result = run(*again)
+    assert (result.code, "Note" in result.err) == (0, False)
+    assert "Note" not in run(*again, "--validation", 0.25).err
+    assert "has learned from pictures that are held out for validation" in run(*again, "--validation", 0.5).err
+    # Another one.
+    for command in ("train", "sweep"):
+        result = run(command, *again[1:], "--seed", 3, "--test-size", 10)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 2)
+        assert (
+            "it knows some of those to test on; split them as it did (--seed 0 --test-size 6), or train" in result.err
+        )
+    assert run(*again, "--seed", 3, "--test-size", 10, "--start", "first/model.safetensors").code == 2
+    assert run(*again, "--balance", "none").code == 2
+    # Another class, data that are not its own, and a model that came without its run.
+    result = run(*again, "--positive", "no")
+    assert result.code == 0
+    assert "Note: Pictures to test on may be among those that the model to start from has learned from." in result.err
+    Path("photos").rename("moved")
+    Path("alone.safetensors").write_bytes(Path("first/model.safetensors").read_bytes())
+    for start in ("first", "alone.safetensors"):
+        result = run("train", "moved", *common, "--start", start, "--seed", 3)
+        assert result.code == 0, result.err
+        assert (
+            "has learned from pictures to test on is not known (it was trained on folder photos (30 pic" in result.err
+        )
+    # Its own data, which are others now.
+    Path("moved").rename("photos")
+    Path("photos/yes/0.png").unlink()
+    result = run(*again)
+    assert result.code == 2
+    assert "are no longer those that the model to start from was trained on (added, changed" in result.err
