@@ -19,7 +19,7 @@ from .data.task import Task
 from .errors import FileError, InputError, XlogregError
 from .evaluation import Judgement
 from .files import reason, write_whole
-from .text import NAMES, csv_lines
+from .text import NAMES, csv_lines, csv_rows
 
 PICTURES, LIST, PREDICTIONS = "pictures.png", "pictures.json", "predictions.csv"
 EXAMPLES, WRONG, CERTAIN = 12, 12, 6
@@ -167,7 +167,7 @@ def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {}
     parts: dict[str, tuple[list[int], list[float]]] = {}
     try:
-        for part, _, label, probability, *_ in itertools.islice(csv.reader(io.StringIO(text)), 1, None):
+        for part, _, label, probability, *_ in itertools.islice(csv_rows(text), 1, None):
             labels, probabilities = parts.setdefault(part, ([], []))
             labels.append(int(label))
             probabilities.append(float(probability))

@@ -2,8 +2,10 @@
 
 import codecs
 import csv
+import io
+import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,10 @@ _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
+
+# What spreadsheets compute, in the wide letters of East Asia too, and such text with apostrophes before it, so that
+# one can be added and taken away.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 def plain(text: object) -> str:
@@ -57,11 +63,23 @@ def short_repr(self: Any) -> str:
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted."""
+    """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted.
+
+    A field that a spreadsheet would take for a formula gets an apostrophe before it, as people type such text there:
+    the names of files and classes are text. `csv_rows` takes it away again.
+    """
     lines: list[str] = []
     # csv quotes what is in the line's own end: with \n alone as that end, a field's \r would end the line for readers.
-    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(rows)
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(
+        [f"'{cell}" if _FORMULA.match(cell) else cell for cell in map(str, row)] for row in rows
+    )
     return "".join(f"{line[:-2]}\n" for line in lines)
+
+
+def csv_rows(text: str) -> Iterator[list[str]]:
+    """The rows of CSV that `csv_lines` wrote; `csv.Error` where it is none."""
+    for row in csv.reader(io.StringIO(text, newline="")):
+        yield [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in row]
 
 
 def _encode(error: UnicodeError) -> tuple[bytes, int]:
