@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
 from xlogreg.parallel import one_blas_thread
+from xlogreg.tutorial import GOLDEN_SHA256_100
 
 
 def problem(seed: int = 0, m: int = 40, d: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -259,6 +261,22 @@ def test_divergence_names_the_iteration_in_a_later_block() -> None:
         logistic.optimize(np.zeros((48, 1)), 0.0, x, y, 10_000, 3e5)
     _, _, history = logistic.optimize(np.zeros((48, 1)), 0.0, x, y, caught.value.iteration, 3e5, record_every=1)
     assert np.isfinite(history).all()
+
+
+def test_the_readmes_steps_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- step by step -->\n```python\n")[2].partition("```")[0]
+    assert [line[2:4] for line in block.splitlines() if line.startswith("# ")] == [f"{i}." for i in range(1, 10)]
+    assert block.count("2000") == 4
+    found: dict[str, Any] = {}
+    # Fewer iterations: what is printed is of the same kind.
+    exec(compile(block.replace("2000", "100"), "README.md", "exec"), found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(logistic.sigmoid(np.array([0, 2])))
+    assert lines[1] == "Cost after iteration 0: 0.693147"
+    assert found["training"].history_sha256 == GOLDEN_SHA256_100
+    assert found["d"]["w"].tolist() == found["params"]["w"].tolist()
+    assert float(lines[-1]) == found["training"].classifier.probability(found["picture"][None])[0]
 
 
 X, Y = problem()

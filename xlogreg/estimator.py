@@ -161,10 +161,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.pixels_ and X.dtype != np.uint8:
             # A list of pixels comes as int64. Floats may be anything, pixels divided by 255 above all.
             if X.dtype.kind not in "iu" or X.min() < 0 or X.max() > 255:
-                instead = pixels_instead(X, "X")[1] if X.dtype.kind == "f" else ""
+                kind, instead = pixels_instead(X, "X") if X.dtype.kind == "f" else ("", "")
                 raise InputError(
                     f"This model was trained on uint8 pixels and X holds {X.dtype}; "
-                    f"{instead or 'give uint8 pixels, undivided'}."
+                    f"{instead if kind.startswith('pixels') else 'give uint8 pixels, undivided'}."
                 )
             X = X.astype(np.uint8)
         return forward_rows(np.ascontiguousarray(X), self.coef_, self.intercept_)
