@@ -294,6 +294,6 @@ def test_records_of_arrays_are_short() -> None:
     assert "task=Task(..)" in repr(training)
     result = xlogreg.descend_many(X, Y, [0.1], 3)
     for record in (pictures, task, training, training.classifier, training.judgement, result,
-                   *training.judgement.parts().values()):  # fmt: skip
+                   *training.judgement.parts().values(), result.gradient):  # fmt: skip
         assert "\n" not in repr(record)
         assert len(repr(record)) < 900, repr(record)

@@ -247,7 +247,8 @@ def test_what_is_said_of_numbers_that_may_be_pixels_suits_their_range() -> None:
     pixels = eval(advice[1], {"numpy": np, "X": sixteen})
     assert (pixels.dtype, pixels.min(), pixels.max()) == (np.uint8, 0, 255)
     # What was advised before, whatever the range, and what it does.
-    assert model.fit(pixels, y).score(pixels, y) > model.fit(sixteen.astype(np.uint8), y).score(sixteen, y) + 0.1
+    black = sixteen.astype(np.uint8)
+    assert model.fit(pixels, y).score(pixels, y) > model.fit(black, y).score(black, y) + 0.1
     assert features > 0.9
     for given in (pixels / 255, (pixels / 255).astype(np.float32)):
         estimator._warn_once.cache_clear()

@@ -16,7 +16,8 @@ from xlogreg import logistic, parallel, reference
 from xlogreg.backend import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
-from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
+from xlogreg.engine import DescentOptions
+from xlogreg.errors import DeviceError, DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.parallel import one_blas_thread
 from xlogreg.tutorial import GOLDEN_SHA256_100
 
@@ -209,6 +210,19 @@ def test_float_features_on_device_arrays(to_xp: Callable) -> None:
     x, y = problem(6, 70, 30)
     history = logistic.optimize(to_xp(np.zeros((30, 1))), 0, to_xp(x / 255), to_xp(y), 40, 0.1, record_every=1)[2]
     assert history == pytest.approx(tutorial_loop(x / 255, y, 40, 0.1)[2], abs=1e-12)
+
+
+def test_a_rising_cost_is_said_wherever_the_arrays_are(to_xp: Callable) -> None:
+    x, y = problem(6, 70, 30)
+    for samples in (x, x / 255):
+        with pytest.warns(RisingCostWarning) as expected:
+            logistic.descend_many(samples, y, [80.0], 30)
+        options = DescentOptions(class_weight=(1.0, 1.0))
+        with pytest.warns(RisingCostWarning) as caught:
+            logistic.descend_many(to_xp(samples), to_xp(y), [80.0], 30, options=options)
+        assert [str(warning.message) for warning in caught] == [str(expected[0].message)]
+    with pytest.raises(DivergenceError, match=r"choose a smaller learning rate, 0\.\d+ say\."):
+        logistic.descend_many(to_xp(x), to_xp(y), [1e9], 30)
 
 
 def test_no_synchronisation_an_iteration() -> None:

@@ -216,6 +216,8 @@ class Progress:
     parts: "dict[int, Part]"
     seconds: float
 
+    __repr__ = short_repr
+
 
 class Keeper(Protocol):
     """Who keeps where a training stands: see `xlogreg.checkpoint`.
@@ -239,6 +241,8 @@ class Part:
     gradient: Gradient
     iterations: int
     reason: str
+
+    __repr__ = short_repr
 
 
 def _part(engine: Engine, j: int, done: int, reason: str) -> Part:

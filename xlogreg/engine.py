@@ -16,6 +16,7 @@ from .backend import namespace
 from .checks import brief, finite_number
 from .errors import InputError
 from .parallel import one_blas_thread
+from .text import short_repr
 
 Array = Any
 
@@ -141,6 +142,8 @@ class Gradient:
     db: Array
     cost: Array
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -156,6 +159,8 @@ class State:
     b: Array
     velocity: Array | None = None
     bias_velocity: Array | None = None
+
+    __repr__ = short_repr
 
 
 class Engine(Protocol):
