@@ -297,3 +297,13 @@ def test_records_of_arrays_are_short() -> None:
                    *training.judgement.parts().values(), result.gradient):  # fmt: skip
         assert "\n" not in repr(record)
         assert len(repr(record)) < 900, repr(record)
+
+
+def test_rows_that_were_computed_before_fit_the_task() -> None:
+    train = TASK.x_train.reshape(4, 4), TASK.x_test.reshape(2, 4)
+    assert (
+        xlogreg.train(TASK, [0.1], 2, rows=train)[0].history_sha256 == xlogreg.train(TASK, [0.1], 2)[0].history_sha256
+    )
+    for rows in ((), (1, 2), train[:1], (train[0], None), (masked(train[0]), train[1]), train[::-1], (train[0], X)):
+        with pytest.raises(InputError):
+            xlogreg.train(TASK, [0.1], 2, rows=rows)  # type: ignore[arg-type]

@@ -184,6 +184,8 @@ def train_together(
                               (rows, tuple, "rows")):  # fmt: skip
         if value is not None:
             of_kind(value, kind, name)
+    if rows is not None and not (len(rows) == 2 and all(isinstance(part, np.ndarray) for part in rows)):
+        raise InputError("rows must be two arrays, the features of the training and of the test pictures.")
     rates = [check_learning_rate(rate) for rate in list_of(learning_rates, "learning_rates", "a list of numbers")]
     if not rates:
         raise InputError("There is no learning rate to train at; give at least one.")
