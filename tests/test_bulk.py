@@ -574,6 +574,15 @@ def test_odd_names_stay_on_their_line() -> None:
     assert lines(results, "csv", "bird").encode("utf-8", NAMES) == "é.png,\\ud800".encode() + b"\xe9,1,0.75,\n"
 
 
+def test_formulas_are_text_in_csv_and_themselves_elsewhere() -> None:
+    results = [Prediction(Path("=cmd|x!A0.png"), "-bird", 1, 1e-300), Failure(Path("@x"), "+x is no picture.")]
+    first, second = csv.reader(io.StringIO(lines(results, "csv", "-bird"), newline=""))
+    assert first == ["'=cmd|x!A0.png", "'-bird", "1", "1e-300", ""]
+    assert second == ["'@x", "", "", "", "'+x is no picture."]
+    assert [json.loads(line)["path"] for line in lines(results, "json", "").splitlines()] == ["=cmd|x!A0.png", "@x"]
+    assert lines(results[:1], "text", "-bird").startswith("=cmd|x!A0.png: -bird (")
+
+
 def test_results_come_before_more_paths_are_awaited(tmp_path: Path) -> None:
     make(tmp_path, ["a.png"])
     given: list[str] = []

@@ -84,7 +84,9 @@ def test_probability() -> None:
     assert model.probability(x) == pytest.approx(expected, abs=1e-14)
     assert model.predict(x).tolist() == (expected >= 0.5).astype(int).tolist()
     assert model.predict(x[:0]).tolist() == []
-    for wrong in (x[0], x / 255, x[:, :3], x[..., :1], x.tolist()):
+    one = model.probability(x[4])
+    assert (type(one), one, model.predict(x[4])) == (float, model.probability(x)[4], int(one >= 0.5))
+    for wrong in (x[0, 0], x[0] / 255, x / 255, x[:, :3], x[..., :1], x.tolist()):
         with pytest.raises(InputError, match=r"takes uint8 pictures \(n, 4, 5, 3\)"):
             model.probability(wrong)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ from xlogreg import (
     tutorial,
 )
 from xlogreg.data.task import make_tasks
-from xlogreg.errors import DivergenceError, InputError, XlogregError
+from xlogreg.errors import DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
 
 
@@ -167,7 +168,9 @@ def test_pixels_and_floats_are_not_mixed_up(digits: tuple[np.ndarray, np.ndarray
     for wrong in (x / 255, x.astype(np.float64), x.astype(np.int64) - 1, x.astype(np.int64) + 200):
         with pytest.raises(InputError, match="trained on uint8 pixels"):
             model.predict(wrong)
-    floats = ImageLogisticRegression(number_of_iterations=5).fit(x / 255, y)
+    estimator._warn_once.cache_clear()
+    with pytest.warns(UserWarning, match=r"divided by 255.*give numpy.rint\(255 \* X\).astype\('uint8'\)\.$"):
+        floats = ImageLogisticRegression(number_of_iterations=5).fit(x / 255, y)
     assert floats.decision_function(x).tolist() == floats.decision_function(x.astype(float)).tolist()
 
 
@@ -227,6 +230,53 @@ def test_whole_numbers_that_could_be_pixels_are_warned_of_once(recwarn: pytest.W
     assert warning.category is UserWarning
     assert str(warning.message).endswith("if it holds pixels, give X.astype('uint8').")
     assert warning.filename == __file__
+
+
+def test_what_is_said_of_numbers_that_may_be_pixels_suits_their_range() -> None:
+    sixteen, y = load_digits(return_X_y=True)
+    sixteen, y = sixteen[:400], y[:400]
+    estimator._warn_once.cache_clear()
+    model = ImageLogisticRegression(number_of_iterations=150)
+    words = r"^X holds whole numbers from 0 to 16, and is trained on as features, not .* scale them first: (.*)\.$"
+    for given in (sixteen, sixteen.astype(np.int32), sixteen.astype(np.float32)):
+        estimator._warn_once.cache_clear()
+        with pytest.warns(UserWarning, match=words) as caught:
+            features = model.fit(given, y).score(given, y)
+    advice = re.search(words, str(caught[0].message))
+    assert advice is not None
+    pixels = eval(advice[1], {"numpy": np, "X": sixteen})
+    assert (pixels.dtype, pixels.min(), pixels.max()) == (np.uint8, 0, 255)
+    # What was advised before, whatever the range, and what it does.
+    black = sixteen.astype(np.uint8)
+    assert model.fit(pixels, y).score(pixels, y) > model.fit(black, y).score(black, y) + 0.1
+    assert features > 0.9
+    for given in (pixels / 255, (pixels / 255).astype(np.float32)):
+        estimator._warn_once.cache_clear()
+        words = r"^X holds pixels divided by 255, it seems, and is trained on as features.*; give (numpy.*)\.$"
+        with pytest.warns(UserWarning, match=words) as caught:
+            model.fit(given, y)
+        advice = re.search(words, str(caught[0].message))
+        assert advice is not None
+        assert (eval(advice[1], {"numpy": np, "X": given}) == pixels).all()
+    # The tutorial's functions refuse whole numbers of other types, with the same advice.
+    for given, words in ((pixels.astype(np.int32), r"int32; .*; if it holds pixels, give x\.astype\('uint8'\)\.$"),
+                         (sixteen.astype(np.int64), r"int64; .* first: numpy\.rint\(x \* \(255 / 16\)\)\.astype"),
+                         (pixels.astype(np.int64) - 9, r"int64; give uint8 pixels, or float32 or float64 features\.$"),
+                         ((pixels / 255).astype(np.float16), r"float16; give uint8 pixels, or float32")):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            descend_many(given.T, (y > 4).reshape(1, -1), [0.1], 1)
+
+
+def test_a_rising_cost_is_warned_of(birds: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = birds
+    with pytest.warns(
+        RisingCostWarning, match=r"the learning rate 0\.5 is too large for these pictures; try 0\.005\.$"
+    ):
+        ImageLogisticRegression(0.5, 5).fit(x, y)
+    labels = np.arange(len(y)) % 3
+    with pytest.warns(RisingCostWarning, match=r"So it is with 2 more of the 3 models\.$") as caught:
+        ImageLogisticRegression(0.5, 5).fit(x, labels)
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows forks no processes")

@@ -163,3 +163,26 @@ except InputError as error: print(error)
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.startswith("ONNX needs the package onnx, which is not installed; pip install onnx,"), done.stderr
+
+
+def test_models_of_hog_are_refused_before_a_file_is_asked_for(run: Callable[..., Result], tmp_path: Path) -> None:
+    hog = Features("hog")
+    model = Classifier(np.ones((hog.length((16, 16, 3)), 1)), 0.0, ("a", "b"), (16, 16, 3), 0.1, 1, "", "", "", hog)
+    model.save("hog")
+    Path("there.onnx").write_text("mine")
+    sentence = "Error: A model of hog features cannot be exported: neither ONNX nor npz can hold how they are computed;"
+    for rest in ((), ("there.onnx",), ("there.onnx", "--force"), ("no/where.npz",), ("what",)):
+        result = run("export", "hog", *rest)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+        assert result.err.startswith(sentence)
+    assert Path("there.onnx").read_text() == "mine"
+    grey = dataclasses.replace(model, w=np.ones((256, 1)), features=Features("grey"))
+    with pytest.raises(
+        InputError, match=r"of grey features cannot be exported to npz, .*; export it to onnx instead\."
+    ):
+        export(grey, "there.npz")
+    result = run("export", "model")
+    assert (result.code, result.err) == (
+        2,
+        "Error: Name the file to write, .onnx or .npz: xlogreg export model model.onnx.\n",
+    )

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from xlogreg import logistic, parallel, reference
 from xlogreg.backend import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
-from xlogreg.errors import DeviceError, DivergenceError, InputError, XlogregError
+from xlogreg.engine import DescentOptions
+from xlogreg.errors import DeviceError, DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.parallel import one_blas_thread
+from xlogreg.tutorial import GOLDEN_SHA256_100
 
 
 def problem(seed: int = 0, m: int = 40, d: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -209,6 +212,19 @@ def test_float_features_on_device_arrays(to_xp: Callable) -> None:
     assert history == pytest.approx(tutorial_loop(x / 255, y, 40, 0.1)[2], abs=1e-12)
 
 
+def test_a_rising_cost_is_said_wherever_the_arrays_are(to_xp: Callable) -> None:
+    x, y = problem(6, 70, 30)
+    for samples in (x, x / 255):
+        with pytest.warns(RisingCostWarning) as expected:
+            logistic.descend_many(samples, y, [80.0], 30)
+        options = DescentOptions(class_weight=(1.0, 1.0))
+        with pytest.warns(RisingCostWarning) as caught:
+            logistic.descend_many(to_xp(samples), to_xp(y), [80.0], 30, options=options)
+        assert [str(warning.message) for warning in caught] == [str(expected[0].message)]
+    with pytest.raises(DivergenceError, match=r"choose a smaller learning rate, 0\.\d+ say\."):
+        logistic.descend_many(to_xp(x), to_xp(y), [1e9], 30)
+
+
 def test_no_synchronisation_an_iteration() -> None:
     x, y = problem()
     arrays = [strict.asarray(array) for array in (np.zeros((48, 1)), x, y)]
@@ -259,6 +275,22 @@ def test_divergence_names_the_iteration_in_a_later_block() -> None:
         logistic.optimize(np.zeros((48, 1)), 0.0, x, y, 10_000, 3e5)
     _, _, history = logistic.optimize(np.zeros((48, 1)), 0.0, x, y, caught.value.iteration, 3e5, record_every=1)
     assert np.isfinite(history).all()
+
+
+def test_the_readmes_steps_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    block = text.partition("<!-- step by step -->\n```python\n")[2].partition("```")[0]
+    assert [line[2:4] for line in block.splitlines() if line.startswith("# ")] == [f"{i}." for i in range(1, 10)]
+    assert block.count("2000") == 4
+    found: dict[str, Any] = {}
+    # Fewer iterations: what is printed is of the same kind.
+    exec(compile(block.replace("2000", "100"), "README.md", "exec"), found)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(logistic.sigmoid(np.array([0, 2])))
+    assert lines[1] == "Cost after iteration 0: 0.693147"
+    assert found["training"].history_sha256 == GOLDEN_SHA256_100
+    assert found["d"]["w"].tolist() == found["params"]["w"].tolist()
+    assert float(lines[-1]) == found["training"].classifier.probability(found["picture"][None])[0]
 
 
 X, Y = problem()

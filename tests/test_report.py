@@ -1,5 +1,8 @@
 """The report page: the numbers of results.json, names as text, nothing from outside, made again from the folder."""
 
+import csv
+import dataclasses
+import io
 import json
 import re
 import shutil
@@ -18,10 +21,11 @@ from xlogreg.data.task import Task
 from xlogreg.errors import FileError, InputError
 from xlogreg.evaluation import MEASURES, judge
 from xlogreg.features import Features
-from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_tiles
+from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_gallery, write_tiles
 from xlogreg.report import write_comparison, write_report
 from xlogreg.run_folder import write_evaluation, write_json, write_run
 from xlogreg.runs import load_runs
+from xlogreg.text import csv_lines, csv_rows
 from xlogreg.training import Training, train
 from xlogreg.weights import AGAINST, FOR, ZERO, diverging, weight_views
 
@@ -389,3 +393,59 @@ def test_pictures_are_pictures(folder: Path) -> None:
     for name in ("evaluation", "most_wrong", "most_certain", "weights", "examples", "cost_history", "test_picture"):
         with Image.open(folder / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5, name
+
+
+def test_no_character_of_a_name_reaches_the_charts_as_it_is(copied: Path, tmp_path: Path) -> None:
+    name = "a\x1b[31m\u202eb\x9bc\x00d\u2028<e>&'\ud800"
+    line = svg.Line(name, np.arange(3.0), np.arange(3.0))
+    drawn = svg.chart([line], name, name, name) + svg.dumbbell(1, 2, 0, 3, name)
+    assert drawn.count("a\\x1b[31m\\u202eb\\x9bc\\x00d\\u2028&lt;e&gt;&amp;&#39;\\ud800") == 5
+    assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2028\ud800-\udfff]", drawn)
+    # The names of runs are those of their folders and classes.
+    results = json.loads((copied / "results.json").read_text())
+    for i in range(2):
+        (tmp_path / f"x\x1b{i}\u202e").mkdir()
+        results["task"]["class_names"] = ["rest", f"y{i}\u202e\x9b"]
+        shutil.copy(copied / "history.csv", tmp_path / f"x\x1b{i}\u202e")
+        write_json(tmp_path / f"x\x1b{i}\u202e" / "results.json", results)
+    runs = [run for i in range(2) for run in load_runs(tmp_path / f"x\x1b{i}\u202e")]
+    page = Page(write_comparison(runs, tmp_path / "page.html", "both"))
+    assert "x\\x1b0\\u202e" in page.source
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", page.source)
+
+
+def test_formulas_in_names_are_text_to_spreadsheets_and_come_back(tmp_path: Path) -> None:
+    names = (
+        "=cmd|' /C calc'!A0",
+        "+1",
+        "-1.png",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "'=x",
+        "''-x",
+        "'plain",
+        "＝1",
+        "a=b",
+        "",
+        "0.5",
+    )
+    table = csv_lines([names, ("train", 1, 0.25)])
+    assert list(csv_rows(io.StringIO(table, newline=""))) == [list(names), ["train", "1", "0.25"]]
+    (first, second) = csv.reader(io.StringIO(table, newline=""))
+    assert not any(cell[:1] in tuple("=+-@\t\r＝") for cell in first if cell)
+    assert (first[0], first[8:], second) == (
+        f"'{names[0]}",
+        ["'plain", "'＝1", "a=b", "", "0.5"],
+        ["train", "1", "0.25"],
+    )
+    # In a run folder, and what is read of it again.
+    task = a_task(count=9)
+    task = dataclasses.replace(task, files_train=names[:6], files_test=names[6:9])
+    write_gallery(tmp_path, (training := a_training(task, iterations=2)).judgement)
+    with open(tmp_path / "predictions.csv", encoding="utf-8", newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)][:3] == [f"'{name}" for name in names[:3]]
+    kept = read_predictions(tmp_path)
+    assert kept["train"][1].tolist() == training.probability_train.tolist()
+    table = io.StringIO((tmp_path / "predictions.csv").read_bytes().decode(), newline="")
+    assert [row[4] for row in csv_rows(table)][1:] == list(names[:9])

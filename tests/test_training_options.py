@@ -1,7 +1,9 @@
 """Options of a whole training: validation, warm start, early ends, diverging models; in Python and as commands."""
 
 import json
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,14 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlogreg import cli, kernels, tutorial
+from xlogreg import cli, kernels, plots, tutorial
+from xlogreg.advice import Adviser, safe_rate
 from xlogreg.classifier import Classifier
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
 from xlogreg.engine import DescentOptions
-from xlogreg.errors import DivergenceError, InputError
+from xlogreg.errors import DivergenceError, InputError, RisingCostWarning
 from xlogreg.evaluation import evaluate
-from xlogreg.logistic import descend_many, history_sha256, propagate
+from xlogreg.logistic import descend_many, history_sha256, model, propagate
 from xlogreg.run_folder import results
 from xlogreg.training import train, train_together
 
@@ -279,3 +282,151 @@ def test_golden_digests_of_a_warm_start_and_of_a_validation(implementation: str)
     assert second.history_sha256 == "605bed4c47d39ce420f12b33a379dbb16c0fffba363574c241d31d03a944b304"
     costs = np.array([record.cost for training in (first, second) for record in training.validation])
     assert history_sha256(costs) == "0006f7970350fce0f046f471de0d15eff803ebd8f8d5510d1ddf5583d9040e00"
+
+
+def _advised(message: str) -> float:
+    found = re.search(r"(?:try|rate,) (\S+?)(?: say)?\.$", message)
+    assert found, message
+    return float(found[1])
+
+
+def _data_sets() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    rng = np.random.RandomState(0)
+    bird = make_task(load_birds(), "bird")
+    y = np.arange(60) % 2
+    return {
+        "birds": (bird.x_train.reshape(1900, -1)[:300], bird.y_train[:300]),
+        "white": (np.full((60, 300), 255, np.uint8), y),
+        "black": (np.zeros((60, 300), np.uint8), y),
+        "noise": (rng.randint(0, 256, (60, 40)).astype(np.uint8), y),
+        "one bright picture": (np.where(np.arange(60)[:, None] == 7, 255, 3).astype(np.uint8).repeat(500, 1), y),
+        "small floats": (rng.normal(0, 1e-3, (60, 7)), y),
+        "large floats": (rng.normal(500, 1e3, (60, 7)), y),
+        "float32": (rng.normal(0, 9, (60, 20)).astype(np.float32), y),
+    }
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"l2": 3.0}, {"class_weight": (0.3, 8.0)}, {"class_weight": (5.0, 0.0), "l2": 0.1}, {"momentum": 0.9},
+    {"momentum": 0.9, "nesterov": True, "l2": 1.0},
+], ids=str)  # fmt: skip
+def test_the_advised_rate_works_at_once(options: dict) -> None:
+    chosen = DescentOptions(**options)
+    for name, (x, y) in _data_sets().items():
+        columns, labels = x.T, y.reshape(1, -1)
+        safe = safe_rate(
+            x, chosen, np.where(y, *reversed(chosen.class_weight)) if options.get("class_weight") else None
+        )
+        advised = set()
+        for rate in (safe * 1000, 1e9):
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always", RisingCostWarning)
+                    descend_many(columns, labels, [rate], 60, options=chosen, implementation="reference")
+                if not caught:  # nothing rose: black pictures, say, have a bias only
+                    continue
+                (warning,) = caught
+                assert (warning.category, warning.filename) == (RisingCostWarning, __file__)
+                advised.add(_advised(str(warning.message)))
+            except DivergenceError as error:
+                advised.add(_advised(str(error)))
+        for rate in advised:
+            assert rate == pytest.approx(safe, rel=0.4), name
+            (history,) = descend_many(columns, labels, [rate], 60, options=chosen, implementation="reference").histories
+            assert history[-1] <= history[0], name
+            if not chosen.momentum:
+                assert (np.diff(history) <= 1e-12 * history[:-1]).all(), name
+
+
+def test_what_no_learning_rate_can_mend_is_said_so() -> None:
+    y = np.arange(4).reshape(1, -1) % 2
+    with pytest.raises(DivergenceError, match=r"iteration 1: .*no learning rate suits features so large, so scale"):
+        descend_many(np.arange(8.0).reshape(2, 4) * 1e200, y, [0.1], 5)
+    with pytest.raises(DivergenceError, match=r"iteration 0: the cost is not finite before the first step; start from"):
+        descend_many(np.full((2, 4), 255, np.uint8), y, [0.1], 5, w=np.full((1, 2), 1e30))
+
+
+def test_a_rising_cost_is_warned_of_once_a_training(task: Task) -> None:
+    x, y = as_columns(task.x_train, task.y_train)
+    words = r"^The cost rose from 0\.693147 to \S+: the learning rate 3 is too large for these pictures; try \S+\.$"
+    with pytest.warns(RisingCostWarning, match=words) as caught:
+        model(x, y, x, y, 20, 3)
+    assert [warning.filename for warning in caught] == [__file__]
+    with pytest.warns(RisingCostWarning, match=words) as caught:
+        (training,) = train(task, [3], 20)
+    assert [str(warning.message) for warning in caught] == [training.note]
+    with pytest.warns(RisingCostWarning, match=r"\. So it is with 1 more of the 3 models\.$") as caught:
+        result = descend_many(x, y, [3, 0.001, 4], 20)
+    assert len(caught) == 1
+    assert [bool(note) for note in result.notes] == [True, False, True]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RisingCostWarning)
+        model(x, y, x, y, 20, 0.001)
+        # Momentum swings; only its end counts.
+        descend_many(x, y, [0.01], 300, options=DescentOptions(momentum=0.9))
+
+
+def test_a_cost_that_falls_but_rises_on_the_way_is_told_of() -> None:
+    words = "The cost fell from 1.000000 to {}, but rose on the way: the learning rate 0.2 is too large for these "
+    for history, last in (([1.0, 0.5, 0.6, 0.55], "0.550000"), ([1.0, 0.5, 0.6, 0.4, 0.45, 0.3], "")):
+        note = Adviser().note(0, np.array(history), 0.2)
+        assert note == (words.format(last) + "pictures; try 0.02." if last else "")
+    # Up and down to its end, or only by what float features round.
+    zigzag = np.linspace(1, 0.5, 200) + np.tile([0.05, 0], 100)
+    assert Adviser(np.zeros((1, 1))).note(0, zigzag / zigzag[0], 0.2).endswith("these features; try 0.02.")
+    assert Adviser().note(0, 1 - 1e-9 * zigzag, 0.2) == ""
+    assert Adviser(options=DescentOptions(momentum=0.5)).note(0, zigzag / zigzag[0], 0.2) == ""
+
+
+def test_the_command_line_says_it_once(run: Callable[..., Result]) -> None:
+    result = run("train", "--learning-rate", 0.5, "--iterations", 5)
+    assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
+    assert "Warning" not in result.err
+    assert result.err.startswith("Note: ")
+
+
+def test_a_start_is_not_tested_on_what_it_learned_from(
+    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
+    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
+    rng = np.random.RandomState(0)
+    for name in ("yes", "no"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(15):
+            Image.fromarray(rng.randint(0, 256, (8, 8, 3)).astype(np.uint8)).save(f"photos/{name}/{i}.png")
+    common = ("--iterations", 3, "--size", 8, "--learning-rate", 0.01)
+    again = ("train", "photos", *common, "--start", "first")
+    assert run("train", "photos", *common, "--out", "first", "--validation", 0.25).code == 0
+    # The split that the model had, with fewer or more pictures held out for validation.
+    result = run(*again)
+    assert (result.code, "Note" in result.err) == (0, False)
+    assert "Note" not in run(*again, "--validation", 0.25).err
+    assert "has learned from pictures that are held out for validation" in run(*again, "--validation", 0.5).err
+    # Another one.
+    for command in ("train", "sweep"):
+        result = run(command, *again[1:], "--seed", 3, "--test-size", 10)
+        assert (result.code, result.out, result.err.count("\n")) == (2, "", 2)
+        assert (
+            "it knows some of those to test on; split them as it did (--seed 0 --test-size 6), or train" in result.err
+        )
+    assert run(*again, "--seed", 3, "--test-size", 10, "--start", "first/model.safetensors").code == 2
+    assert run(*again, "--balance", "none").code == 2
+    # Another class, data that are not its own, and a model that came without its run.
+    result = run(*again, "--positive", "no")
+    assert result.code == 0
+    assert "Note: Pictures to test on may be among those that the model to start from has learned from." in result.err
+    Path("photos").rename("moved")
+    Path("alone.safetensors").write_bytes(Path("first/model.safetensors").read_bytes())
+    for start in ("first", "alone.safetensors"):
+        result = run("train", "moved", *common, "--start", start, "--seed", 3)
+        assert result.code == 0, result.err
+        assert (
+            "has learned from pictures to test on is not known (it was trained on folder photos (30 pic" in result.err
+        )
+    # Its own data, which are others now.
+    Path("moved").rename("photos")
+    Path("photos/yes/0.png").unlink()
+    result = run(*again)
+    assert result.code == 2
+    assert "are no longer those that the model to start from was trained on (added, changed" in result.err

@@ -29,7 +29,10 @@ _HOMES = {
         "predict", "propagate", "sigmoid",
     ),
     "engine": ("DescentOptions",),
-    "errors": ("DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "XlogregError"),
+    "errors": (
+        "DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "RisingCostWarning",
+        "XlogregError",
+    ),
     "backend": ("Device", "choose_device"),
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
@@ -65,6 +68,7 @@ if TYPE_CHECKING:
     from .errors import DownloadError as DownloadError
     from .errors import FileError as FileError
     from .errors import InputError as InputError
+    from .errors import RisingCostWarning as RisingCostWarning
     from .errors import XlogregError as XlogregError
     from .features import Features as Features
     from .images import read_picture as read_picture

@@ -6,6 +6,7 @@ The only module that imports cupy, and only when a GPU is asked for or looked fo
 import contextlib
 import functools
 import importlib
+import inspect
 import os
 import platform
 import sys
@@ -19,8 +20,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from .checks import unmasked
 from .errors import DeviceError
 from .files import own_temporary_folder
+from .text import given
 
 Array = Any
 P = ParamSpec("P")
@@ -63,10 +66,21 @@ def _module_of(array: Array) -> Any:
 
 
 def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a function on the GPU that its arrays are on, whichever is current; what CUDA reports is a DeviceError."""
+    """Runs a function on the GPU that its arrays are on, whichever is current; what CUDA reports is a DeviceError.
+
+    NumPy's masked arrays are refused, and its other kinds of arrays (matrices, say) are plain ones to the function.
+    """
+    names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def run(*args: P.args, **options: P.kwargs) -> R:
+        if any(_is_of_a_subclass(value) for value in (*args, *options.values())):
+            plain: Any = functools.partial(
+                run,
+                *(unmasked(value, name) for value, name in zip(args, names, strict=False)),
+                **{name: unmasked(value, name) for name, value in options.items()},
+            )
+            return plain()
         arrays: list[Any] = [value for value in (*args, *options.values()) if _is_on_a_gpu(value)]
         if not arrays:
             return function(*args, **options)
@@ -92,6 +106,10 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
             ) from error
 
     return run
+
+
+def _is_of_a_subclass(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and type(value) is not np.ndarray
 
 
 def _is_on_a_gpu(value: Any) -> bool:
@@ -281,14 +299,16 @@ def choose_device(wanted: str = "auto") -> Device:
     DeviceError
         The GPU that was asked for is missing, or the word is none of these.
     """
+    if not isinstance(wanted, str):
+        raise DeviceError(f"There is no device {given(wanted)}; choose auto, cpu, gpu or gpu:N.")
     if wanted == "cpu":
         return _cpu()
     if wanted == "auto":
         return _first_that_works()
     kind, colon, number = wanted.partition(":")
-    if kind == "gpu" and (not colon or number.isdecimal()):
+    if kind == "gpu" and (not colon or (number.isdecimal() and len(number) < 10)):
         return _gpu(int(number) if colon else 0)
-    raise DeviceError(f"There is no device {wanted!r}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
+    raise DeviceError(f"There is no device {given(wanted)}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
 
 
 def _cpu(note: str = "") -> Device:

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from .checks import brief_kind, path_of, unmasked
 from .errors import FileError, InputError, XlogregError
 from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
 from .files import read_regular, reason, write_whole
 from .images import to_pixels
 from .plan import unfinished
+from .text import brief, given, short_repr
 
 FORMAT = "xlogreg"
 # 2 has features; files of format 1, whose features are the pixels, are read too.
@@ -86,23 +88,25 @@ class Classifier:
         try:
             _set(
                 self,
-                w=np.ascontiguousarray(self.w, dtype=np.float64),
+                w=np.ascontiguousarray(unmasked(self.w, "w"), dtype=np.float64),
                 b=float(self.b),
                 class_names=tuple(self.class_names),
                 size=tuple(operator.index(side) for side in self.size),
                 learning_rate=float(self.learning_rate),
                 number_of_iterations=operator.index(self.number_of_iterations),
             )
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _NotAModel(f"its parts are of other types ({error})") from error
+        except Exception as error:  # other types, and whatever a class of somebody else's raises
+            raise _NotAModel(f"its parts are of other types ({brief(str(error), 60)})") from error
         wrong = _wrong(self)
         if wrong:
             raise _NotAModel(wrong)
 
-    def probability(self, x: np.ndarray) -> np.ndarray:
+    __repr__ = short_repr
+
+    def probability(self, x: np.ndarray) -> Any:
         """sigmoid(w^T f + b), f the features of pictures x (n, height, width, channels) uint8: (n,) float64.
 
-        The same bits everywhere.
+        Of one picture (height, width, channels) it is a float. The same bits everywhere.
 
         Raises
         ------
@@ -111,16 +115,18 @@ class Classifier:
         """
         from .logistic import forward
 
-        shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", type(x).__name__)
-        if len(shape) != 4 or shape[1:] != self.size or dtype != np.uint8:
-            raise InputError(
-                f"The model takes uint8 pictures (n, {', '.join(map(str, self.size))}), not {dtype} {shape}."
-            )
+        x = unmasked(x, "x")
+        if isinstance(x, np.ndarray) and x.shape == self.size:
+            return float(self.probability(x[None])[0])
+        if not isinstance(x, np.ndarray) or x.ndim != 4 or x.shape[1:] != self.size or x.dtype != np.uint8:
+            size = ", ".join(map(str, self.size))
+            raise InputError(f"The model takes uint8 pictures (n, {size}), or one ({size}), not {brief_kind(x)}.")
         return forward(self.w, self.b, self.features.rows(x).T)[0] if len(x) else np.zeros(0)
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """1 where the probability is at least 0.5, else 0: (n,) int64."""
-        return (self.probability(x) >= 0.5).astype(np.int64)
+    def predict(self, x: np.ndarray) -> Any:
+        """1 where the probability is at least 0.5, else 0: (n,) int64, and an int of one picture."""
+        probability = self.probability(x)
+        return int(probability >= 0.5) if isinstance(probability, float) else (probability >= 0.5).astype(np.int64)
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
         """Predict picture files: `predict_files` with this classifier."""
@@ -170,12 +176,14 @@ class Classifier:
         FileError, InputError
             There is no such file, or it is anything but a model that xlogreg wrote.
         """
-        path, content = _read(Path(path))
+        path, content = _read(path_of(path, "path"))
         return cls.from_bytes(content, path)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str | os.PathLike[str] = "This") -> "Classifier":
         """The model in the content of a model file; `name` is for the message of the InputError, as that of `load`."""
+        if not isinstance(content, bytes):
+            raise InputError(f"The content of a model file is bytes, not {given(content)}.")
         try:
             return cls(**_parse(content))
         except _NotAModel as error:
@@ -193,13 +201,17 @@ def predict_files(classifier: Classifier, paths: Iterable[str | os.PathLike[str]
         `paths` is one path; a list of one is wanted then.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
-        raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
-    return _predictions(classifier, paths)
+        raise InputError(f"Give a list of picture files, [{given(paths)}], not one path.")
+    try:
+        found = iter(paths if not isinstance(paths, np.ndarray) else paths.tolist())
+    except Exception as error:  # a number, or whatever a class of somebody else's raises
+        raise InputError(f"Give a list of picture files, not {given(paths)}.") from error
+    return _predictions(classifier, found)
 
 
 def _predictions(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
     height, width, channels = classifier.size
-    for path in map(Path, paths):
+    for path in (path_of(name, "A picture file") for name in paths):
         try:
             pixels = to_pixels(path, (height, width), channels)
             probability = float(classifier.probability(pixels[None])[0])

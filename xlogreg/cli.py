@@ -20,7 +20,7 @@ from .commands.report import report
 from .commands.reproduce import reproduce
 from .commands.sweep import sweep
 from .commands.train import train
-from .errors import XlogregError
+from .errors import RisingCostWarning, XlogregError
 
 app = typer.Typer(
     name="xlogreg",
@@ -57,6 +57,7 @@ def main() -> None:
     """Run the command line: exit code 0, 1 for a result that is not as it should be, 2 for what the user can mend."""
     logging.getLogger("xlogreg").setLevel(logging.ERROR)  # progress says it
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it says where it keeps its fonts
+    warnings.filterwarnings("ignore", category=RisingCostWarning)  # so does a note
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

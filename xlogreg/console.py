@@ -154,7 +154,7 @@ def show_training(training: Training, folder: Path) -> None:
         ("kept in", str(folder)),
         ("report", str(folder / "report.html")),
     )
-    note_rising(training)
+    _note(training)
 
 
 def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -164,25 +164,9 @@ def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("data", task.source), ("task", f"{task.positive} against {against}: {split}{left_out}")
 
 
-def note_rising(training: Training) -> None:
-    """Says that a training ended worse than it began, and why that may be."""
-    first, last, rate = training.history[0], training.history[-1], training.classifier.learning_rate
-    if last > first:
-        # Whatever else it is, a smaller one than this.
-        advice = min(_safe_rate(training), rate / 10)
-        complain(
-            f"The cost rose from {first:.6f} to {last:.6f}: the learning rate {rate:g} is too large for these "
-            f"pictures; try {advice:.1g}.",
-            "Note",
-        )
-
-
-def _safe_rate(training: Training) -> float:
-    """About the largest learning rate at which the cost never rises, ``4 / (mean |x|^2 + 1)``, by some pictures."""
-    some = training.task.x_train[:1000]
-    rows = training.classifier.features.rows(some)
-    squares = np.square(rows / (255.0 if rows.dtype == np.uint8 else 1.0)).sum(axis=1)
-    return 4.0 / (float(squares.mean()) + 1.0)
+def _note(training: Training) -> None:
+    if training.note:
+        complain(training.note, "Note")
 
 
 def describe(training: Training) -> str:
@@ -246,7 +230,7 @@ def show_sweep(trainings: list[Training]) -> None:
     out.print(table)
     out.print(timing(trainings[0]), markup=False)
     for training in trainings:
-        note_rising(training)
+        _note(training)
 
 
 def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:

@@ -4,15 +4,18 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from .advice import Adviser
 from .backend import namespace, to_host
+from .checks import array_of
 from .engine import DescentOptions, Engine, Gradient, State, alone, check_array
 from .errors import DivergenceError, InputError
 from .exact import LARGEST_WEIGHT
+from .text import short_repr
 
 Array = Any
 
@@ -43,6 +46,7 @@ class Descent:
     gradient : each model's last iteration's; NaN where it diverged
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the engine that did the work
+    notes : for each model the sentence that says that its cost rose and what to do, or nothing
     """
 
     histories: list[np.ndarray]
@@ -53,6 +57,9 @@ class Descent:
     gradient: Gradient
     seconds: float
     implementation: str
+    notes: list[str] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     @property
     def history(self) -> np.ndarray:
@@ -75,6 +82,7 @@ def descend(
     visit_every: int = 100,
     keeper: "Keeper | None" = None,
     progress: "Progress | None" = None,
+    adviser: Adviser | None = None,
 ) -> Descent:
     """Run up to `iterations` steps of the engine, in blocks short enough for progress and Ctrl-C. Blocks change no bit.
 
@@ -90,6 +98,7 @@ def descend(
         models end (not those that diverge): `models` are their numbers, the rows of `state` are theirs
     keeper : is shown where the training stands before every block, and told when an exception (Ctrl-C, say) ends it
     progress : where to go on from, as a keeper was shown it; what follows has the bits of a training never stopped
+    adviser : what to say of costs that rise
 
     Raises
     ------
@@ -99,7 +108,7 @@ def descend(
     InputError
         The progress is not one of this training.
     """
-    options = options or DescentOptions()
+    options, adviser = options or DescentOptions(), adviser or Adviser()
     if progress is not None:
         models_in_all, features = engine.w.shape
         Frame(models_in_all, features, iterations, options).check(progress)
@@ -141,7 +150,7 @@ def descend(
         ends = _ends(costs, last, engine.slopes, options)
         for j, (steps, reason) in ends.items():
             if reason == DIVERGED and len(rates) == 1:
-                raise _divergence(done + steps, float(rates[models[j]]))
+                raise adviser.divergence(models[j], done + steps, float(rates[models[j]]))
         steps = min((steps for steps, _ in ends.values()), default=block)
         if steps < block:
             # Some model ended inside the block: all go back and come to that iteration.
@@ -160,7 +169,7 @@ def descend(
             if not bool((abs(engine.w[j]) < LARGEST_WEIGHT).all()):
                 # Its last step alone; there is no further cost to show it, and no cost to compute from it.
                 if len(rates) == 1:
-                    raise _divergence(done, float(rates[0]))
+                    raise adviser.divergence(0, done, float(rates[0]))
                 ended[j] = DIVERGED
         if observer is not None and steps:
             observer(done, costs)
@@ -177,11 +186,12 @@ def descend(
         # soon, because on a GPU a block takes as long as many iterations, however few it has.
         block = max(1, min(_GROWTH * block, int(block * _BLOCK_SECONDS / max(elapsed, 1e-9))))
     ordered = [parts[model] for model in range(len(rates))]
+    histories = [costs_of[model, : part.iterations] for model, part in enumerate(ordered)]
     return Descent(
-        histories=[costs_of[model, : part.iterations] for model, part in enumerate(ordered)],
+        histories=histories,
         reasons=[part.reason for part in ordered],
         errors=[
-            _divergence(part.iterations, float(rates[model])) if part.reason == DIVERGED else None
+            adviser.divergence(model, part.iterations, float(rates[model])) if part.reason == DIVERGED else None
             for model, part in enumerate(ordered)
         ],
         w=_stacked([part.w for part in ordered]),
@@ -191,6 +201,10 @@ def descend(
         )),
         seconds=seconds,
         implementation=engine.name,
+        notes=[
+            "" if part.reason == DIVERGED else adviser.note(model, histories[model], float(rates[model]))
+            for model, part in enumerate(ordered)
+        ],
     )  # fmt: skip
 
 
@@ -209,6 +223,8 @@ class Progress:
     state: State
     parts: "dict[int, Part]"
     seconds: float
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)
@@ -318,6 +334,8 @@ class Part:
     iterations: int
     reason: str
 
+    __repr__ = short_repr
+
 
 def _part(engine: Engine, j: int, done: int, reason: str) -> Part:
     rows = slice(j, j + 1)
@@ -376,15 +394,13 @@ def _visit(visitor: Visitor, engine: Engine, models: list[int], ended: dict[int,
     visitor([models[j] for j in rows], state)
 
 
-def _divergence(iteration: int, rate: float) -> DivergenceError:
-    return DivergenceError(
-        f"Training diverged at iteration {iteration}: with learning rate {rate:g} the cost is no longer finite; "
-        f"choose a smaller learning rate, {rate / 10:g} say.",
-        iteration,
-        rate,
-    )
-
-
 def history_sha256(history: np.ndarray | list[float]) -> str:
-    """The digest of a training: SHA-256 over the little-endian float64 bytes of the cost of every iteration."""
-    return hashlib.sha256(np.ascontiguousarray(history, dtype="<f8").tobytes()).hexdigest()
+    """The digest of a training: SHA-256 over the little-endian float64 bytes of the cost of every iteration.
+
+    Raises
+    ------
+    InputError
+        The history is not made of numbers.
+    """
+    costs = array_of(history, "history", "the costs, which are numbers")
+    return hashlib.sha256(np.ascontiguousarray(costs, dtype="<f8").tobytes()).hexdigest()

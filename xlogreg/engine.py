@@ -13,9 +13,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from .backend import namespace
+from .checks import finite_number
 from .errors import InputError
 from .exact import MAX_TERMS
 from .parallel import one_blas_thread
+from .text import given, short_repr
 
 Array = Any
 
@@ -65,7 +67,7 @@ class DescentOptions:
     def __post_init__(self) -> None:
         momentum = _number(self.momentum, "The momentum", "at least 0 and below 1, 0.9 say", below=1.0)
         if not isinstance(self.nesterov, (bool, np.bool_)):
-            raise InputError(f"Nesterov's momentum is on or off, True or False, not {self.nesterov!r}.")
+            raise InputError(f"Nesterov's momentum is on or off, True or False, not {given(self.nesterov)}.")
         if self.nesterov and not momentum:
             raise InputError("Nesterov's form needs a momentum above 0; give one, 0.9 say, or leave nesterov out.")
         fields: dict[str, Any] = {
@@ -104,12 +106,9 @@ class DescentOptions:
 
 
 def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> float:
-    try:
-        number = math.nan if isinstance(value, (bool, str)) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not 0 <= number < below:
-        raise InputError(f"{what} must be {wanted}, not {value!r}.")
+    number = finite_number(value)
+    if number is None or not 0 <= number < below:
+        raise InputError(f"{what} must be {wanted}, not {given(value)}.")
     return number
 
 
@@ -118,11 +117,12 @@ def _class_weight(value: Any) -> Any:
         return value
     try:
         weights = () if isinstance(value, (str, dict, set)) else tuple(value)
-    except TypeError:
+    except Exception:  # no numbers, or whatever a class of somebody else's raises
         weights = ()
     if len(weights) != 2:
         raise InputError(
-            f"The class weights must be None, 'balanced' or two numbers, those of class 0 and class 1, not {value!r}."
+            "The class weights must be None, 'balanced' or two numbers, those of class 0 and class 1, "
+            f"not {given(value)}."
         )
     words = f"from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}"
     first, second = (_number(weight, "A class weight", words, math.nextafter(LARGEST_SAMPLE_WEIGHT, math.inf))
@@ -143,6 +143,8 @@ class Gradient:
     db: Array
     cost: Array
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True, eq=False)
 class State:
@@ -158,6 +160,8 @@ class State:
     b: Array
     velocity: Array | None = None
     bias_velocity: Array | None = None
+
+    __repr__ = short_repr
 
 
 class Engine(Protocol):

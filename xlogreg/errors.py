@@ -25,6 +25,10 @@ class DownloadError(XlogregError, OSError):
     """Data could not be fetched, or what came does not verify."""
 
 
+class RisingCostWarning(UserWarning):
+    """The cost of a training rose: its learning rate is too large. A warning, since the model is there all the same."""
+
+
 class DivergenceError(XlogregError, ArithmeticError):
     """Training left the range in which the cost is finite.
 

@@ -1,18 +1,20 @@
 """The scikit-learn face: `ImageLogisticRegression`, rows are samples. The only module that imports scikit-learn."""
 
 import functools
-import warnings
 from typing import Any
 
 import numpy as np
 
+from .advice import safe_rate, warn
 from .backend import choose_device, to_host
+from .checks import pixels_instead, unmasked
 from .descent import history_sha256
 from .elementary import sigmoid
 from .engine import DescentOptions
 from .errors import InputError
 from .logistic import check_iterations, check_learning_rate, descend_many
 from .reference import forward_rows
+from .text import given
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -34,14 +36,15 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
 
     The dtype decides, as everywhere in xlogreg. uint8 X are pixels: they are divided by 255 inside, summed exactly, and
     the training has the bits (and the digest) of the command line's on the same pictures. Float X are features as
-    they are, identical to rounding; other numbers become float64. Where they could be pixels, a warning says so, once.
+    they are, identical to rounding; other numbers become float64, int32 and int64 too. Where they could be pixels
+    (whole numbers up to 255, or n / 255) a warning says so, once, and what to do.
     Several classes are trained one against the rest, in one pass over the pixels an iteration.
 
     Parameters
     ----------
     learning_rate : a number above 0, or "auto": 0.005 for pixels, as in the tutorial; for float features
-        ``4 / (mean |x|^2 + 1)``, at which the cost never rises (the curvature of the cost is at most a quarter of
-        ``mean |x|^2 + 1``); it scales with the data, and is no search for the best rate
+        ``4 / (mean |x|^2 + 1 + 4 l2)``, at which the cost never rises (the curvature of the cost is at most a quarter
+        of ``mean |x|^2 + 1 + 4 l2``); it scales with the data, and is no search for the best rate
     number_of_iterations : steps of gradient descent, all of which are done
     device : "auto", "cpu", "gpu" or "gpu:N"
     implementation : "auto", "reference" or "fused"; all give the same bits
@@ -87,14 +90,23 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
             Unusable data or parameters, or fewer than two classes.
         DeviceError, DivergenceError
             The device is missing; the learning rate is too large.
+
+        Warns
+        -----
+        RisingCostWarning
+            The cost rose: see `xlogreg.optimize`.
         """
-        X, y = _validated(self, _rows_of_pictures(X), y=y)
+        X, y = _validated(self, _rows_of_pictures(X), y=unmasked(y, "y"))
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise InputError(f"All {len(y)} samples are of one class, {classes[0]!r}; training needs two or more.")
-        if X.dtype != np.uint8 and _like_pixels(X):
-            _warn_once()
+        kind, instead = ("", "") if X.dtype == np.uint8 else pixels_instead(X, "X")
+        if kind:
+            _warn_once(
+                f"X holds {kind}, and is trained on as features, not as pixels (which are uint8, and are divided by "
+                f"255 and summed exactly); {instead}."
+            )
         iterations = check_iterations(self.number_of_iterations)
         rate = self._rate(X)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))
@@ -150,8 +162,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         if self.pixels_ and X.dtype != np.uint8:
             # A list of pixels comes as int64. Floats may be anything, pixels divided by 255 above all.
             if X.dtype.kind not in "iu" or X.min() < 0 or X.max() > 255:
+                kind, instead = pixels_instead(X, "X") if X.dtype.kind == "f" else ("", "")
                 raise InputError(
-                    f"This model was trained on uint8 pixels and X holds {X.dtype}; give uint8 pixels, undivided."
+                    f"This model was trained on uint8 pixels and X holds {X.dtype}; "
+                    f"{instead if kind.startswith('pixels') else 'give uint8 pixels, undivided'}."
                 )
             X = X.astype(np.uint8)
         return forward_rows(np.ascontiguousarray(X), self.coef_, self.intercept_)
@@ -160,14 +174,15 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         if not isinstance(self.learning_rate, str):
             return check_learning_rate(self.learning_rate)
         if self.learning_rate != "auto":
-            raise InputError(f"The learning rate must be a number above 0 or 'auto', not {self.learning_rate!r}.")
+            raise InputError(f"The learning rate must be a number above 0 or 'auto', not {given(self.learning_rate)}.")
         if X.dtype == np.uint8:
             return PIXEL_RATE
-        return 4.0 / (float(np.square(X, dtype=np.float64).sum(axis=1).mean()) + 1.0)
+        return safe_rate(X, DescentOptions(l2=self.l2))
 
 
 def _rows_of_pictures(X: Any) -> Any:
     """Pictures (m, height, width, channels) uint8 as rows; anything else as it is, for scikit-learn to check."""
+    X = unmasked(X, "X")
     if isinstance(X, np.ndarray) and X.ndim == 4 and X.dtype == np.uint8:
         return X.reshape(len(X), -1)
     return X
@@ -180,25 +195,12 @@ def _validated(estimator: ImageLogisticRegression, X: Any, *, dtype: Any = _DTYP
         from sklearn.utils.validation import validate_data
     except ImportError:  # before scikit-learn 1.6
         return estimator._validate_data(X, dtype=dtype, **options)
-    return validate_data(estimator, X, dtype=dtype, **options)
-
-
-def _like_pixels(X: np.ndarray) -> bool:
-    """Whether X holds whole numbers from 0 to 255 only, and more than 0 and 1."""
-    largest = 0.0
-    for start in range(0, len(X), 256):  # most features show in the first rows that they are none
-        part = X[start : start + 256]
-        if not ((part >= 0) & (part <= 255) & (part == np.floor(part))).all():
-            return False
-        largest = max(largest, float(part.max()))
-    return largest > 1
+    try:
+        return validate_data(estimator, X, dtype=dtype, **options)
+    except OverflowError as error:  # a whole number beyond all floats
+        raise InputError(f"X must hold numbers that float64 can hold ({error}).") from error
 
 
 @functools.cache
-def _warn_once() -> None:
-    warnings.warn(
-        "X holds whole numbers from 0 to 255 that are not uint8, and is trained on as features, neither divided by 255 "
-        "nor summed exactly; if it holds pixels, give X.astype('uint8').",
-        UserWarning,
-        stacklevel=3,
-    )
+def _warn_once(message: str) -> None:
+    warn(message, UserWarning)

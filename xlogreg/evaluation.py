@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .checks import array_of, is_whole, of_kind, texts
 from .classifier import Classifier
 from .data.task import Task
 from .errors import InputError
 from .logistic import accuracy
+from .text import given, short_repr
 
 BINS = 10
 # A probability of exactly 0 or 1 that is wrong would make the log loss infinite; scikit-learn clips by the same.
@@ -77,6 +79,8 @@ class Evaluation:
     calibration: tuple[Bin, ...]
     undefined: dict[str, str]
 
+    __repr__ = short_repr
+
     def as_dict(self) -> dict[str, Any]:
         """Plain types for JSON, without a NaN anywhere."""
         confusion = [list(counts) for counts in self.confusion]
@@ -95,6 +99,8 @@ class Judgement:
     probability_train: np.ndarray
     probability_test: np.ndarray
     features_sha256: str = ""
+
+    __repr__ = short_repr
 
     def parts(self) -> dict[str, Evaluation]:
         """The evaluation of the training pictures, where there are any, and of the test pictures."""
@@ -119,6 +125,8 @@ def judge(classifier: Classifier, task: Task, rows: int = 4096) -> Judgement:
     from .features import sha256_of
     from .logistic import forward
 
+    of_kind(classifier, Classifier, "classifier")
+    Task.check(task)
     if task.size != classifier.size:
         raise InputError(
             f"The model takes pictures of {' x '.join(map(str, classifier.size))} but {task.source} has "
@@ -147,6 +155,10 @@ def measure(y: np.ndarray, p: np.ndarray, class_names: tuple[str, str] = ("0", "
         There are no pictures, the shapes differ, a label is not 0 or 1, or a probability not in [0, 1].
     """
     y, p = _checked(y, p)
+    names = texts(class_names, "class_names")
+    if len(names) != 2:
+        raise InputError(f"Two classes have two names, not {given(class_names)}.")
+    class_names = names[0], names[1]
     prediction = (p >= 0.5).astype(np.int64)
     counts = [[int(((y == true) & (prediction == guess)).sum()) for guess in (0, 1)] for true in (0, 1)]
     (tn, fp), (fn, tp) = counts
@@ -234,6 +246,8 @@ def brier_score(y: np.ndarray, p: np.ndarray) -> float:
 def calibration(y: np.ndarray, p: np.ndarray, bins: int = BINS) -> tuple[Bin, ...]:
     """Reliability bins of equal width over [0, 1]: mean probability against the share that is positive."""
     y, p = _checked(y, p)
+    if not is_whole(bins) or not 1 <= bins <= 2**20:
+        raise InputError(f"The number of bins must be a whole number from 1 to {2**20:,}, not {given(bins)}.")
     edges = np.linspace(0, 1, bins + 1)
     which = np.searchsorted(edges[1:-1], p)
     count = np.bincount(which, minlength=bins)
@@ -258,7 +272,7 @@ def calibration_error(bins: tuple[Bin, ...]) -> float:
 
 
 def _checked(y: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    y, p = np.asarray(y), np.asarray(p, dtype=np.float64)
+    y, p = array_of(y, "y", "labels 0 and 1"), array_of(p, "p", "probabilities").astype(np.float64, copy=False)
     if y.ndim != 1 or y.shape != p.shape:
         raise InputError(f"Labels {y.shape} and probabilities {p.shape} must both be (n,); give one of each a picture.")
     if not len(y):

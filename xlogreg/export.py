@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
+from .checks import of_kind, one_of, path_of
 from .classifier import Classifier
 from .errors import InputError
 from .files import check_new, write_whole
 
-FORMATS = ("onnx", "npz")
+# The formats, and the features that each can hold.
+FORMATS = {"onnx": ("pixels", "grey"), "npz": ("pixels",)}
 # The oldest operators with which all of this can be said (ReduceSum takes its axes as an input since 13), and the file
 # format that came with them: newer runtimes read older files, never the other way round.
 OPSET, IR_VERSION = 13, 7
@@ -37,13 +39,25 @@ def export(
     FileError
         The file is there already, or cannot be written.
     """
-    path = Path(path)
+    check_exportable(classifier)
+    path = path_of(path, "path")
     form = form or path.suffix.lower().removeprefix(".")
-    if form not in FORMATS:
+    if not one_of(form, FORMATS):
         raise InputError(f"{path} could be ONNX or npz: name it .onnx or .npz, or choose with --format.")
+    _features(classifier, form)
     check_new(path, force)
     write_whole(path, to_onnx(classifier) if form == "onnx" else to_npz(classifier))
     return path
+
+
+def check_exportable(classifier: Classifier) -> None:
+    """An InputError if no format can hold the model's features, before anybody chooses one, or a file."""
+    of_kind(classifier, Classifier, "classifier")
+    if not any(classifier.features.name in possible for possible in FORMATS.values()):
+        raise InputError(
+            f"A model of {classifier.features.name} features cannot be exported: neither ONNX nor npz can hold how "
+            "they are computed; predict with xlogreg instead, or train on --features pixels or grey."
+        )
 
 
 def to_npz(classifier: Classifier) -> bytes:
@@ -58,7 +72,7 @@ def to_npz(classifier: Classifier) -> bytes:
     InputError
         The model does not take pixels.
     """
-    _features(classifier, "npz", ("pixels",))
+    _features(classifier, "npz")
     arrays = {
         "w": classifier.w,
         "b": np.float64(classifier.b),
@@ -88,7 +102,7 @@ def to_onnx(classifier: Classifier) -> bytes:
     InputError
         The package onnx is missing, or ONNX has no operators for the model's features.
     """
-    features = _features(classifier, "ONNX", ("pixels", "grey"))
+    features = _features(classifier, "onnx")
     try:
         import onnx
         from onnx import TensorProto, helper
@@ -172,11 +186,14 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _features(classifier: Classifier, form: str, possible: tuple[str, ...]) -> str:
-    name = classifier.features.name
+def _features(classifier: Classifier, form: str) -> str:
+    """The features' name, if the format can hold them."""
+    check_exportable(classifier)
+    name, possible = classifier.features.name, FORMATS[form]
     if name not in possible:
+        others = " or ".join(other for other, names in FORMATS.items() if name in names)
         raise InputError(
-            f"A model of {name} features cannot be exported to {form}, only one of {' or '.join(possible)}; "
-            "predict with xlogreg instead."
+            f"A model of {name} features cannot be exported to {form}, only one of {' or '.join(possible)}; export it "
+            f"to {others} instead."
         )
     return name

@@ -20,8 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from .checks import brief_kind, one_of, sides, unmasked
 from .errors import InputError
 from .parallel import Threads, in_order, processors
+from .text import given
 
 Name = Literal["pixels", "grey", "hog"]
 NAMES: tuple[Name, ...] = ("pixels", "grey", "hog")
@@ -63,13 +65,13 @@ class Features:
     block: int = 3
 
     def __post_init__(self) -> None:
-        if self.name not in NAMES:
-            raise InputError(f"There are no features {self.name!r}; choose {', '.join(NAMES)}.")
+        if not one_of(self.name, NAMES):
+            raise InputError(f"There are no features {given(self.name)}; choose {', '.join(NAMES)}.")
         limits = {"orientations": 180, "cell": _MAX_BLOCK_SIDE, "block": _MAX_BLOCK_SIDE}
         for parameter, limit in limits.items():
             value = getattr(self, parameter)
             if type(value) is not int or not 1 <= value <= limit:
-                raise InputError(f"HOG's {parameter} must be a whole number from 1 to {limit}, not {value!r}.")
+                raise InputError(f"HOG's {parameter} must be a whole number from 1 to {limit}, not {given(value)}.")
         if self.cell * self.block > _MAX_BLOCK_SIDE:
             raise InputError(
                 f"HOG's blocks may have up to {_MAX_BLOCK_SIDE} pixels a side, not {self.cell} x {self.block}."
@@ -94,7 +96,7 @@ class Features:
         InputError
             The picture is too small for one block.
         """
-        height, width, channels = size
+        height, width, channels = sides(size, "height, width, channels")
         if self.name == "pixels":
             return height * width * channels
         if self.name == "grey":
@@ -118,9 +120,9 @@ class Features:
         InputError
             x are no such pictures, or the features cannot be had of their size.
         """
-        shape, dtype = getattr(x, "shape", ()), getattr(x, "dtype", type(x).__name__)
-        if len(shape) != 4 or dtype != np.uint8 or x.shape[3] not in (1, 3):
-            raise InputError(f"Features are of uint8 pictures (n, height, width, 1 or 3), not {dtype} {shape}.")
+        x = unmasked(x, "x")
+        if not isinstance(x, np.ndarray) or x.ndim != 4 or x.dtype != np.uint8 or x.shape[3] not in (1, 3):
+            raise InputError(f"Features are of uint8 pictures (n, height, width, 1 or 3), not {brief_kind(x)}.")
         height, width, channels = x.shape[1:]
         length = self.length((height, width, channels))
         if self.name == "pixels":

@@ -21,7 +21,7 @@ from .data.task import Task
 from .errors import FileError, InputError, XlogregError
 from .evaluation import Judgement
 from .files import open_regular, read_regular, reason, write_whole
-from .text import NAMES, csv_lines
+from .text import NAMES, csv_lines, csv_rows
 
 PICTURES, LIST, PREDICTIONS = "pictures.png", "pictures.json", "predictions.csv"
 EXAMPLES, WRONG, CERTAIN = 12, 12, 6
@@ -169,7 +169,7 @@ def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     parts: dict[str, tuple[array[int], array[float]]] = {}
     try:
         with contextlib.closing(text_lines(folder / PREDICTIONS)) as lines:
-            for part, _, label, probability, *_ in itertools.islice(csv.reader(lines), 1, None):
+            for part, _, label, probability, *_ in itertools.islice(csv_rows(lines), 1, None):
                 labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
                 labels.append(int(label))
                 probabilities.append(float(probability))

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import headers
 from .borrowing import rgb_pixels
+from .checks import brief_kind, is_whole, path_of, sides, unmasked
 from .errors import FileError, InputError
 from .files import open_regular, reason
 from .smoothing import takes_long, weighted
@@ -85,7 +86,10 @@ def read_picture(
 
 def decoded(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS, max_bytes: int = MAX_BYTES) -> np.ndarray:
     """`read_picture` without its last copies: the array may be read-only, and need not be contiguous."""
-    path = path if isinstance(path, Path) else Path(path)
+    path = path_of(path, "path")
+    for limit in (max_pixels, max_bytes):
+        if not is_whole(limit):
+            raise InputError(f"max_pixels and max_bytes must be whole numbers, not {given(limit)}.")
     return decode(path, read_content(path, max_bytes), max_pixels)
 
 
@@ -396,20 +400,22 @@ def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     from skimage.transform import resize as skimage_resize
 
+    x = unmasked(x, "x")
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
-        kind = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         # Whole numbers of another type are not converted: whether 0..255 is their range is not for us to say.
         levels = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.size and x.min() >= 0 and x.max() <= 255
         advice = "; its values are levels of 0 to 255, give x.astype('uint8')" if levels and x.dtype != np.uint8 else ""
-        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {kind}{advice}.")
-    if len(size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in size):
-        raise InputError(f"The size of a picture must be (height, width), whole numbers above 0, not {size}.")
-    if x.shape[:2] == tuple(size):
+        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {brief_kind(x)}{advice}.")
+    height, width = sides(size, "height, width")
+    if height * width > MAX_PIXELS:
+        raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {given(height)} x {given(width)}.")
+    size = height, width
+    if x.shape[:2] == size:
         return x
     x = reduced(x, size)
     if takes_long(x.shape, size):
         return weighted(x, size)
-    return np.rint(np.clip(skimage_resize(x, tuple(size)), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(skimage_resize(x, size), 0, 1) * 255).astype(np.uint8)
 
 
 def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -11,19 +11,31 @@ on their GPU, and what comes back lives where x lives.
 Every function validates its arguments and raises `InputError` (a ValueError) with one sentence.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
+from .advice import Adviser, warn
 from .backend import namespace, on_its_device, to_host
+from .checks import (
+    array_of,
+    brief_dtype,
+    check_callable,
+    finite_number,
+    is_whole,
+    list_of,
+    numeric,
+    pixels_instead,
+    unmasked,
+)
 from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
-from .errors import InputError
+from .errors import InputError, RisingCostWarning
 from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
+from .text import given
 
 Array = Any
 
@@ -38,16 +50,32 @@ __all__ = [
 
 @on_its_device
 def sigmoid(z: Array | float) -> Array:
-    """1 / (1 + e^-z), elementwise, float64, the same bits everywhere; a number gives a number."""
-    if isinstance(z, (int, float, np.generic)):
-        return float(_sigmoid(np.array([float(z)]))[0])
-    return _sigmoid(z.astype(namespace(z).float64, copy=False))
+    """1 / (1 + e^-z), elementwise, float64, the same bits everywhere; a number gives a number, and a list an array.
+
+    Raises
+    ------
+    InputError
+        z is masked, or not made of real numbers.
+    """
+    if hasattr(z, "__array_namespace__") and not isinstance(z, (np.ndarray, np.generic)):
+        array: Any = z  # a GPU's, which NumPy must not see
+        return _sigmoid(array.astype(namespace(z).float64, copy=False))
+    array = array_of(z, "z").astype(np.float64, copy=False)
+    with np.errstate(invalid="ignore"):  # NaN gives NaN
+        outputs = _sigmoid(np.atleast_1d(array))
+    return outputs if array.ndim else float(outputs[0])
 
 
 def initialize_with_zeros(dim: int) -> tuple[np.ndarray, float]:
-    """The tutorial's start: w = zeros (dim, 1) float64 and b = 0."""
-    if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim < 1:
-        raise InputError(f"The number of features must be a whole number of at least 1, not {dim!r}.")
+    """The tutorial's start: w = zeros (dim, 1) float64 and b = 0.
+
+    Raises
+    ------
+    InputError
+        dim is no whole number from 1 to 67,108,864.
+    """
+    if not is_whole(dim) or not 1 <= dim <= MAX_TERMS:
+        raise InputError(f"The number of features must be a whole number from 1 to {MAX_TERMS:,}, not {given(dim)}.")
     return np.zeros((int(dim), 1)), 0.0
 
 
@@ -56,8 +84,7 @@ def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     """The neuron's output A = sigmoid(w^T x + b), (1, m) float64: the probability of class 1 of each sample."""
     xp = namespace(w, x)
     _check_x(x, "x")
-    _check_parameters(w, b, x)
-    bias = xp.full(1, float(b), dtype=xp.float64)
+    bias = xp.full(1, _check_parameters(w, b, x), dtype=xp.float64)
     return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), _as_row(w), bias, _check_chunk(chunk)))
 
 
@@ -81,8 +108,7 @@ def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = Non
     """
     xp = namespace(w, x, y)
     rows, sign = _check_samples(x, y)
-    _check_parameters(w, b, x)
-    bias = xp.full(1, float(b), dtype=xp.float64)
+    bias = xp.full(1, _check_parameters(w, b, x), dtype=xp.float64)
     with np.errstate(all="ignore"):
         gradient = propagate_rows(rows, sign, _as_row(w), bias, _check_chunk(chunk))
     return {"dw": gradient.dw.T, "db": gradient.db[0]}, gradient.cost[0]
@@ -132,9 +158,18 @@ def optimize(
         Unusable arguments, arrays of different devices.
     DivergenceError
         The cost left the finite range: the message names the iteration.
+
+    Warns
+    -----
+    RisingCostWarning
+        The cost ended above its start or its lowest, or still rose at the end (with momentum, above its start): the
+        message advises a learning rate.
     """
-    if isinstance(record_every, bool) or not isinstance(record_every, (int, np.integer)) or record_every < 1:
-        raise InputError(f"record_every must be a whole number of at least 1, not {record_every!r}.")
+    if not is_whole(record_every) or record_every < 1:
+        raise InputError(f"record_every must be a whole number of at least 1, not {given(record_every)}.")
+    if not isinstance(print_cost, (int, np.bool_)):
+        raise InputError(f"print_cost must be True or False, not {given(print_cost)}.")
+    check_callable(observer, "observer")
 
     def tell(done: int, costs: np.ndarray) -> None:
         if print_cost:
@@ -144,9 +179,10 @@ def optimize(
         if observer is not None:
             observer(done, costs)
 
-    _check_parameters(w, b, x)
+    _check_x(x, "x")
+    bias = _check_parameters(w, b, x)
     result = descend_many(
-        x, y, [learning_rate], number_of_iterations, w=_as_row(w), b=[float(b)],
+        x, y, [learning_rate], number_of_iterations, w=_as_row(w), b=[bias],
         observer=tell, implementation=implementation, chunk=chunk, options=options, sample_weight=sample_weight,
     )  # fmt: skip
     params = {"w": result.w.T, "b": float(to_host(result.b)[0])}
@@ -175,7 +211,7 @@ def descend_many(
     """Train one model a learning rate on the same samples; each has the bits of its own separate training.
 
     Each also ends by itself, by the options' tolerances or by divergence, as `Descent.reasons` says. Only where a
-    single model is trained does divergence raise.
+    single model is trained does divergence raise. One `RisingCostWarning` says it where costs rose.
 
     Parameters
     ----------
@@ -190,24 +226,38 @@ def descend_many(
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
-    models = len(learning_rates)
+    numbers = [
+        check_learning_rate(rate)
+        for rate in list_of(learning_rates, "learning_rates", "a list of numbers, one a model")
+    ]
+    models = len(numbers)
     if not models:
         raise InputError("There is no learning rate to train at; give at least one.")
-    rates = xp.asarray([check_learning_rate(rate) for rate in learning_rates], dtype=xp.float64)
+    rates = xp.asarray(numbers, dtype=xp.float64)
     iterations = check_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
     options = _check_options(options)
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
     sample_weights = _sample_weights(sign, options, sample_weight)
-    _check_start(w, b, models, x)
+    check_callable(observer, "observer")
+    check_callable(visitor, "visitor")
+    bias = _check_start(w, b, models, x)
     # The engines own their state: a copy, so that the caller's w stays as it was.
     weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
-    bias = xp.asarray([0.0] * models if b is None else b, dtype=xp.float64)
+    biases = xp.asarray(bias, dtype=xp.float64)
     engine = engine_for(
-        implementation, rows, sign, weights, bias, rates, _check_chunk(chunk), weights=sample_weights, options=options
+        implementation, rows, sign, weights, biases, rates, _check_chunk(chunk), weights=sample_weights, options=options
     )
-    return descend(engine, iterations, observer, options=options, visitor=visitor, keeper=keeper, progress=progress)
+    result = descend(
+        engine, iterations, observer, options=options, visitor=visitor, keeper=keeper, progress=progress,
+        adviser=Adviser(rows, options, sample_weights),
+    )  # fmt: skip
+    notes = [note for note in result.notes if note]
+    if notes:
+        more = f" So it is with {len(notes) - 1} more of the {models} models." if len(notes) > 1 else ""
+        warn(notes[0] + more, RisingCostWarning)
+    return result
 
 
 @on_its_device
@@ -218,8 +268,17 @@ def predict(w: Array, b: float, x: Array) -> Array:
 
 
 def accuracy(prediction: Array, y: Array) -> float:
-    """The tutorial's percentage of right predictions, ``100 - mean(|prediction - y|) * 100``."""
-    return 100 - float(np.mean(np.abs(to_host(prediction).astype(np.int64) - to_host(y).astype(np.int64)))) * 100
+    """The tutorial's percentage of right predictions, ``100 - mean(|prediction - y|) * 100``.
+
+    Raises
+    ------
+    InputError
+        The two are not labels 0 and 1, as many of one as of the other.
+    """
+    found, true = (_labels(values, name) for values, name in ((prediction, "prediction"), (y, "y")))
+    if np.squeeze(found).shape != np.squeeze(true).shape or not found.size:
+        raise InputError(f"There are predictions {found.shape} and labels y {true.shape}; give one of each a sample.")
+    return 100 - float(np.mean(found.ravel() != true.ravel())) * 100
 
 
 @on_its_device
@@ -239,7 +298,8 @@ def model(
     learning_rate and number_of_iterations.
     """
     xp = namespace(x_train, y_train, x_test, y_test)
-    _check_samples(x_test, y_test)
+    _check_x(x_train, "x_train")
+    _check_samples(x_test, y_test, "_test")
     if x_test.shape[0] != x_train.shape[0]:
         raise InputError(f"x_test has {x_test.shape[0]} features a sample but x_train has {x_train.shape[0]}.")
     w, b = initialize_with_zeros(x_train.shape[0])
@@ -259,21 +319,20 @@ def model(
 
 def check_learning_rate(rate: float) -> float:
     """The rate as a float, if it is one that can train."""
-    try:
-        value = float(rate)
-    except (TypeError, ValueError, OverflowError):
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"The learning rate must be a finite number above 0, not {rate!r}; the tutorial uses 0.005.")
+    value = finite_number(rate)
+    if value is None or value <= 0:
+        raise InputError(
+            f"The learning rate must be a finite number above 0, not {given(rate)}; the tutorial uses 0.005."
+        )
     return value
 
 
 def check_iterations(iterations: int) -> int:
     """The number of iterations as an int, if it is one."""
-    if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
-        raise InputError(f"The number of iterations must be a whole number of at least 1, not {iterations!r}.")
+    if not is_whole(iterations) or iterations < 1:
+        raise InputError(f"The number of iterations must be a whole number of at least 1, not {given(iterations)}.")
     if iterations > MAX_ITERATIONS:
-        raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {iterations:,}.")
+        raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {given(iterations)}.")
     return int(iterations)
 
 
@@ -290,17 +349,19 @@ def _sample_weights(sign: Array, options: DescentOptions, sample_weight: Array |
     weights = None
     if sample_weight is not None:
         xp = namespace(sign, sample_weight)
-        given = sample_weight.reshape(1, -1) if sample_weight.ndim == 1 else sample_weight
-        if given.ndim != 2 or given.shape[0] not in (1, models) or given.shape[1] != m:
+        if not numeric(sample_weight):
+            raise InputError(f"sample_weight must hold numbers, not {given(sample_weight)}.")
+        found = sample_weight.reshape(1, -1) if sample_weight.ndim == 1 else sample_weight
+        if found.ndim != 2 or found.shape[0] not in (1, models) or found.shape[1] != m:
             raise InputError(
                 f"sample_weight has the shape {sample_weight.shape}, but {m} samples need ({m},) or (1, {m}), or "
                 f"({models}, {m}) for a row a model."
             )
-        given = given.astype(xp.float64)
+        found = found.astype(xp.float64)
         # NaN fails the comparisons too.
-        if not bool(((given >= 0.0) & (given <= LARGEST_SAMPLE_WEIGHT)).all()):
+        if not bool(((found >= 0.0) & (found <= LARGEST_SAMPLE_WEIGHT)).all()):
             raise InputError(f"The numbers in sample_weight must be from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}; check them.")
-        weights = xp.ascontiguousarray(xp.broadcast_to(given, (models, m)))
+        weights = xp.ascontiguousarray(xp.broadcast_to(found, (models, m)))
     if options.class_weight is not None:
         of_classes = _class_weights(sign, options.class_weight)
         weights = of_classes if weights is None else of_classes * weights
@@ -327,9 +388,20 @@ def _class_weights(sign: Array, class_weight: str | tuple[float, float]) -> Arra
 
 
 def _check_chunk(chunk: int | None) -> int | None:
-    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, (int, np.integer)) or chunk < 1):
-        raise InputError(f"The chunk must be a whole number of samples of at least 1, not {chunk!r}.")
+    if chunk is not None and not (is_whole(chunk) and chunk >= 1):
+        raise InputError(f"The chunk must be a whole number of samples of at least 1, not {given(chunk)}.")
     return chunk
+
+
+def _labels(values: Array, name: str) -> np.ndarray:
+    """Labels on the host, of any shape."""
+    values = unmasked(values, name)
+    if hasattr(values, "get") and hasattr(values, "dtype"):
+        values = to_host(values)
+    found = array_of(values, name, "labels 0 and 1")
+    if not ((found == 0) | (found == 1)).all():
+        raise InputError(f"The labels in {name} must be 0 or 1; use 1 for the wanted class and 0 for the rest.")
+    return found
 
 
 def _check_x(x: Array, name: str) -> None:
@@ -341,32 +413,38 @@ def _check_x(x: Array, name: str) -> None:
     if x.dtype == xp.uint8:
         return
     if x.dtype not in (xp.float32, xp.float64):
-        raise InputError(f"{name} holds {x.dtype}; give uint8 pixels, or float32 or float64 features.")
+        words = [f"{name} holds {brief_dtype(x)}", "give uint8 pixels, or float32 or float64 features"]
+        if isinstance(x, np.ndarray) and numeric(x):
+            words += filter(None, pixels_instead(x, name)[1:])
+        raise InputError(f"{'; '.join(words)}.")
     finite = xp.isfinite(x)
     if not bool(finite.all()):
         feature, sample = (int(i) for i in np.argwhere(~to_host(finite))[0])
         raise InputError(f"{name} is NaN or infinite at feature {feature} of sample {sample}; clean the data first.")
 
 
-def _check_samples(x: Array, y: Array) -> tuple[Array, Array]:
+def _check_samples(x: Array, y: Array, of: str = "") -> tuple[Array, Array]:
     """The samples as rows (m, d), contiguous, and the labels' signs (M, m): +1 for label 0, -1 for label 1."""
     xp = namespace(x, y)
-    _check_x(x, "x")
-    if y.ndim != 2:
-        raise InputError(f"y must have the shape (1, samples), not {y.shape}; y.reshape(1, -1) makes it so.")
+    _check_x(x, f"x{of}")
+    if not numeric(y):
+        raise InputError(f"The labels in y{of} must be 0 or 1, but it holds {brief_dtype(y)}.")
+    if y.ndim != 2 or not y.shape[0]:
+        raise InputError(f"y{of} must have the shape (1, samples), not {y.shape}; y.reshape(1, -1) makes it so.")
     if y.shape[1] != x.shape[1]:
-        raise InputError(f"x has {x.shape[1]} samples (columns) but y has {y.shape[1]} labels.")
+        raise InputError(f"x{of} has {x.shape[1]} samples (columns) but y{of} has {y.shape[1]} labels.")
     if not bool(((y == 0) | (y == 1)).all()):
         labels = to_host(y)
         row, column = np.argwhere(~((labels == 0) | (labels == 1)))[0]
         raise InputError(
-            f"The labels in y must be 0 or 1, but sample {column} has {labels[row, column]}; "
+            f"The labels in y{of} must be 0 or 1, but sample {column} has {labels[row, column]}; "
             "use 1 for the wanted class and 0 for the rest."
         )
     return xp.ascontiguousarray(x.T), 1.0 - 2.0 * y.astype(xp.float64)
 
 
-def _check_parameters(w: Array, b: float, x: Array) -> None:
+def _check_parameters(w: Array, b: float, x: Array) -> float:
+    """b as a float, if it and w are ones that x can go through."""
     xp = namespace(w, x)
     if w.shape != (x.shape[0], 1):
         raise InputError(f"w has the shape {w.shape}, but x with {x.shape[0]} features needs ({x.shape[0]}, 1).")
@@ -375,23 +453,24 @@ def _check_parameters(w: Array, b: float, x: Array) -> None:
     # Beyond this the grids of the exact sums leave float64; NaN fails the comparison too.
     if not bool((xp.abs(w) < LARGEST_WEIGHT).all()):
         raise InputError("w has NaN, infinite or huge weights; start from initialize_with_zeros.")
-    try:
-        finite = math.isfinite(float(b))
-    except (TypeError, ValueError, OverflowError):
-        finite = False
-    if not finite:
-        raise InputError(f"b must be a finite number, not {b!r}.")
+    bias = finite_number(b)
+    if bias is None:
+        raise InputError(f"b must be a finite number, not {given(b)}.")
+    return bias
 
 
-def _check_start(w: Array | None, b: list[float] | None, models: int, x: Array) -> None:
+def _check_start(w: Array | None, b: list[float] | None, models: int, x: Array) -> list[float]:
     """The same for `descend_many`: w (M, d) and M numbers b, where they are given."""
     if w is not None and w.shape != (models, x.shape[0]):
         raise InputError(f"w has the shape {w.shape}, but {models} models need ({models}, {x.shape[0]}).")
-    if b is not None and len(b) != models:
-        raise InputError(f"b has {len(b)} numbers, but there are {models} models.")
-    for model in range(models):
-        weights = np.zeros((x.shape[0], 1)) if w is None else w[model].reshape(-1, 1)
-        _check_parameters(weights, 0.0 if b is None else b[model], x if w is not None else weights)
+    biases = [0.0] * models if b is None else list_of(b, "b", "a list of numbers, one a model")
+    if len(biases) != models:
+        raise InputError(f"b has {len(biases)} numbers, but there are {models} models.")
+    nothing = np.zeros((1, 1))
+    return [
+        _check_parameters(nothing, bias, nothing) if w is None else _check_parameters(w[model].reshape(-1, 1), bias, x)
+        for model, bias in enumerate(biases)
+    ]
 
 
 def _as_row(w: Array) -> Array:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .text import plain
+
 WIDTH, HEIGHT = 420, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 24, 12, 46
 # More points than this are not seen on a line 350 units wide.
@@ -38,8 +40,6 @@ def chart(
 
     Raises nothing: points that are not finite are left out.
     """
-    from markupsafe import escape
-
     finite = [_finite(line) for line in lines]
     x0, x1 = x_range or _range([line.x for line in finite], tight=True)
     y0, y1 = y_range or _range([line.y for line in finite])
@@ -51,7 +51,7 @@ def chart(
     def py(y: float) -> str:
         return f"{bottom - (y - y0) / (y1 - y0) * (bottom - _TOP):.1f}"
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">']
+    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{_shown(description)}">']
     for value in ticks(y0, y1):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{py(value)}" y2="{py(value)}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{py(value)}" dy="0.33em" text-anchor="end">{_tick(value)}</text>')
@@ -64,7 +64,7 @@ def chart(
         x, y = thin(line.x, line.y)
         points = " ".join(f"{px(a)},{py(b)}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
         style = f"s{line.style % STYLES}"
-        parts.append(f'<g class="{style}"><title>{escape(line.name)}</title><polyline points="{points}"/>')
+        parts.append(f'<g class="{style}"><title>{_shown(line.name)}</title><polyline points="{points}"/>')
         if line.dots is not None:
             parts += [
                 f'<circle cx="{px(a)}" cy="{py(b)}" r="{r:.1f}"/>'
@@ -72,24 +72,29 @@ def chart(
             ]
         parts.append("</g>")
     middle = (_LEFT + right) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">{_shown(x_label)}</text>')
     turned = f"translate(13 {(_TOP + bottom) / 2}) rotate(-90)"
-    parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(y_label)}</text>')
+    parts.append(f'<text transform="{turned}" text-anchor="middle">{_shown(y_label)}</text>')
     return "".join(parts) + "</svg>"
 
 
 def dumbbell(train: float, test: float, low: float, high: float, description: str) -> str:
     """Two percentages on a line from `low` to `high`: a ring for training, a dot for test."""
-    from markupsafe import escape
-
     a, b = (8 + (min(max(value, low), high) - low) / (high - low) * 104 for value in (train, test))
     return (
-        f'<svg class="dumbbell" viewBox="0 0 120 20" role="img" aria-label="{escape(description)}">'
+        f'<svg class="dumbbell" viewBox="0 0 120 20" role="img" aria-label="{_shown(description)}">'
         '<line class="grid" x1="8" x2="112" y1="10" y2="10"/>'
         f'<line class="link" x1="{a:.1f}" x2="{b:.1f}" y1="10" y2="10"/>'
         f'<g class="s1"><circle class="ring" cx="{a:.1f}" cy="10" r="4.5"/></g>'
         f'<g class="s0"><circle cx="{b:.1f}" cy="10" r="5"/></g></svg>'
     )
+
+
+def _shown(text: str) -> str:
+    """Text as XML, without characters that no page may hold or that reorder a line."""
+    from markupsafe import escape
+
+    return escape(plain(text))
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,22 @@
 
 import codecs
 import csv
-from collections.abc import Iterable, Sequence
+import re
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from types import SimpleNamespace
+from typing import Any
 
 # What would reorder a line, beside control characters, line ends and bytes that are no Unicode.
 _REORDERING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+# What spreadsheets compute, in the wide letters of East Asia too, and such text with apostrophes before it, so that
+# one can be added and taken away.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 
 
 def plain(text: object) -> str:
@@ -36,11 +47,13 @@ def short(name: str) -> str:
 
 
 def given(value: object) -> str:
-    """A value as Python writes it, cut short, for a sentence about it."""
+    """A value as Python writes it, cut short, for a sentence about it; of an array the dtype and the shape."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"an array, {brief(str(value.dtype), 60)} {value.shape}"
     try:
-        return brief(repr(value), 80)
-    except ValueError:  # Python writes no numbers of more than some thousands of digits
-        return "a number of thousands of digits"
+        return brief(" ".join(repr(value).split()), 80)
+    except Exception:  # whole numbers of thousands of digits, and whatever a class of somebody else's raises
+        return "a number of thousands of digits" if isinstance(value, int) else f"a {type(value).__name__}"
 
 
 def brief(text: str, most: int = 40) -> str:
@@ -48,12 +61,39 @@ def brief(text: str, most: int = 40) -> str:
     return plain(text if len(text) <= most else f"{text[: most - 12]}...{text[-6:]}")
 
 
+def short_repr(self: Any) -> str:
+    """A dataclass on one line: arrays by dtype and shape, records in it by name, and the beginning of what is long."""
+    parts = []
+    for field in fields(self):
+        value = getattr(self, field.name)
+        if hasattr(value, "dtype") and hasattr(value, "shape"):
+            text = f"{value.dtype} {tuple(value.shape)}"
+        elif is_dataclass(value) and len(fields(value)) > 3:
+            text = f"{type(value).__name__}(..)"
+        else:
+            text = _SHORT.repr(value)
+        parts.append(f"{field.name}={text}")
+    return f"{type(self).__name__}({', '.join(parts)})"
+
+
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted."""
+    """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted.
+
+    A field that a spreadsheet would take for a formula gets an apostrophe before it, as people type such text there:
+    the names of files and classes are text. `csv_rows` takes it away again.
+    """
     lines: list[str] = []
     # csv quotes what is in the line's own end: with \n alone as that end, a field's \r would end the line for readers.
-    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(rows)
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(
+        [f"'{cell}" if _FORMULA.match(cell) else cell for cell in map(str, row)] for row in rows
+    )
     return "".join(f"{line[:-2]}\n" for line in lines)
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The rows of CSV that `csv_lines` wrote, line by line; `csv.Error` where it is none."""
+    for row in csv.reader(lines):
+        yield [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in row]
 
 
 def _encode(error: UnicodeError) -> tuple[bytes, int]:

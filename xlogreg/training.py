@@ -12,6 +12,7 @@ import numpy as np
 from . import __version__
 from .backend import Device, choose_device, on_its_device, to_host
 from .checkpoint import Checkpoint, Checkpoints, on_device
+from .checks import list_of, of_kind
 from .classifier import Classifier
 from .data.task import Task
 from .descent import ITERATIONS, Frame, Observer, Visitor, history_sha256
@@ -19,9 +20,10 @@ from .engine import DescentOptions, State
 from .errors import DivergenceError, InputError
 from .evaluation import Judgement
 from .features import PIXELS, Features, sha256_of
-from .logistic import accuracy, descend_many, forward
+from .logistic import accuracy, check_learning_rate, descend_many, forward
 from .records import fields, many, measure, whole
 from .reference import evaluate_rows
+from .text import short_repr
 
 if TYPE_CHECKING:
     pass
@@ -53,6 +55,7 @@ class Training:
     stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
     validation : after every 100th iteration and the last, where the task has pictures held out
     start : what it went on from, for the record; None is zeros
+    note : the sentence that says that the cost rose and what to do, or nothing
     """
 
     classifier: Classifier
@@ -73,6 +76,9 @@ class Training:
     start: dict[str, Any] | None = None
     features_sha256: str = ""
     preparing_seconds: float = 0.0
+    note: str = ""
+
+    __repr__ = short_repr
 
     @property
     def history_sha256(self) -> str:
@@ -168,10 +174,26 @@ def train_together(
     of the test pictures where they have been computed before (`Features.rows`). Otherwise as `train`.
     """
     began = time.perf_counter()
+    tasks = list_of(tasks, "tasks", "a list of tasks")
+    for task in tasks:
+        Task.check(task)
+    if not tasks:
+        raise InputError("There is no task to train; give at least one.")
+    of_kind(features, Features, "features")
+    for value, kind, name in ((device, Device, "device"), (start, Classifier, "start"), (diverged, list, "diverged"),
+                              (checkpoints, Checkpoints, "checkpoints"), (options, DescentOptions, "options"),
+                              (rows, tuple, "rows")):  # fmt: skip
+        if value is not None:
+            of_kind(value, kind, name)
+    if rows is not None and not (len(rows) == 2 and all(isinstance(part, np.ndarray) for part in rows)):
+        raise InputError("rows must be two arrays, the features of the training and of the test pictures.")
+    rates = [check_learning_rate(rate) for rate in list_of(learning_rates, "learning_rates", "a list of numbers")]
+    if not rates:
+        raise InputError("There is no learning rate to train at; give at least one.")
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     device = device or choose_device("auto")
-    models = [(task, float(rate)) for task in tasks for rate in learning_rates]
+    models = [(task, rate) for task in tasks for rate in rates]
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     x, x_test, digest = rows_train.T, rows_test.T, sha256_of(rows_train, rows_test)
     labels = np.stack([task.y_train for task, _ in models])
@@ -181,7 +203,7 @@ def train_together(
         validations: list[list[Validation]] = [[] for _ in models]
         progress = None
         if checkpoints is not None:
-            mark = _fingerprint(digest, tasks, learning_rates, number_of_iterations, options, start)
+            mark = _fingerprint(digest, tasks, rates, number_of_iterations, options, start)
             kept = checkpoints.begin(
                 mark,
                 lambda iterations: _kept(validations, iterations),
@@ -244,6 +266,7 @@ def train_together(
                 start=None if start is None else _origin(start),
                 features_sha256=digest,
                 preparing_seconds=preparing,
+                note=result.notes[model],
             )
             trainings.append(training)
     return trainings

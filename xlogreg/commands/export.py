@@ -16,7 +16,7 @@ class ExportFormat(StrEnum):
 
 def export(
     model: ModelArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write, .onnx or .npz.")],
+    out: Annotated[Path | None, typer.Argument(metavar="OUT", help="The file to write, .onnx or .npz.")] = None,
     form: Annotated[
         ExportFormat | None, typer.Option("--format", help="The format. [default: what OUT ends with]")
     ] = None,
@@ -25,7 +25,13 @@ def export(
     """Write a trained model for other programs: ONNX (onnxruntime and others), or plain NumPy arrays."""
     from .. import console
     from ..classifier import Classifier
+    from ..errors import InputError
+    from ..export import check_exportable
     from ..export import export as export_to
 
-    path = export_to(Classifier.load(model), out, form.value if form else None, force=force)
+    classifier = Classifier.load(model)
+    check_exportable(classifier)
+    if out is None:
+        raise InputError(f"Name the file to write, .onnx or .npz: xlogreg export {model} model.onnx.")
+    path = export_to(classifier, out, form.value if form else None, force=force)
     console.out.print(f"{path}: {path.stat().st_size:,} bytes", markup=False)

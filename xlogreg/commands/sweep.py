@@ -46,6 +46,7 @@ from .shared import (
     tasks_of,
     training_folder,
 )
+from .start import check_start
 
 
 def sweep(
@@ -104,8 +105,10 @@ def sweep(
     chosen = chosen_device(device)
     first = first_model(start)
     tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
+    whole = tasks[0]
     if validation is not None:
         tasks = hold_out(tasks, validation)
+    check_start(start, first, (source, data), whole, tasks[0])
     for task in tasks:
         note_other_classes(first, task)
     chosen_features = Features(features.value)

@@ -55,6 +55,7 @@ from .shared import (
     stop_signals,
     training_folder,
 )
+from .start import check_start
 
 if TYPE_CHECKING:
     from ..plan import Plan
@@ -234,8 +235,10 @@ def _train(
         asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
         FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]),
     )  # fmt: skip
+    whole = task
     if asked["validation"] is not None:
         (task,) = hold_out([task], asked["validation"])
+    check_start(asked["start"], start, (asked["source"], asked["data"]), whole, task)
     note_other_classes(start, task)
     features = Features(asked["features"].value)
     rows = feature_rows(task, features)

@@ -22,6 +22,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
+from ..checks import one_of, path_of
 from ..errors import FileError, InputError
 from ..files import open_regular, reason
 from ..text import given
@@ -165,9 +166,9 @@ def read_cifar10(path: str | os.PathLike[str], part: Part = "train") -> Pictures
     InputError
         It is not CIFAR-10, a batch is missing, truncated or damaged, or the single batch is of the other part.
     """
-    if part not in PARTS:
-        raise InputError(f"There is no part {part!r} of CIFAR-10; choose train, test or all.")
-    path = Path(path)
+    if not one_of(part, PARTS):
+        raise InputError(f"There is no part {given(part)} of CIFAR-10; choose train, test or all.")
+    path = path_of(path, "path")
     if _mode(path, "CIFAR-10") == stat.S_IFDIR:
         return _read_folder(path, part)
     with _opened(path) as file:

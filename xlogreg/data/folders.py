@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import check_callable, of_kind, path_of, sides
 from ..errors import FileError, InputError
 from ..files import reason
-from ..images import decode, decoder, fit, is_picture, read_content
+from ..images import MAX_PIXELS, decode, decoder, fit, is_picture, read_content
 from ..parallel import Threads, in_order, processors
 from ..shrinking import resizer_for
-from ..text import listed, shown
+from ..text import given, listed, shown
 from .cache import Cache
 from .pictures import Pictures
 
@@ -94,6 +95,16 @@ class FolderOptions:
     progress: Progress | None = None
     told: Callable[[Reading], None] | None = None
 
+    def __post_init__(self) -> None:
+        height, width = sides(self.size, "height, width")
+        if height * width > MAX_PIXELS:
+            raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {given(height)} x {given(width)}.")
+        most = self.max_unreadable
+        if most is not None and (not isinstance(most, (int, float)) or isinstance(most, bool) or not most >= 0):
+            raise InputError(f"The number of unreadable pictures must be 0 or more, not {given(most)}.")
+        check_callable(self.progress, "progress")
+        check_callable(self.told, "told")
+
 
 @dataclass(frozen=True)
 class _Item:
@@ -117,8 +128,11 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     InputError
         It holds no pictures in sub-folders or those of one class only, or too many cannot be read.
     """
-    options = options or FolderOptions()
-    path = Path(path)
+    options = FolderOptions() if options is None else options
+    of_kind(options, FolderOptions, "options")
+    path = path_of(path, "path")
+    if "\0" in str(path):
+        raise FileError(f"{shown(path)} is no name of a folder; check it.")
     items, classes, empty, ignored = _find(path)
     limit = _limit(options.max_unreadable, len(items))
     height, width = options.size
@@ -324,8 +338,6 @@ def _is_picture(path: Path) -> bool:
 def _limit(max_unreadable: int | float | None, n: int) -> float:
     if max_unreadable is None:
         return max(UNREADABLE_COUNT, UNREADABLE_SHARE * n)
-    if not max_unreadable >= 0:
-        raise InputError(f"The number of unreadable pictures must be 0 or more, not {max_unreadable}.")
     return max_unreadable * n if 0 < max_unreadable < 1 else max_unreadable
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import is_whole, of_kind, texts, uint8_pictures, whole_labels
 from ..errors import InputError
-from ..text import listed, plain
+from ..text import brief, given, listed, plain, short_repr
 
 # CIFAR-10's classes 0..9 under the tutorial's names, and the two that CIFAR-10 itself spells otherwise.
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -33,6 +34,11 @@ class Pictures:
         Where the pictures came from, in words that a person can check.
     files : tuple of str
         The file of each picture, where each has one: its path inside the folder `source` names.
+
+    Raises
+    ------
+    InputError
+        The parts are none of these, or do not fit together.
     """
 
     x: np.ndarray
@@ -41,6 +47,19 @@ class Pictures:
     index: np.ndarray
     source: str
     files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        uint8_pictures(self.x, "x")
+        names, files = texts(self.class_names, "class_names"), texts(self.files, "files")
+        whole_labels(self.labels, "labels", len(self.x), len(names))
+        whole_labels(self.index, "index", len(self.x), 2**63)
+        of_kind(self.source, str, "source")
+        if len(files) not in (0, len(self.x)):
+            raise InputError(f"There are {len(files)} files of {len(self.x)} pictures; name the file of each, or none.")
+        object.__setattr__(self, "class_names", names)  # the dataclass is frozen
+        object.__setattr__(self, "files", files)
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.x)
@@ -80,12 +99,15 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
     InputError
         There is no such class; the message lists them and suggests the nearest name.
     """
-    if str(wanted) in class_names:
-        return class_names.index(str(wanted))
-    text = str(wanted).strip()
+    if not isinstance(wanted, str) and not is_whole(wanted):
+        raise InputError(f"A class is named by its name or its number, not by {given(wanted)}.")
+    name = wanted if isinstance(wanted, str) else given(wanted)
+    if name in class_names:
+        return class_names.index(name)
+    text = name.strip()
     if text in class_names:
         return class_names.index(text)
-    if text.isascii() and text.isdecimal() and int(text) < len(class_names):
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(class_names):
         return int(text)
     # File systems and keyboards write an accented letter in one character or in two.
     spelled = unicodedata.normalize("NFC", text).lower()
@@ -95,4 +117,4 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
         return lowered.index(spelled)
     near = difflib.get_close_matches(spelled, lowered, n=1)
     suggestion = f" Did you mean '{plain(class_names[lowered.index(near[0])])}'?" if near else ""
-    raise InputError(f"There is no class '{plain(text)}'; the classes are {listed(class_names)}.{suggestion}")
+    raise InputError(f"There is no class '{brief(text, 60)}'; the classes are {listed(class_names)}.{suggestion}")

@@ -6,8 +6,20 @@ from typing import Literal
 
 import numpy as np
 
+from ..checks import (
+    brief_kind,
+    finite_number,
+    is_whole,
+    list_of,
+    of_kind,
+    one_of,
+    texts,
+    uint8_pictures,
+    unmasked,
+    whole_labels,
+)
 from ..errors import InputError
-from ..text import shown
+from ..text import given, short_repr, shown
 from .pictures import Pictures, class_number, default_class
 
 Balance = Literal["first", "random", "none"]
@@ -50,6 +62,35 @@ class Task:
     files_train: tuple[str, ...] = ()
     files_test: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("x_train", "y_train", "x_test", "y_test", "x_validation", "y_validation"):
+            unmasked(getattr(self, name), name)
+        for name in ("positive", "source", "negative"):
+            of_kind(getattr(self, name), str, name)
+        of_kind(self.options, dict, "options")
+        for name in ("files_train", "files_test"):
+            object.__setattr__(self, name, texts(getattr(self, name), name))  # the dataclass is frozen
+
+    __repr__ = short_repr
+
+    def check(self) -> None:
+        """An InputError, unless its pictures and labels fit together, and there are some to train on or to test on."""
+        of_kind(self, Task, "The task")
+        for part in ("train", "test", "validation"):
+            x, y = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if x is None and y is None and part == "validation":
+                continue
+            uint8_pictures(x, f"x_{part}")
+            whole_labels(y, f"y_{part}", len(x), 2)
+            if x.shape[1:] != self.x_train.shape[1:]:
+                raise InputError(
+                    f"The pictures of x_{part} are {x.shape[1:]} but those of x_train {self.x_train.shape[1:]}; give "
+                    "all one size."
+                )
+            files = getattr(self, f"files_{part}", ())
+            if len(files) not in (0, len(x)):
+                raise InputError(f"files_{part} names {len(files)} files of {len(x)} pictures; name each, or none.")
+
     @property
     def class_names(self) -> tuple[str, str]:
         """Names of label 0 and label 1."""
@@ -63,7 +104,18 @@ class Task:
 
 
 def as_columns(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The tutorial's shapes: pictures (m, h, w, c) as columns (h w c, m), labels as a row (1, m); views, no copies."""
+    """The tutorial's shapes: pictures (m, h, w, c) as columns (h w c, m), labels as a row (1, m); views, no copies.
+
+    Raises
+    ------
+    InputError
+        They are no arrays, or not as many pictures as labels.
+    """
+    x, y = unmasked(x, "x"), unmasked(y, "y")
+    if not all(hasattr(array, "reshape") and hasattr(array, "dtype") for array in (x, y)):
+        raise InputError(f"Pictures and labels must be arrays, not {brief_kind(x)} and {brief_kind(y)}.")
+    if x.ndim < 2 or 0 in x.shape or y.size != len(x):
+        raise InputError(f"There are pictures {x.shape} and labels {y.shape}; give (m, ..) and (m,), at least one.")
     return x.reshape(len(x), -1).T, y.reshape(1, -1)
 
 
@@ -95,15 +147,18 @@ def make_task(
     InputError
         The class is unknown or has no pictures, all pictures are of it, or the split leaves nothing.
     """
+    of_kind(pictures, Pictures, "pictures")
+    if test is not None:
+        of_kind(test, Pictures, "test")
     own = bool(pictures.files)
     if balance is None:
         balance = "random" if own else "first"
     if positive is None:
         positive = default_class(pictures.class_names)
-    if balance not in BALANCES:
-        raise InputError(f"There is no balance {balance!r}; choose {', '.join(BALANCES)}.")
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {seed!r}.")
+    if not one_of(balance, BALANCES):
+        raise InputError(f"There is no balance {given(balance)}; choose {', '.join(BALANCES)}.")
+    if not is_whole(seed) or not 0 <= seed < 2**32:
+        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {given(seed)}.")
     number = class_number(positive, pictures.class_names)
     name = pictures.class_names[number]
     rows, y = _select(pictures, number, balance, seed)
@@ -154,7 +209,7 @@ def make_tasks(
     Each task equals its own `make_task` with balance "none"; the arrays of pictures are shared.
     """
     tasks: list[Task] = []
-    for positive in positives:
+    for positive in list_of(positives, "positives", "a list of classes"):
         task = make_task(pictures, positive, test=test, balance="none", seed=seed, test_size=test_size)
         tasks.append(replace(task, x_train=tasks[0].x_train, x_test=tasks[0].x_test) if tasks else task)
     return tasks
@@ -188,12 +243,17 @@ def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
     InputError
         It is neither a share between 0 and 1 nor a whole number, or leaves too little to train or to validate with.
     """
-    count = len(tasks[0].y_train)
-    held = share if isinstance(share, int) else round(count * share) if 0 < share < 1 else 0  # NaN is neither
+    tasks = list_of(tasks, "tasks", "a list of tasks")
+    for task in tasks:
+        Task.check(task)
+    if not tasks:
+        return []
+    count, part = len(tasks[0].y_train), finite_number(share) or 0.0
+    held = int(share) if is_whole(share) else round(count * part) if 0 < part < 1 else 0
     if not 1 <= held < count:
         raise InputError(
-            f"A validation share of {share} leaves nothing to train or to validate on: there are {count} training "
-            "pictures; give a share between 0 and 1, 0.2 say."
+            f"A validation share of {given(share)} leaves nothing to train or to validate on: there are {count} "
+            "training pictures; give a share between 0 and 1, 0.2 say."
         )
     cut = count - held
     x, x_validation = tasks[0].x_train[:cut], tasks[0].x_train[cut:]
@@ -268,17 +328,18 @@ def _test_count(test_size: int | float | None, n: int, own: bool) -> int:
     if test_size is None:
         # One of each label at least.
         count = max(round(n * FOLDER_TEST_SHARE), min(2, n - 2)) if own else round(n * TUTORIAL_TEST_SHARE)
-    elif isinstance(test_size, float) and 0 < test_size < 1:
-        count = round(n * test_size)
-    elif not isinstance(test_size, bool) and float(test_size).is_integer():
-        count = int(test_size)
+    elif (number := finite_number(test_size)) is not None and 0 < number < 1:
+        count = round(n * number)
+    elif number is not None and number.is_integer():
+        count = int(number)
     else:
         raise InputError(
-            f"The test size must be a whole number of pictures or a share between 0 and 1, 0.2 say, not {test_size}."
+            "The test size must be a whole number of pictures or a share between 0 and 1, 0.2 say, not "
+            f"{given(test_size)}."
         )
     if not 1 <= count < n:
         share = test_size is None or 0 < test_size < 1
-        what = "The default test size" if test_size is None else f"A test size of {test_size:g}"
+        what = "The default test size" if test_size is None else f"A test size of {float(test_size):g}"
         rounded = f" ({count} of them)" if share else ""
         raise InputError(
             f"{what}{rounded} leaves nothing to train or to test on: there are {n} pictures; give a number from 1 to "

@@ -7,9 +7,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..backend import namespace
+from ..checks import one_of
 from ..engine import FEATURES, DescentOptions, Engine, alone
 from ..errors import DeviceError, InputError
 from ..reference import Reference
+from ..text import given
 
 Array = Any
 
@@ -49,8 +51,8 @@ def engine_for(
     DeviceError
         The GPU's memory does not hold what the fused kernels need.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise InputError(f"There is no implementation {implementation!r}; choose {', '.join(IMPLEMENTATIONS)}.")
+    if not one_of(implementation, IMPLEMENTATIONS):
+        raise InputError(f"There is no implementation {given(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
     options = options or DescentOptions()
     needs = options.needs(weights is not None)

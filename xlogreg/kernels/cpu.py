@@ -1,10 +1,10 @@
 """The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
 
-The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a power
-of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into digits
-of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many at a
-time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same single
-place: the bits are the same.
+The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a
+power of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into
+digits of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many
+at a time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same
+single place: the bits are the same.
 
 One iteration, by all threads:
 
@@ -146,9 +146,9 @@ def _compile(sources: str) -> Any:
                         break
                     propagate(
                         rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights,
-                        residual_exponents, loss_constants, i * block, min((i + 1) * block, m), low[thread], high[thread], totals[thread],
-                        seen[thread], products[thread], cut[thread], narrow[thread], pending[thread], tile[thread],
-                        numbers[thread], whole[thread],
+                        residual_exponents, loss_constants, i * block, min((i + 1) * block, m), low[thread],
+                        high[thread], totals[thread], seen[thread], products[thread], cut[thread], narrow[thread],
+                        pending[thread], tile[thread], numbers[thread], whole[thread],
                     )  # fmt: skip
             for model in range(len(w)):
                 flush(
@@ -171,8 +171,8 @@ def _compile(sources: str) -> Any:
                         residual_base[model] = NO_EXPONENT
                 continue
             update(
-                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept_gradients, split, largest[thread],
-                steepest[thread], begin, end,
+                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept_gradients, split,
+                largest[thread], steepest[thread], begin, end,
             )  # fmt: skip
             if not meet(memory, threads, give_way):
                 return
@@ -182,8 +182,8 @@ def _compile(sources: str) -> Any:
                     for side in range(2):
                         work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
                 update_bias(
-                    b, velocity_b, rates, rule, exponents, residual_exponents, db, costs[iteration], slopes[iteration], m,
-                    totals, steepest,
+                    b, velocity_b, rates, rule, exponents, residual_exponents, db, costs[iteration],
+                    slopes[iteration], m, totals, steepest,
                 )  # fmt: skip
             iteration += 1
 

@@ -16,8 +16,17 @@ from .. import elementary
 from ..backend import in_host_memory, namespace, room_for
 from ..engine import DescentOptions, Gradient, Models, check_arrays
 from ..errors import DeviceError, InputError
-from ..exact import FEW, LARGEST_EXPONENT, LOSS_ABOVE, LOSS_BITS, MIN_EXPONENT, PIXEL_SCALE, PRODUCT_BITS, WEIGHT_BITS
-from ..exact import WEIGHT_BITS_OF_FEW
+from ..exact import (
+    FEW,
+    LARGEST_EXPONENT,
+    LOSS_ABOVE,
+    LOSS_BITS,
+    MIN_EXPONENT,
+    PIXEL_SCALE,
+    PRODUCT_BITS,
+    WEIGHT_BITS,
+    WEIGHT_BITS_OF_FEW,
+)
 from ..reference import LARGEST_Z
 
 Array = Any

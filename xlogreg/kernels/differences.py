@@ -1,7 +1,7 @@
 """Exact sums from small numbers: only what is new since the iterations before is multiplied.
 
-Let V_k be the fixed-point weights (or residuals) of iteration k, whole numbers of some 52 bits, and S_k = P V_k the sums
-over pixels that are wanted. Gradient descent moves smoothly, so the backward differences ::
+Let V_k be the fixed-point weights (or residuals) of iteration k, whole numbers of 52 to 55 bits, and S_k = P V_k the
+sums over pixels that are wanted. Gradient descent moves smoothly, so the backward differences ::
 
     D^0 V_k = V_k,    D^(n+1) V_k = D^n V_k - D^n V_(k-1)
 

@@ -44,8 +44,8 @@ from .vectors import (
 
 @dataclass(frozen=True)
 class Variant:
-    """needs : of the processor's features; instruction : by LLVM's name, none for code of every processor; width : bytes
-    of its registers; bits : of a digit"""
+    """needs : of the processor's features; instruction : by LLVM's name, none for code of every processor; width : of
+    its registers, in bytes; bits : of a digit"""
 
     needs: frozenset[str]
     instruction: str

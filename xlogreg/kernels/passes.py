@@ -155,8 +155,9 @@ def propagate(
             accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
             # A slice of what is empty is empty.
             residuals_of(
-                value_low, value_high, sign[i, first:last], importance[i, first:last], 
-                math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]), loss_constants, residuals, totals[i], numbers,
+                value_low, value_high, sign[i, first:last], importance[i, first:last],
+                math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]),
+                loss_constants, residuals, totals[i], numbers,
             )  # fmt: skip
             plan = plans[i, OF_RESIDUALS]
             differences(plan, kept_residuals[i], first, residuals, chosen, largest[i, OF_RESIDUALS])
@@ -181,7 +182,8 @@ def propagate(
 @njit(**OPTIONS)
 def update(
     w: Array, velocity: Array, rates: Array, rule: Array, residual_exponents: Array, dw: Array, samples: int,
-    low: Array, high: Array, plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int, last: int,
+    low: Array, high: Array, plans: Array, kept: Array, numbers: Array, largest: Array, steepest: Array, first: int,
+    last: int,
 ) -> None:  # fmt: skip
     """Add the threads' sums and update the weights of features first .. last - 1, all models."""
     for model in range(len(w)):
