@@ -23,6 +23,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from .errors import DeviceError
+from .text import brief
 
 Array = Any
 P = ParamSpec("P")
@@ -288,9 +289,9 @@ def choose_device(wanted: str = "auto") -> Device:
     if wanted == "auto":
         return _first_that_works()
     kind, colon, number = wanted.partition(":")
-    if kind == "gpu" and (not colon or number.isdecimal()):
+    if kind == "gpu" and (not colon or (number.isdecimal() and len(number) < 10)):
         return _gpu(int(number) if colon else 0)
-    raise DeviceError(f"There is no device {wanted!r}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
+    raise DeviceError(f"There is no device {brief(wanted)!r}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
 
 
 def _cpu(note: str = "") -> Device:

@@ -21,6 +21,7 @@ from .descent import Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
 from .files import leftovers, reason, write_whole
+from .text import given
 
 FORMAT = "xlogreg checkpoint 1"
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
@@ -146,7 +147,7 @@ def check_intervals(seconds: float, every: int | None = None) -> None:
     if not 0 <= seconds < float("inf"):
         raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
     if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {every!r}.")
+        raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {given(every)}.")
 
 
 def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:

@@ -64,7 +64,8 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Says on a terminal what is being done while it is."""
-    with err.status(what) if err.is_terminal else nullcontext():
+    spinner = "dots" if err.encoding.startswith("utf") else "line"
+    with err.status(what, spinner=spinner) if err.is_terminal else nullcontext():
         yield
 
 
@@ -357,7 +358,8 @@ def _plain(text: Any) -> str:
     # Names of files and classes may hold brackets, which rich would read as markup, and line ends.
     from rich.markup import escape
 
-    return escape(plain(text))
+    # Escaped before it is laid out, so that columns stay where they are.
+    return escape(plain(text).encode(out.encoding, "backslashreplace").decode(out.encoding))
 
 
 def complain(message: str, kind: str = "Error") -> None:

@@ -24,6 +24,7 @@ from .errors import InputError
 from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
+from .text import given
 
 Array = Any
 
@@ -264,16 +265,18 @@ def check_learning_rate(rate: float) -> float:
     except (TypeError, ValueError, OverflowError):
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"The learning rate must be a finite number above 0, not {rate!r}; the tutorial uses 0.005.")
+        raise InputError(
+            f"The learning rate must be a finite number above 0, not {given(rate)}; the tutorial uses 0.005."
+        )
     return value
 
 
 def check_iterations(iterations: int) -> int:
     """The number of iterations as an int, if it is one."""
     if isinstance(iterations, bool) or not isinstance(iterations, (int, np.integer)) or iterations < 1:
-        raise InputError(f"The number of iterations must be a whole number of at least 1, not {iterations!r}.")
+        raise InputError(f"The number of iterations must be a whole number of at least 1, not {given(iterations)}.")
     if iterations > MAX_ITERATIONS:
-        raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {iterations:,}.")
+        raise InputError(f"The number of iterations may be up to {MAX_ITERATIONS:,}, not {given(iterations)}.")
     return int(iterations)
 
 

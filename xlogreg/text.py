@@ -35,6 +35,19 @@ def short(name: str) -> str:
     return name if len(name) <= 36 else name[:35] + "…"
 
 
+def given(value: object) -> str:
+    """A value as Python writes it, cut short, for a sentence about it."""
+    try:
+        return brief(repr(value), 80)
+    except ValueError:  # Python writes no numbers of more than some thousands of digits
+        return "a number of thousands of digits"
+
+
+def brief(text: str, most: int = 40) -> str:
+    """A word on one line; of one that is longer, the beginning and the end."""
+    return plain(text if len(text) <= most else f"{text[: most - 12]}...{text[-6:]}")
+
+
 def csv_lines(rows: Iterable[Sequence[object]]) -> str:
     """Rows as CSV, each ended by a newline; fields with a line end of either kind are quoted."""
     lines: list[str] = []

@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from ..options import BalanceOption
 from ..parallel import STOP_SIGNALS
-from ..text import shown
+from ..text import brief, shown
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
@@ -112,7 +112,7 @@ def parsed_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,4})(?:[xX×](\d{1,4}))?", text.strip(), re.ASCII)
     height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {text!r}.")
+        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {brief(text)!r}.")
     return height, width
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
-from ..text import listed, plain
+from ..text import brief, listed, plain
 
 # CIFAR-10's classes 0..9 under the tutorial's names, and the two that CIFAR-10 itself spells otherwise.
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -85,7 +85,7 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
     text = str(wanted).strip()
     if text in class_names:
         return class_names.index(text)
-    if text.isascii() and text.isdecimal() and int(text) < len(class_names):
+    if text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(class_names):
         return int(text)
     # File systems and keyboards write an accented letter in one character or in two.
     spelled = unicodedata.normalize("NFC", text).lower()
@@ -95,4 +95,4 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
         return lowered.index(spelled)
     near = difflib.get_close_matches(spelled, lowered, n=1)
     suggestion = f" Did you mean '{plain(class_names[lowered.index(near[0])])}'?" if near else ""
-    raise InputError(f"There is no class '{plain(text)}'; the classes are {listed(class_names)}.{suggestion}")
+    raise InputError(f"There is no class '{brief(text, 300)}'; the classes are {listed(class_names)}.{suggestion}")

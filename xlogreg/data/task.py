@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
-from ..text import shown
+from ..text import given, shown
 from .pictures import Pictures, class_number, default_class
 
 Balance = Literal["first", "random", "none"]
@@ -101,7 +101,7 @@ def make_task(
     if balance not in BALANCES:
         raise InputError(f"There is no balance {balance!r}; choose {', '.join(BALANCES)}.")
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {seed!r}.")
+        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {given(seed)}.")
     number = class_number(positive, pictures.class_names)
     name = pictures.class_names[number]
     rows, y = _select(pictures, number, balance, seed)
