@@ -71,6 +71,8 @@ def test_run_folder(trained: Path) -> None:
         "results.json", "history.csv", "model.safetensors", "examples.png", "cost_history.png", "test_picture.png",
         "evaluation.png", "most_wrong.png", "most_certain.png", "weights.png", "report.html", "predictions.csv",
         "pictures.png", "pictures.json",
+        # What more iterations need.
+        "plan.json", "checkpoint-0.safetensors",
     }  # fmt: skip
     results = json.loads((trained / "results.json").read_text())
     for key in ("data", "task", "device", "implementation", "learning_rate", "iterations", "cost_history",

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Checkpoint:
 
     progress : where the training stands
     fingerprint : of the data and the plan of the training; another training's checkpoint is of no use
-    extra : what the caller keeps beside, in plain types
+    extra : what the caller keeps beside, in plain types; of its values some may be arrays
     """
 
     progress: Progress
@@ -61,6 +61,9 @@ class Checkpoints:
         when where it stood cannot be kept
     every : a checkpoint after every so many iterations, beside those by time
     tell : is told where a training that is resumed goes on
+    finish : make do with the iterations that were done, and train no more
+    before : the numbers of iterations that the training was to have before it was given more: the checkpoints of then
+        are as good
     """
 
     def __init__(
@@ -72,11 +75,16 @@ class Checkpoints:
         *,
         every: int | None = None,
         tell: Callable[[str], None] = lambda message: None,
+        finish: bool = False,
+        before: Sequence[int] = (),
     ) -> None:
         check_intervals(seconds, every)
         self.folder, self.seconds, self.every, self.resume = folder, seconds, every, resume
         self.complain, self.tell = complain, tell
+        self.finish, self.before = finish, tuple(before)
         self.begun = False
+        # Fingerprints of the same training with the iterations `before`; who knows the training sets them.
+        self.others: Sequence[str] = ()
         self._fingerprint = ""
         self._extra: Callable[[int], dict[str, Any]] = lambda iterations: {}
         self._number = 0
@@ -88,11 +96,18 @@ class Checkpoints:
     def begin(self, fingerprint: str, extra: Callable[[int], dict[str, Any]]) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
-        extra : gives what belongs to the first so many iterations, in plain types
+        extra : gives what belongs to the first so many iterations, in plain types and arrays
+
+        Raises
+        ------
+        FileError
+            There are checkpoints that cannot be used, or there is none of a training that is to be finished.
         """
         self._fingerprint, self._extra = fingerprint, extra
         self._next = time.monotonic() + self.seconds
-        found = latest(self.folder, fingerprint) if self.resume else None
+        found = latest(self.folder, fingerprint, self.others) if self.resume else None
+        if self.finish and (found is None or not found[0].progress.state.iterations):
+            raise FileError(f"In {self.folder} no iterations are kept to make results from; go on without --finish.")
         self.begun = True
         if found is None:
             if self.resume:
@@ -100,7 +115,7 @@ class Checkpoints:
             return None
         checkpoint, self._number = found
         self._saved = checkpoint.progress.state.iterations
-        self.tell(f"Going on from iteration {self._saved}.")
+        self.tell(f"{'Ending at' if self.finish else 'Going on from'} iteration {self._saved}.")
         return checkpoint
 
     def shown(self, progress: Progress) -> None:
@@ -121,6 +136,14 @@ class Checkpoints:
             if error is not None:
                 self.complain(f"{error} What came after the last checkpoint is lost.")
         return self._saved or 0
+
+    def ended(self) -> None:
+        """The training is complete: its last checkpoint stays, for the iterations that it may be given later."""
+        if self._last is not None and self._saved != self._last.state.iterations:
+            error = self._save()
+            if error is not None:
+                self.complain(f"{error} The training cannot be given more iterations later.")
+        remove(self.folder, but=NAMES[(self._number - 1) % 2])
 
     def _save(self) -> FileError | None:
         assert self._last is not None
@@ -164,6 +187,8 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     tensors: dict[str, np.ndarray] = {"costs": progress.costs}
     for name, values in _of_state(progress.state).items():
         tensors[f"state.{name}"] = values
+    arrays = {name: values for name, values in checkpoint.extra.items() if isinstance(values, np.ndarray)}
+    tensors |= {f"extra.{name}": values for name, values in arrays.items()}
     for model, part in progress.parts.items():
         for name, values in _of_part(part).items():
             tensors[f"part.{model}.{name}"] = values
@@ -175,15 +200,17 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
         "seconds": progress.seconds,
         "models": progress.models,
         "parts": {str(model): [part.iterations, part.reason] for model, part in progress.parts.items()},
-        "extra": checkpoint.extra,
+        "extra": {name: value for name, value in checkpoint.extra.items() if name not in arrays},
     }
     text = json.dumps(description, sort_keys=True)
     digest = _digest(text, tensors)
     write_whole(folder / NAMES[number % 2], serialise(tensors, {"xlogreg": text, "sha256": digest}))
 
 
-def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
+def latest(folder: Path, fingerprint: str, others: Sequence[str] = ()) -> tuple[Checkpoint, int] | None:
     """The newest good checkpoint of this training in the folder and the number of the next; None if there is none.
+
+    others : fingerprints that are as good
 
     Raises
     ------
@@ -205,7 +232,7 @@ def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
         except Exception as error:  # whatever damage makes of it, the other file may be good
             problems.append(f"{name} is damaged ({error or type(error).__name__})")
         else:
-            if checkpoint.fingerprint == fingerprint:
+            if checkpoint.fingerprint in (fingerprint, *others):
                 found.append((checkpoint.progress.state.iterations, number, checkpoint))
             else:
                 problems.append(f"{name} belongs to a training with other pictures or options")
@@ -220,11 +247,20 @@ def latest(folder: Path, fingerprint: str) -> tuple[Checkpoint, int] | None:
     return None
 
 
-def remove(folder: Path) -> None:
-    """Take the checkpoints of a finished training away, and what killed processes left of files they were writing."""
-    for path in [*(folder / name for name in NAMES), *leftovers(folder, _WRITTEN)]:
+def remove(folder: Path, *, but: str = "") -> None:
+    """Take the checkpoints of a finished training away, but one, and what killed processes left of files they were
+    writing."""
+    for path in [*(folder / name for name in NAMES if name != but), *leftovers(folder, _WRITTEN)]:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> int:
+    """When a file was written, in nanoseconds; -1 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def on_device(progress: Progress, device: Device) -> Progress:
@@ -284,4 +320,6 @@ def _parse(content: bytes) -> Checkpoint:
         costs=tensors["costs"], models=[int(model) for model in description["models"]], state=state, parts=parts,
         seconds=float(description["seconds"]),
     )  # fmt: skip
-    return Checkpoint(progress, description["fingerprint"], description["extra"])
+    arrays = {name.removeprefix("extra."): values for name, values in tensors.items() if name.startswith("extra.")}
+    extra = {**description["extra"], **arrays} if arrays else description["extra"]
+    return Checkpoint(progress, description["fingerprint"], extra)

@@ -19,7 +19,7 @@ from .descent import Observer
 from .doctor import Examination
 from .evaluation import MEASURES, Evaluation
 from .text import listed, plain
-from .training import Training
+from .training import Training, Validation
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -28,6 +28,24 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 _PLAIN_SECONDS = 5.0
 # So many unreadable pictures are named.
 _NAMED = 100
+
+
+class _Told:
+    """An observer of a training that shows, by `show`, how far it is: iterations done, the lowest of the models' costs,
+    and in words that on the pictures held out."""
+
+    def __init__(self, show: Callable[[int, float, str], None]) -> None:
+        self._show = show
+        self._at, self._lowest, self._held_out = -1, 0.0, ""
+
+    def __call__(self, done: int, costs: np.ndarray) -> None:
+        self._show(done, float(costs[-1].min()), self._held_out)
+
+    def validated(self, record: Validation) -> None:
+        """One more check, of one of the models."""
+        if record.iteration > self._at or record.cost < self._lowest:
+            self._at, self._lowest = record.iteration, record.cost
+            self._held_out = f", validation {record.cost:.6f}"
 
 
 @contextmanager
@@ -42,23 +60,23 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
             first = "loading the kernel" if kernels.is_compiled() else "compiling the kernel, this once"
             task = bar.add_task(first, total=iterations, cost="...")
-
-            def advance(done: int, costs: np.ndarray) -> None:
-                bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}", description=what)
-
-            yield advance
+            yield _Told(
+                lambda done, cost, held_out: bar.update(
+                    task, completed=done, cost=f"{cost:.6f}{held_out}", description=what
+                )
+            )
     else:
         if not kernels.is_compiled():
             err.print("compiling the kernel, this once")
         next_line = time.monotonic() + _PLAIN_SECONDS
 
-        def tell(done: int, costs: np.ndarray) -> None:
+        def tell(done: int, cost: float, held_out: str) -> None:
             nonlocal next_line
             if time.monotonic() >= next_line:
                 next_line = time.monotonic() + _PLAIN_SECONDS
-                err.print(f"{what}: iteration {done} of {iterations}, cost {costs[-1].min():.6f}", markup=False)
+                err.print(f"{what}: iteration {done} of {iterations}, cost {cost:.6f}{held_out}", markup=False)
 
-        yield tell
+        yield _Told(tell)
 
 
 @contextmanager
@@ -158,10 +176,13 @@ def show_training(training: Training, folder: Path) -> None:
     note_rising(training)
 
 
-def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
+def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     against = task.negative or "the rest"
+    if others:
+        against = "the rest, each"
     split = f"{len(task.y_train)} to train, " * bool(len(task.y_train)) + f"{len(task.y_test)} to test"
-    return ("data", task.source), ("task", f"{task.positive} against {against}: {split}")
+    wanted = listed([one.positive for one in (task, *others)]) if others else task.positive
+    return ("data", task.source), ("task", f"{wanted} against {against}: {split}")
 
 
 def note_rising(training: Training) -> None:
@@ -201,22 +222,33 @@ def describe(training: Training) -> str:
         parts.append(f"stop at gradient {options.gradient_tolerance:g}")
     if options.cost_tolerance is not None:
         parts.append(f"stop at cost change {options.cost_tolerance:g}")
+    if training.patience is not None:
+        parts.append(f"early stopping after {training.patience} checks without a lower validation cost")
     if start is not None:
         parts.append(f"start from a model of {start['class_names'][1]}, {start['iterations']} iterations")
     return ", ".join(parts)
 
 
 def _stop(training: Training) -> str:
-    why = {"gradient": "the gradient was small enough", "cost": "the cost hardly changed any more"}
+    why = {
+        "gradient": "the gradient was small enough", "cost": "the cost hardly changed any more",
+        "validation": "the validation cost no longer fell", "interrupted": "it was ended there",
+    }  # fmt: skip
     if training.stopped_by not in why:
         return ""
     return f" of {training.max_iterations}: {why[training.stopped_by]}"
 
 
 def _validation(training: Training) -> str:
-    last, best = training.validation[-1], min(training.validation, key=lambda record: record.cost)
+    last, best = training.validation[-1], training.best
     pictures = 0 if training.task.y_validation is None else len(training.task.y_validation)
+    assert best is not None
     lowest = "" if best is last else f"; lowest cost {best.cost:.6f} after {best.iteration} iterations"
+    if training.patience is not None:
+        return (
+            f"{best.accuracy:.2f} %, cost {best.cost:.6f} on {pictures} pictures held out, the lowest: the model after "
+            f"{best.iteration} iterations is kept"
+        )
     return f"{last.accuracy:.2f} %, cost {last.cost:.6f} on {pictures} pictures held out{lowest}"
 
 
@@ -229,15 +261,20 @@ def timing(training: Training) -> str:
 
 
 def show_sweep(trainings: list[Training]) -> None:
-    """One line a class and learning rate."""
+    """What was trained on, and one line a class and learning rate."""
+    tasks = {training.task.positive: training.task for training in trainings}
+    _pairs(*_about(*tasks.values()))
+    out.print()
     # Columns that are only there where they say something; the digest makes room for them.
-    stopped = any(training.stopped_by in ("gradient", "cost") for training in trainings)
+    stopped = any(training.stopped_by in ("gradient", "cost", "validation") for training in trainings)
     validated = any(training.validation for training in trainings)
     extra = [*(["steps"] if stopped else []), *(["valid. %"] if validated else [])]
     table = _table("class", "rate", "final cost", "train %", "test %", *extra, "digest")
     for training in trainings:
         more = [str(len(training.history))] if stopped else []
-        more += [f"{training.validation[-1].accuracy:.2f}"] if validated else []
+        # That of the model that is kept.
+        shown = training.best if training.patience is not None else training.validation[-1] if validated else None
+        more += [f"{shown.accuracy:.2f}"] if shown is not None else []
         table.add_row(
             _plain(training.task.positive), f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
             f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", *more,

@@ -15,20 +15,38 @@ PLAN = "plan.json"
 RESULTS = "results.json"
 _FORMAT = "xlogreg plan 2"
 _MAX_BYTES = 1 << 20
+# Options that came later, as plans from before have them.
+_LATER = {"patience": None}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a training, the folder it was started in, and the command that started it."""
+    """The options of a training, the folder it was started in, the command that repeats it, and the numbers of
+    iterations that it was to have `before` it was given more."""
 
     options: dict[str, Any]
     started_in: str
     command: str
+    before: tuple[int, ...] = ()
+
+    def more(self, iterations: int) -> "Plan":
+        """The plan of the same training with more iterations."""
+        options, before = {**self.options, "iterations": iterations}, (*self.before, self.options["iterations"])
+        return Plan(options, self.started_in, repeating(self.command, iterations), before)
+
+
+def repeating(command: str, iterations: int) -> str:
+    """The command that trains as this one does, but so many iterations: of an option given twice, the last."""
+    return f"{command} --iterations {iterations}" if command else ""
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
     """Keep a plan, its options in plain types."""
-    content = {"format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options}
+    content: dict[str, Any] = {
+        "format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options,
+    }  # fmt: skip
+    if plan.before:
+        content["before"] = list(plan.before)
     write_whole(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
@@ -52,10 +70,12 @@ def read_plan(folder: Path, kinds: dict[str, Callable[[Any], Any]]) -> Plan:
         raise FileError(f"Cannot read {path}: {reason(error)}; check the folder.") from error
     try:
         content = json.loads(text)
-        if content["format"] != _FORMAT or set(content["options"]) != set(kinds):
+        given = _LATER | content["options"]
+        if content["format"] != _FORMAT or set(given) != set(kinds):
             raise KeyError("other options")
-        options = {name: None if value is None else kinds[name](value) for name, value in content["options"].items()}
-        return Plan(options, str(content["started_in"]), str(content["command"]))
+        options = {name: None if value is None else kinds[name](value) for name, value in given.items()}
+        before = tuple(int(iterations) for iterations in content.get("before", ()))
+        return Plan(options, str(content["started_in"]), str(content["command"]), before)
     except (ValueError, KeyError, TypeError, RecursionError, AttributeError) as error:
         raise InputError(
             f"{path} is no plan that this xlogreg can resume ({error or type(error).__name__}); train anew."
@@ -75,5 +95,5 @@ def unfinished(folder: Path) -> str:
 
 
 def remove_plan(folder: Path) -> None:
-    """A training that is complete, or that can never be, needs no plan."""
+    """A training that can never be complete needs no plan."""
     (folder / PLAN).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def results(training: Training) -> dict[str, Any]:
     """What `results.json` holds, in plain types."""
-    task, iterations = training.task, len(training.history)
+    task, iterations, best = training.task, len(training.history), training.best
     return {
         "xlogreg": __version__,
         **_about(task),
@@ -43,6 +43,8 @@ def results(training: Training) -> dict[str, Any]:
         "max_iterations": training.max_iterations,
         "iterations": iterations,
         "stopped_by": training.stopped_by,
+        "patience": training.patience,
+        "best_iteration": None if training.patience is None or best is None else best.iteration,
         "cost_history": training.cost_history,
         "final_cost": float(training.history[-1]),
         "history_sha256": training.history_sha256,
@@ -75,9 +77,10 @@ def _about(task: Task) -> dict[str, Any]:
 
 def _validation_results(training: Training) -> dict[str, Any] | None:
     labels = training.task.y_validation
-    if not training.validation or labels is None:
+    best = training.best
+    if best is None or labels is None:
         return None
-    best, last = min(training.validation, key=lambda record: record.cost), training.validation[-1]
+    last = training.validation[-1]
     return {
         "pictures": len(labels),
         "positives": int(labels.sum()),
@@ -207,14 +210,23 @@ def write_run(
     from .report import write_report
 
     training.classifier.save(folder / "model.safetensors")
-    lines = [f"{iteration},{cost:.17g}\n" for iteration, cost in enumerate(training.history.tolist())]
-    write_whole(folder / "history.csv", "iteration,cost\n" + "".join(lines))
+    write_whole(folder / "history.csv", _history_lines(training))
     if plots is not None:
         plots(folder, training)
     write_gallery(folder, training.judgement, extra)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
     write_report(folder, content)
     write_json(folder / "results.json", content)
+
+
+def _history_lines(training: Training) -> str:
+    """The cost of every iteration, and the validation's after so many, where it was measured; with every bit."""
+    costs = enumerate(training.history.tolist())
+    if not training.validation:
+        return "iteration,cost\n" + "".join(f"{iteration},{cost:.17g}\n" for iteration, cost in costs)
+    held_out = {record.iteration: f"{record.cost:.17g}" for record in training.validation}
+    rows = (f"{iteration},{cost:.17g},{held_out.get(iteration, '')}\n" for iteration, cost in costs)
+    return "iteration,cost,validation_cost\n" + "".join(rows)
 
 
 def write_evaluation(

@@ -108,6 +108,6 @@ def _history(folder: Path) -> np.ndarray | None:
     if text is None:
         return None
     try:
-        return np.array([float(line.partition(",")[2]) for line in text.splitlines()[1:]])
-    except ValueError as error:
+        return np.array([float(line.split(",")[1]) for line in text.splitlines()[1:]])
+    except (ValueError, IndexError) as error:
         raise InputError(f"{folder / HISTORY} is damaged; delete it, and the report leaves its curve out.") from error

@@ -23,6 +23,7 @@ from ..options import (
     NesterovOption,
     NoCacheOption,
     OutOption,
+    PatienceOption,
     SeedOption,
     SizeOption,
     SourceArgument,
@@ -70,6 +71,7 @@ def sweep(
     stop_cost: StopCostOption = None,
     class_weight: ClassWeightOption = "none",
     validation: ValidationOption = None,
+    patience: PatienceOption = None,
     start: StartOption = None,
     features: FeaturesArgument = FeaturesOption.pixels,
     size: SizeOption = None,
@@ -93,7 +95,7 @@ def sweep(
     from ..files import make_folder
     from ..report import write_report
     from ..run_folder import command_line, new_run_folder, results, write_json, write_run
-    from ..training import train_together
+    from ..training import check_patience, train_together
 
     rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
     check_options(rates, iterations)
@@ -101,6 +103,7 @@ def sweep(
         if len(set(given)) < len(given):
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
     options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
+    check_patience(patience, validation is not None)
     chosen = chosen_device(device)
     first = first_model(start)
     tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
@@ -116,7 +119,7 @@ def sweep(
         diverged: list[Any] = []
         trainings = train_together(
             tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,
-            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows,
+            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows, patience=patience,
         )  # fmt: skip
         if not trainings:
             # Nothing is kept, and the folder goes.
