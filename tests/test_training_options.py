@@ -1,5 +1,6 @@
 """Options of a whole training: validation, warm start, early ends, diverging models; in Python and as commands."""
 
+import csv
 import json
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlogreg import cli, kernels, tutorial
+from xlogreg import cli, console, kernels, tutorial
 from xlogreg.checkpoint import Checkpoints
 from xlogreg.classifier import Classifier
 from xlogreg.data.birds import load_birds
@@ -377,3 +378,38 @@ def test_golden_digests_of_a_warm_start_and_of_a_validation(implementation: str)
     assert second.history_sha256 == "605bed4c47d39ce420f12b33a379dbb16c0fffba363574c241d31d03a944b304"
     costs = np.array([record.cost for training in (first, second) for record in training.validation])
     assert history_sha256(costs) == "0006f7970350fce0f046f471de0d15eff803ebd8f8d5510d1ddf5583d9040e00"
+
+
+def test_early_stopping_on_the_command_line(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_PLAIN_SECONDS", 0.0)
+    few = ("--validation", 0.2, "--patience", 2, "--iterations", 900)
+    result = run("train", "--learning-rate", 0.02, *few, "--out", "one")
+    assert result.code == 0, result.err
+    one = json.loads(Path("one/results.json").read_text())
+    history = one["validation"]["history"]
+    assert (one["stopped_by"], one["max_iterations"]) == ("validation", 900)
+    assert one["best_iteration"] == one["validation"]["lowest_cost_iteration"] == one["iterations"] - 200
+    assert f"{one['iterations']} iterations of 900: the validation cost no longer fell" in result.out
+    assert f"the model after {one['best_iteration']} iterations is kept" in result.out
+    assert f", validation {history[1]['cost']:.6f}\n" in result.err
+    with open("one/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert history_sha256([float(row["cost"]) for row in rows]) == one["history_sha256"]
+    measured = {int(row["iteration"]): float(row["validation_cost"]) for row in rows if row["validation_cost"]}
+    assert measured == {record["iteration"]: record["cost"] for record in history[:-1]}  # the last is after the end
+    page = Path("one/report.html").read_text()
+    assert "of 900 at most: the validation cost no longer falls" in page
+    assert "early stopping after" in page
+    assert '<span class="yes">Checked:</span>' in page
+    # Together with others each stops by itself.
+    rates = ("--learning-rate", 0.02, "--learning-rate", 0.0001)
+    several = run("sweep", *rates, *few, "--out", "two", "--json")
+    first, second = json.loads(several.out)["runs"]
+    for name in ("history_sha256", "best_iteration", "test_accuracy", "validation", "stopped_by"):
+        assert first[name] == one[name], name
+    assert second["iterations"] > first["iterations"]
+    for command in ("train", "sweep"):
+        result = run(command, "nowhere", "--patience", 3)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "hold some out with --validation" in result.err
+        assert run(command, "nowhere", "--validation", 0.2, "--patience", 0).code == 2
