@@ -278,17 +278,28 @@ def _start(device: Device, start: Classifier | None, task: Task, features: Featu
     """The keywords of `descend_many` that let all models go on from a trained one."""
     if start is None:
         return {}
-    if start.size != task.size:
+    check_start(start, task.size, task.source, features)
+    return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
+
+
+def check_start(start: Classifier, size: tuple[int, int, int], source: str, features: Features) -> None:
+    """Whether a training on pictures of this size and these features can go on from a model.
+
+    Raises
+    ------
+    InputError
+        It cannot.
+    """
+    if start.size != size:
         raise InputError(
-            f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {task.source} has "
-            f"{' x '.join(map(str, task.size))}; start from one that was trained on pictures of the same size."
+            f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {source} has "
+            f"{' x '.join(map(str, size))}; start from one that was trained on pictures of the same size."
         )
     if start.features != features:
         raise InputError(
             f"The model to start from was trained on the features {start.features.name}, not {features.name}; choose "
             "the same ones with --features."
         )
-    return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
 
 
 def _fingerprint(

@@ -36,6 +36,8 @@ from ..options import (
 from .shared import (
     FolderReading,
     asked_data,
+    check_features,
+    check_folder,
     check_options,
     chosen_device,
     descent_options,
@@ -90,7 +92,6 @@ def sweep(
     """
     from .. import console, plots
     from ..data.sources import run_name
-    from ..data.task import hold_out
     from ..features import Features
     from ..files import make_folder
     from ..report import write_report
@@ -106,12 +107,13 @@ def sweep(
     check_patience(patience, validation is not None)
     chosen = chosen_device(device)
     first = first_model(start)
-    tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
-    if validation is not None:
-        tasks = hold_out(tasks, validation)
+    chosen_features = Features(features.value)
+    check_features(source, size, chosen_features, first)
+    check_folder(source, out)
+    reading = FolderReading(size, max_unreadable, no_cache)
+    tasks = tasks_of(source, data, positives, balance, seed, test_size, reading, validation)
     for task in tasks:
         note_other_classes(first, task)
-    chosen_features = Features(features.value)
     rows = feature_rows(tasks[0], chosen_features)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"

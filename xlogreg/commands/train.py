@@ -43,6 +43,8 @@ from ..text import shown
 from .shared import (
     FolderReading,
     asked_data,
+    check_features,
+    check_folder,
     check_options,
     chosen_device,
     descent_options,
@@ -273,7 +275,6 @@ def _train(
     """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it."""
     from .. import checkpoint, console, plots
     from ..data.sources import run_name
-    from ..data.task import hold_out
     from ..features import Features
     from ..lock import locked
     from ..plan import Plan, remove_plan, repeating, resume_command, write_plan
@@ -290,14 +291,15 @@ def _train(
     check_patience(asked["patience"], asked["validation"] is not None)
     chosen = chosen_device(asked["device"])
     start = first_model(asked["start"])
+    features = Features(asked["features"].value)
+    check_features(asked["source"], asked["size"], features, start)
+    if run is None:
+        check_folder(asked["source"], out)
     task = one_task(
         asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
-        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]),
+        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]), asked["validation"],
     )  # fmt: skip
-    if asked["validation"] is not None:
-        (task,) = hold_out([task], asked["validation"])
     note_other_classes(start, task)
-    features = Features(asked["features"].value)
     rows = feature_rows(task, features)
     if plan is None:
         options_asked = {name: _plain(value) for name, value in asked.items()}
