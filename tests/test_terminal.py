@@ -1,24 +1,30 @@
 """What the command line writes where: encodings that lack characters, streams that are full, words of usage errors."""
 
+import contextlib
 import csv
 import io
 import json
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
+import threading
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import test_cli
 from PIL import Image
+from rich.console import Console
+from rich.progress import Progress
 from test_cli import Result
 
-from xlogreg import __main__, plots, terminal
-from xlogreg.classifier import Failure
+from xlogreg import __main__, cli, console, plots, terminal
+from xlogreg.classifier import Classifier, Failure
 from xlogreg.paths import picture_paths
 
 run = test_cli.run  # the fixture
@@ -214,3 +220,101 @@ def test_a_line_without_an_end_is_no_path() -> None:
     assert isinstance(failure, Failure)
     assert failure.message.startswith("A line on standard input has more than 65,536 bytes and is no path: xxx")
     assert path == Path("a.png")
+
+
+@pytest.fixture
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes streams of this process a terminal, 100 columns wide; `seen` of what it returns is what it shows."""
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    import fcntl
+    import termios
+
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
+    monkeypatch.setenv("TERM", "xterm")
+    parts: list[bytes] = []
+
+    def read() -> None:
+        with contextlib.suppress(OSError):
+            while part := os.read(master, 1 << 16):
+                parts.append(part)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    streams: list[io.TextIOWrapper] = []
+
+    def become(*names: str, encoding: str = "utf-8") -> None:
+        for name in names:
+            stream = io.TextIOWrapper(os.fdopen(os.dup(slave), "wb"), encoding=encoding, line_buffering=True,
+                                      errors="backslashreplace")  # fmt: skip
+            streams.append(stream)
+            monkeypatch.setattr(sys, name, stream)
+        # It finds out when it is made.
+        monkeypatch.setattr(console, "err", Console(stderr=True, highlight=False, soft_wrap=True))
+
+    def seen() -> str:
+        for stream in streams:
+            stream.close()
+        os.close(slave)
+        reader.join(10)
+        return b"".join(parts).decode()
+
+    become.seen = seen  # type: ignore[attr-defined]
+    yield become
+    os.close(master)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such terminals")
+@pytest.mark.parametrize("both", [False, True])
+def test_predict_shows_a_bar_on_a_terminal(
+    both: bool, run: Callable[..., Result], terminal_of: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    model = Classifier(np.zeros((3, 1)), 0.0, ("a", "b"), (1, 1, 3), 0.1, 1, "", "", "")
+    model.save(tmp_path / "m.safetensors")
+    folder(tmp_path / "photos", ("x",), 250)
+    monkeypatch.setattr(console, "_BAR_SECONDS", 0.0)
+    threads = []
+    advance = Progress.advance
+    monkeypatch.setattr(
+        Progress, "advance", lambda *a, **k: (threads.append(threading.active_count()), advance(*a, **k))
+    )
+    before = threading.active_count()
+    # On no terminal, none.
+    quiet = run("predict", "m.safetensors", "photos", "--threads", 1)
+    assert (quiet.code, quiet.err, threads) == (0, "", [])
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "argv", ["xlogreg", "predict", "m.safetensors", "photos", "--threads", "1"])
+        terminal_of(*(["stdout"] if both else []), "stderr", encoding="ascii")
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8")
+        if not both:
+            patch.setattr(sys, "stdout", out)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    shown = terminal_of.seen()  # type: ignore[attr-defined]
+    assert caught.value.code == 0
+    assert "/250" in shown
+    assert " a second" in shown
+    assert "0:00:0" in shown
+    assert "\\u" not in shown.replace("\\xfc", "")  # boxes and bars are of characters that there are
+    # The bar brings no thread, beside the one that decodes.
+    assert len(threads) > 5
+    assert max(threads) <= before + 1
+    # What a terminal shows of it: from where a line was cleared.
+    cleared = (line.rpartition("\x1b[2K")[2] for line in shown.split("\n"))
+    plain = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", line) for line in cleared]
+    lines = [line for line in plain if line.startswith("photos")]
+    if both:
+        assert len(lines) == 250
+        assert lines[7].startswith("photos/x/")
+    else:
+        out.seek(0)
+        assert out.read() == quiet.out
+        assert lines == []
+
+
+def test_few_pictures_need_no_bar(run: Callable[..., Result], terminal_of: Callable[..., None], tmp_path: Path) -> None:
+    terminal_of("stderr")
+    with console.predicting(lambda: 5) as progress:
+        progress(5)
+    assert terminal_of.seen() == ""  # type: ignore[attr-defined]

@@ -26,6 +26,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Without a terminal, a line of progress is printed about this often (seconds).
 _PLAIN_SECONDS = 5.0
+# A bar that has no thread is drawn about this often (seconds), and only where so many pictures are predicted.
+_BAR_SECONDS = 0.2
+_MANY = 200
 # So many unreadable pictures are named.
 _NAMED = 100
 
@@ -131,6 +134,40 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
                 err.print(f"{what}: {done:,} of {total:,}", markup=False)
 
         yield tell
+
+
+@contextmanager
+def predicting(total: Callable[[], int | None]) -> Iterator[Callable[[int], None]]:
+    """A bar with the rate and the time left on a terminal, nothing elsewhere; yields what is told of pictures done.
+
+    It has no thread of its own: a process that has none can be copied, which predicting many pictures is quicker by.
+    Lines that go to the same terminal come above it.
+
+    total : counts all pictures, None where that is not known; it is asked on a terminal only
+    """
+    count = total() if err.is_terminal else 0
+    if count is not None and count < _MANY:
+        yield lambda more: None
+        return
+    columns = (
+        TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    same = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(*columns, console=err, transient=True, auto_refresh=False, redirect_stdout=same) as bar:
+        task = bar.add_task("", total=count, rate="")
+        begun = shown = time.monotonic()
+
+        def advance(more: int) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            bar.advance(task, more)
+            if now - shown >= _BAR_SECONDS:
+                shown = now
+                rate = bar.tasks[0].completed / (now - begun)
+                bar.update(task, rate=f"{rate:,.0f} a second", refresh=True)
+
+        yield advance
 
 
 def show_reading(reading: Reading) -> None:
