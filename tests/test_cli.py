@@ -195,6 +195,12 @@ def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
         assert json.loads(alone.out)["test_accuracy"] == together["test_accuracy"]
     assert (Path(json.loads(result.out)["folder"]) / "frog-rate-0.01" / "model.safetensors").is_file()
     assert run("sweep", "--positive", "bird", "--positive", "cat", "--balance", "first").code == 2
+    shown = run("sweep", "--positive", "bird", "--positive", "frog", "--iterations", 2).out.splitlines()
+    assert shown[:3] == [
+        "data   built-in birds (CIFAR-10 data_batch_1)",
+        "task   bird, frog, each against the rest: 1900 to train, 164 to test",
+        "",
+    ]
 
 
 def test_predict(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:

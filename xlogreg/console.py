@@ -215,10 +215,10 @@ def show_training(training: Training, folder: Path) -> None:
 
 def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     against = task.negative or "the rest"
+    wanted = task.positive
     if others:
-        against = "the rest, each"
+        against, wanted = "the rest", f"{listed([one.positive for one in (task, *others)])}, each"
     split = f"{len(task.y_train)} to train, " * bool(len(task.y_train)) + f"{len(task.y_test)} to test"
-    wanted = listed([one.positive for one in (task, *others)]) if others else task.positive
     return ("data", task.source), ("task", f"{wanted} against {against}: {split}")
 
 

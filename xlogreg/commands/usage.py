@@ -137,7 +137,7 @@ def _bad_value(name: str, message: str) -> str:
                 return f", not {brief(value)!r}"
         return ""
 
-    if choices := re.search(r"is not one of (.*?)\.?$", message, re.DOTALL):
+    if choices := re.search(r"is not (?:one of )?('.*?)\.?$", message, re.DOTALL):
         names = re.findall(r"'(.*?)'", choices[1])
         return f"{name} must be {'one of ' * (len(names) > 1)}{listed(names)}{but(dict.fromkeys(names).__getitem__)}"
     if re.search("integer", message):
