@@ -552,7 +552,10 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     ],
 )  # fmt: skip
 def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
-    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time; and then it can be given more iterations."""
+    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time.
+
+    And then it can be given more iterations.
+    """
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     run = tmp_path / "run"
 
