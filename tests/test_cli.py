@@ -71,6 +71,8 @@ def test_run_folder(trained: Path) -> None:
         "results.json", "history.csv", "model.safetensors", "examples.png", "cost_history.png", "test_picture.png",
         "evaluation.png", "most_wrong.png", "most_certain.png", "weights.png", "report.html", "predictions.csv",
         "pictures.png", "pictures.json",
+        # What more iterations need.
+        "plan.json", "checkpoint-0.safetensors",
     }  # fmt: skip
     results = json.loads((trained / "results.json").read_text())
     for key in ("data", "task", "device", "implementation", "learning_rate", "iterations", "cost_history",
@@ -193,6 +195,12 @@ def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
         assert json.loads(alone.out)["test_accuracy"] == together["test_accuracy"]
     assert (Path(json.loads(result.out)["folder"]) / "frog-rate-0.01" / "model.safetensors").is_file()
     assert run("sweep", "--positive", "bird", "--positive", "cat", "--balance", "first").code == 2
+    shown = run("sweep", "--positive", "bird", "--positive", "frog", "--iterations", 2).out.splitlines()
+    assert shown[:3] == [
+        "data   built-in birds (CIFAR-10 data_batch_1)",
+        "task   bird, frog, each against the rest: 1900 to train, 164 to test",
+        "",
+    ]
 
 
 def test_predict(run: Callable[..., Result], trained: Path, tmp_path: Path) -> None:

@@ -40,53 +40,53 @@ class Case:
 CASES = {
     "l2": Case(
         DescentOptions(l2=0.02),
-        "586621c4cf605e7eeb9d5066a53cf1378378d0e86103c4d2c12878591060950f",
+        "9b3ab56c3dbb7e2f9e83c22537f569d96babe05722c4f01630d36e98ebdf5fc8",
         "57512435de7d449b9c15724a38aa8de7f8dfd2abc41847910bf7288399361e09",
     ),
     "momentum": Case(
         DescentOptions(momentum=0.9),
-        "a90def0435659e72b39664b4a36928a00eda0d95495c10c05e39b23a792087c0",
+        "0dbefd672aa7b12320750e94c70b5d9c1e7bb99cdbb70ce95ca9202c1aba9813",
         "459f9eaab0c16ede3ca4aaf5107e0865e9733423a776e83a3a39e07ee987f574",
     ),
     "nesterov": Case(
         DescentOptions(momentum=0.9, nesterov=True),
-        "f0cb90a922b2325421403c626eaaec8874f52a243a5ecadc70470ba078f0ba1b",
+        "6213cdac3716321d3d9aea660ec3cf279c5bae6f0f72e2904bb41a83ab404129",
         "f77ce5d9e6bddd20f6f8fd892649a3d6ed51bb93b9497497a2ebc0ac50f3b4b9",
     ),
     "class weights": Case(
         DescentOptions(class_weight=(1.0, 2.5)),
-        "ce845eac01db06bdf442465371f3e703d7a161834da03203fe1ff1d98d074e8a",
-        "00b9431c1e6f0f44a842c1af798359c168cc6124dd9b2f4dd586e9f6014f0183",
+        "4de9bf08e7bfa5b8556d126cbaa39f31bfdf9ed872889e100c3de24ce5ef0dc4",
+        "788ed3a855bb3f4c7c0ac6e8c6429455dfecaf6c0d9d98dfbc4cb9d85fa9471b",
     ),
     "balanced": Case(
         DescentOptions(class_weight="balanced"),
-        "912fe560e6274be813435c9351206ea7a4358b37c9eaef9a703f1596383ff364",
-        "038f9b1cbdcde5adbbb0db9a397406a98d4572820aa5d5a87420e64f21af835f",
+        "79d13963f0679e2a7482aa352a1003717c149974a1aba69173e413f87497b11f",
+        "ba5f1be3de2b092586aa9ef5fb6276e78ba91b3cdd7f2b4e443530b0b01a11c3",
     ),
     "sample weights": Case(
         DescentOptions(),
-        "8cda7af09b6f9b8bbf43dd974e1168d08c6a2e6f4d62f7cadb559407d7ac1d99",
-        "011db48a6d8ad695271a54ec0448b20358bf3016f5cdad5b44dfe37079839caa",
+        "142c14f1a212ac8f064ac21c1f7cb4451cecb00bf685a958a6cf80a02e53053c",
+        "13f2827449c6cb7a193e80b4cd50e9729a93640f329731f179af2ffc3e977311",
         weighted=True,
     ),
     "gradient": Case(
         DescentOptions(gradient_tolerance=0.03),
-        "b6c935afe1e1ec0ecb257aa5467a562a8571a04013a661259eecd11288ec9ec1",
-        "90e700bf19f43b0b1c9d231682a850bb9e49708475a3051d7bc91dee57855c9c",
+        "2191f3ee5abb1557a1fdc8abcb74bbc570e28edb5e0f30c0f4ba10c6d7b671e4",
+        "39958d4abaca731143a0e3cd254c8dbb970ea285079297955a15d8208cb7fd44",
         birds_options=DescentOptions(gradient_tolerance=0.018),
     ),
     "cost": Case(
         DescentOptions(cost_tolerance=3e-4),
-        "90dda45b23516058b01e1d91a8326e8509d0a215bf11c942a9759802afeba651",
-        "ca18b4aca0ab02d4f9b55a4f440cdba5eab29c88023da093577fafcd8abf0bba",
+        "edf39bb49ba6929571651e4f624e0104b2dd32b776dff910d06e85a4b1b475ad",
+        "7bcbcaba9f758962cf9568e8c48bb886c775e2e8e1ebd1bf72ac9a5faa035165",
         birds_options=DescentOptions(cost_tolerance=7e-4),
     ),
     "everything": Case(
         DescentOptions(
             l2=0.001, momentum=0.5, nesterov=True, gradient_tolerance=1e-9, cost_tolerance=1e-9, class_weight=(0.7, 1.3)
         ),
-        "d48649dd7e17ad48af072d7178cace16fdf2699b118b8e37ad5db8e68d99fb13",
-        "77868b613754f444f23d4d89382a60654a4015bdd82a4ff064bfabf57a377871",
+        "3883324d18e33530efd1f59a321379851af4fb599b4bbb0415ef338871581a1f",
+        "3e3326e6220c70a88ac16eeb5d40ec4c8f3379bd861bf79c8601eaa714f48d6f",
         weighted=True,
         birds_iterations=300,
     ),

@@ -332,24 +332,33 @@ def test_a_stopped_run_says_how_to_go_on(run: Callable[..., Result], monkeypatch
         assert result.code == 2
         assert "The training in r2 is not finished; go on with: xlogreg train --resume r2" in result.err
         assert result.err.count("\n") == 1
-    # Killed after its results, or between the plan's end and that of the checkpoints: complete all the same.
+    # Killed after its results, or before the older checkpoint went, or by an xlogreg that kept none: complete all the
+    # same.
     kept = {path.name: path.read_bytes() for path in Path("r2").iterdir()}
+    assert set(kept) == {"plan.json", NAMES[0]}
     again()
     first = run("train", "--resume", "r2", "--json")
     assert first.code == 0
-    assert not set(kept) & {path.name for path in Path("r2").iterdir()}
+    assert kept_to_go_on(Path("r2")) == {"plan.json", NAMES[1]}
+    kept[NAMES[1]] = (Path("r2") / NAMES[1]).read_bytes()
     monkeypatch.setattr(plots, "plot_run", None)  # nothing is trained or drawn again
-    for left in (set(kept), set(kept) - {"plan.json"}, {"plan.json"}, set()):
-        for name in left:
+    for left in (set(kept), set(kept) - {"plan.json"}, {"plan.json"}, {"plan.json", NAMES[1]}, set()):
+        for name in kept:
+            Path("r2", name).unlink(missing_ok=True)
+        for name in sorted(left):
             Path("r2", name).write_bytes(kept[name])
         Path("r2", ".model.safetensors.0123abcd.part").touch()
         Path("r2", ".labels.csv.0123abcd.part").touch()
         result = run("train", "--resume", "r2", "--json")
         assert result.code == 0
-        assert result.err == "Note: The run r2 is complete; to go on from its model, train with --start r2.\n"
+        assert result.err == (
+            "Note: The run r2 is complete; to go on, give it more with --iterations, or train from its model with "
+            "--start r2.\n"
+        )
         answer = json.loads(result.out)
         assert answer["history_sha256"] == json.loads(first.out)["history_sha256"]
-        assert not set(kept) & {path.name for path in Path("r2").iterdir()}
+        # Of two checkpoints the newer one stays.
+        assert kept_to_go_on(Path("r2")) == left - ({NAMES[0]} if NAMES[1] in left else set())
         # Of what is not written whole only the training's own goes away.
         assert [path.name for path in Path("r2").glob(".*")] == [".labels.csv.0123abcd.part"]
     assert run("train", "--resume", "r2").out == ""
@@ -470,6 +479,11 @@ def test_paths_and_names_from_another_folder(
     assert asked["source"] == "cifar10"
 
 
+def kept_to_go_on(run: Path) -> set[str]:
+    """What is in a run folder for more iterations, or was being written."""
+    return {path.name for path in run.iterdir() if path.name.startswith(("checkpoint", "plan", ".plan", ".check"))}
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "xlogreg", "train", *map(str, arguments)]
 
@@ -536,7 +550,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     (whole,) = train(task, [0.005], iterations)
     assert results["history_sha256"] == whole.history_sha256
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
-    assert not [path.name for path in run.iterdir() if "checkpoint" in path.name or "plan" in path.name]
+    assert kept_to_go_on(run) in ({"plan.json", name} for name in NAMES)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
@@ -545,19 +559,21 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     [
         "results.json",
         *(pytest.param(name, marks=pytest.mark.slow) for name in (
-            "plan.json", NAMES[0], "model.safetensors", "report.html", "no plan", "end",
+            "plan.json", NAMES[0], "model.safetensors", "report.html", "one checkpoint",
         )),
     ],
 )  # fmt: skip
 def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
-    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time."""
+    """Killed while results are written and checkpoints are taken away: complete, or to be resumed, every time.
+
+    And then it can be given more iterations.
+    """
     options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     run = tmp_path / "run"
 
     def is_there() -> bool:
-        if moment in ("no plan", "end"):
-            gone = not (run / "plan.json").exists() and not (moment == "end" and stamps(run))
-            return gone and (run / "results.json").exists()
+        if moment == "one checkpoint":
+            return (run / "results.json").exists() and len(stamps(run)) == 1
         return (run / moment).exists()
 
     arguments = ("--iterations", 40, "--checkpoint", 0, "--out", "run")
@@ -574,7 +590,131 @@ def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
     assert results["history_sha256"] == whole.history_sha256
     names = {path.name for path in run.iterdir()}
     assert {"report.html", "model.safetensors"} <= names
-    assert not [name for name in names if name.startswith(("checkpoint", "plan", "."))]
+    assert not [name for name in names if name.startswith(".")]
+    assert kept_to_go_on(run) in ({"plan.json", name} for name in NAMES)
+    done = subprocess.run(command("--resume", "run", "--iterations", 70), check=False, text=True, **options)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    (whole,) = train(make_task(load_birds(), "bird"), [0.005], 70)
+    assert digest(run) == whole.history_sha256
+
+
+def digest(run: Path) -> str:
+    return json.loads((run / "results.json").read_text())["history_sha256"]
+
+
+@pytest.mark.parametrize("more", ["--momentum", "--patience"])
+def test_a_finished_run_is_given_more_iterations(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    options = {"--momentum": ("--momentum", 0.9, "--nesterov"), "--patience": ("--validation", 0.2, "--patience", 9)}[
+        more
+    ]
+    assert run("train", "--iterations", 330, *options, "--out", "r").code == 0
+    assert run("train", "--iterations", 510, *options, "--implementation", "reference", "--out", "whole").code == 0
+    result = run("train", "--resume", "r", "--iterations", 330)
+    assert (result.code, result.err) == (
+        2,
+        "Error: The run r has 330 iterations already; give more with --iterations.\n",
+    )
+    # Stopped on the way: its results of before are good until the new ones are there, and it goes on by itself.
+    again = stop_soon(monkeypatch, 400)
+    before = digest(Path("r"))
+    assert run("train", "--resume", "r", "--iterations", 510).code == 130
+    assert digest(Path("r")) == before
+    assert run("evaluate", "r").code == 0
+    again()
+    result = run("train", "--resume", "r", "--json")
+    assert result.code == 0, result.err
+    one, two = json.loads(result.out), json.loads(Path("whole/results.json").read_text())
+    for name in (
+        "history_sha256",
+        "iterations",
+        "max_iterations",
+        "stopped_by",
+        "validation",
+        "best_iteration",
+        "metrics",
+    ):
+        assert one[name] == two[name], name
+    assert Path("r/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert json.loads(Path("r/results.json").read_text())["command"].endswith(" --iterations 510")
+    # And again; the plan says each number that it was to have.
+    assert run("train", "--resume", "r", "--iterations", 520).code == 0
+    assert json.loads(Path("r/plan.json").read_text())["before"] == [330, 510]
+    # What is no longer there is one sentence, and the results stay.
+    before = digest(Path("r"))
+    for path in Path("r").glob("checkpoint-*"):
+        path.unlink()
+    result = run("train", "--resume", "r", "--iterations", 600)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "does not keep what more iterations need" in result.err
+    assert digest(Path("r")) == before
+    assert run("train", "--resume", "r").code == 0
+
+
+def test_a_stopped_run_is_finished_where_it_stands(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch, 250)
+    options = ("--validation", 0.2, "--momentum", 0.5)
+    assert "add --finish" in run("train", "--iterations", 5000, *options, "--out", "r").err
+    again()
+    result = run("train", "--resume", "r", "--finish")
+    assert result.code == 0, result.err
+    assert "5000: it was ended there" in result.out
+    results = json.loads(Path("r/results.json").read_text())
+    done = results["iterations"]
+    assert 0 < done < 5000
+    assert (results["max_iterations"], results["stopped_by"]) == (5000, "interrupted")
+    assert (
+        results["command"]
+        == f"xlogreg train --iterations 5000 --validation 0.2 --momentum 0.5 --out r --iterations {done}"
+    )
+    assert "5,000 at most: it was ended there" in Path("r/report.html").read_text()
+    # As a training of so many iterations.
+    assert run("train", "--iterations", done, *options, "--out", "whole").code == 0
+    whole = json.loads(Path("whole/results.json").read_text())
+    for name in ("history_sha256", "validation", "metrics"):
+        assert results[name] == whole[name], name
+    assert Path("r/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert f"it was ended after {done} of 5000 iterations" in run("train", "--resume", "r").err
+    # It can be given more all the same.
+    assert run("train", "--resume", "r", "--iterations", done + 70).code == 0
+    assert run("train", "--iterations", done + 70, *options, "--out", "more").code == 0
+    assert digest(Path("r")) == digest(Path("more"))
+
+
+def test_what_cannot_be_finished(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    for arguments, words in (
+        (("--finish",), "name its folder with --resume"),
+        (("--finish", "--resume", "r", "--iterations", 9), "leave one of the two options out"),
+        (("--finish", "--resume", "r"), "no training to resume in r"),
+    ):
+        result = run("train", *arguments)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert words in result.err
+    stop_soon(monkeypatch, 1)
+    assert run("train", "--iterations", 500, "--out", "r").code == 130
+    result = run("train", "--finish", "--resume", "r")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "In r no iterations are kept to make results from; go on without --finish." in result.err
+
+
+def test_a_run_that_stopped_by_itself_needs_no_more(run: Callable[..., Result]) -> None:
+    assert run("train", "--iterations", 300, "--stop-cost", 0.5, "--out", "r").code == 0
+    result = run("train", "--resume", "r", "--iterations", 400)
+    assert result.code == 0
+    assert "The run r is complete: it stopped by itself (cost) after 2 iterations, and more would" in result.err
+
+
+def test_a_plan_from_before_patience_is_resumed(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch)
+    assert run("train", "--iterations", 500, "--out", "r").code == 130
+    again()
+    plan = json.loads(Path("r/plan.json").read_text())
+    del plan["options"]["patience"]
+    Path("r/plan.json").write_text(json.dumps(plan))
+    result = run("train", "--resume", "r")
+    assert result.code == 0
+    assert "Going on from iteration" in result.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")

@@ -1,5 +1,6 @@
 """Options of a whole training: validation, warm start, early ends, diverging models; in Python and as commands."""
 
+import csv
 import json
 import re
 import sys
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlogreg import cli, kernels, plots, tutorial
+from xlogreg import cli, console, kernels, plots, tutorial
 from xlogreg.advice import Adviser, safe_rate
+from xlogreg.checkpoint import Checkpoints
 from xlogreg.classifier import Classifier
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
 from xlogreg.engine import DescentOptions
-from xlogreg.errors import DivergenceError, InputError, RisingCostWarning
+from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWarning
 from xlogreg.evaluation import evaluate
 from xlogreg.logistic import descend_many, history_sha256, model, propagate
 from xlogreg.run_folder import results
@@ -88,6 +90,103 @@ def test_validation_is_what_a_model_of_so_many_iterations_gives(task: Task) -> N
         }  # fmt: skip
         assert report["lowest_cost"] == min(record["cost"] for record in report["history"])
         assert (report["cost"], report["accuracy"]) == (training.validation[-1].cost, training.validation[-1].accuracy)
+
+
+@pytest.fixture(scope="module")
+def overfitting() -> Task:
+    """So few pictures that the cost on those held out soon rises."""
+    whole = make_task(load_birds(), "bird")
+    few = replace(
+        whole, x_train=np.ascontiguousarray(whole.x_train[:400, ::4, ::4]), y_train=whole.y_train[:400],
+        x_test=np.ascontiguousarray(whole.x_test[:, ::4, ::4]),
+    )  # fmt: skip
+    (held,) = hold_out([few], 0.25)
+    return held
+
+
+RATES = [0.1, 0.2, 0.02, 0.05]
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_early_stopping(overfitting: Task, implementation: str, tmp_path: Path) -> None:
+    whole = train(overfitting, RATES, 650)
+    early = train(overfitting, RATES, 650, patience=2, implementation=implementation)
+    assert [(t.stopped_by, len(t.history), t.best.iteration) for t in early if t.best] == [
+        ("validation", 400, 200), ("validation", 200, 0), ("iterations", 650, 650), ("validation", 500, 300),
+    ]  # fmt: skip
+    for one, other, rate in zip(early, whole, RATES, strict=True):
+        # All that was done is in the digest and the record, and is the beginning of what would have been.
+        assert np.array_equal(one.history, other.history[: len(one.history)])
+        assert one.history_sha256 == history_sha256(one.history)
+        assert one.best is not None
+        assert one.validation == other.validation[: len(one.validation)]
+        assert one.best.cost == min(record.cost for record in one.validation)
+        # The model is that of the lowest cost on the pictures held out.
+        if one.best.iteration:
+            (kept,) = train(overfitting, [rate], one.best.iteration)
+            assert np.array_equal(one.classifier.w, kept.classifier.w)
+            assert one.classifier.b == kept.classifier.b
+            assert np.array_equal(one.probability_test, kept.probability_test)
+        else:
+            assert not one.classifier.w.any()
+        assert results(one)["best_iteration"] == one.best.iteration
+        assert results(one)["patience"] == 2
+        # Alone as together.
+        (alone,) = train(overfitting, [rate], 650, patience=2, implementation=implementation)
+        assert (alone.history_sha256, alone.best) == (one.history_sha256, one.best)
+        assert np.array_equal(alone.classifier.w, one.classifier.w)
+    # Stopped anywhere and taken up by the other implementation: the best so far and the counting are kept.
+    for number, stop in enumerate((1, 90, 150, 201, 250, 330, 410, 499, 501, 640)):
+
+        def tell(done: int, _: np.ndarray, stop: int = stop) -> None:
+            if done >= stop:
+                raise Stop
+
+        keeper = Checkpoints(tmp_path, 1e9, resume=number > 0, every=37)
+        with pytest.raises(Stop):
+            train(overfitting, RATES, 650, patience=2, checkpoints=keeper, observer=tell,
+                  implementation=("reference", "fused")[number % 2])  # fmt: skip
+        keeper.stopped()
+    resumed = train(overfitting, RATES, 650, patience=2, checkpoints=Checkpoints(tmp_path, 1e9, resume=True))
+    for one, other in zip(early, resumed, strict=True):
+        assert (one.history_sha256, one.validation, one.stopped_by) == (
+            other.history_sha256, other.validation, other.stopped_by,
+        )  # fmt: skip
+        assert np.array_equal(one.classifier.w, other.classifier.w)
+        assert one.classifier.b == other.classifier.b
+    # It is another training than one with other patience.
+    with pytest.raises(FileError, match="other pictures or options"):
+        train(overfitting, RATES, 650, patience=3, checkpoints=Checkpoints(tmp_path, resume=True))
+
+
+def test_early_stopping_is_given_more_iterations(overfitting: Task, tmp_path: Path) -> None:
+    # Ended between two checks, the last of which was the lowest: more iterations do not have that one.
+    (first,) = train(overfitting, [0.05], 250, patience=2, checkpoints=(keeper := Checkpoints(tmp_path, 1e9, every=30)))
+    assert (first.best, first.stopped_by) == (first.validation[-1], "iterations")
+    keeper.ended()
+    assert len(list(tmp_path.iterdir())) == 1
+    more = Checkpoints(tmp_path, resume=True, before=[250])
+    (second,) = train(overfitting, [0.05], 650, patience=2, checkpoints=more)
+    (whole,) = train(overfitting, [0.05], 650, patience=2)
+    assert second.stopped_by == whole.stopped_by == "validation"
+    assert second.validation == whole.validation
+    assert np.array_equal(second.classifier.w, whole.classifier.w)
+    # The check at the very end counts as one in the midst does.
+    (exact,) = train(overfitting, [0.05], 500, patience=2)
+    assert exact.stopped_by == "validation"
+
+
+def test_odd_patience(overfitting: Task) -> None:
+    for patience in (0, -1, True, 1.5, "3", 10**5000):
+        with pytest.raises(InputError, match="patience must be a whole number"):
+            train(overfitting, [0.05], 5, patience=patience)  # type: ignore[arg-type]
+    blind = replace(overfitting, x_validation=None, y_validation=None)
+    with pytest.raises(InputError, match="hold some out"):
+        train(blind, [0.05], 5, patience=3)
 
 
 def test_validation_of_several_classes_must_be_shared() -> None:
@@ -430,3 +529,38 @@ def test_a_start_is_not_tested_on_what_it_learned_from(
     result = run(*again)
     assert result.code == 2
     assert "are no longer those that the model to start from was trained on (added, changed" in result.err
+
+
+def test_early_stopping_on_the_command_line(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_PLAIN_SECONDS", 0.0)
+    few = ("--validation", 0.2, "--patience", 2, "--iterations", 900)
+    result = run("train", "--learning-rate", 0.02, *few, "--out", "one")
+    assert result.code == 0, result.err
+    one = json.loads(Path("one/results.json").read_text())
+    history = one["validation"]["history"]
+    assert (one["stopped_by"], one["max_iterations"]) == ("validation", 900)
+    assert one["best_iteration"] == one["validation"]["lowest_cost_iteration"] == one["iterations"] - 200
+    assert f"{one['iterations']} iterations of 900: the validation cost no longer fell" in result.out
+    assert f"the model after {one['best_iteration']} iterations is kept" in result.out
+    assert f", validation {history[1]['cost']:.6f}\n" in result.err
+    with open("one/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert history_sha256([float(row["cost"]) for row in rows]) == one["history_sha256"]
+    measured = {int(row["iteration"]): float(row["validation_cost"]) for row in rows if row["validation_cost"]}
+    assert measured == {record["iteration"]: record["cost"] for record in history[:-1]}  # the last is after the end
+    page = Path("one/report.html").read_text()
+    assert "of 900 at most: the validation cost no longer falls" in page
+    assert "early stopping after" in page
+    assert '<span class="yes">Checked:</span>' in page
+    # Together with others each stops by itself.
+    rates = ("--learning-rate", 0.02, "--learning-rate", 0.0001)
+    several = run("sweep", *rates, *few, "--out", "two", "--json")
+    first, second = json.loads(several.out)["runs"]
+    for name in ("history_sha256", "best_iteration", "test_accuracy", "validation", "stopped_by"):
+        assert first[name] == one[name], name
+    assert second["iterations"] > first["iterations"]
+    for command in ("train", "sweep"):
+        result = run(command, "nowhere", "--patience", 3)
+        assert (result.code, result.err.count("\n")) == (2, 1)
+        assert "hold some out with --validation" in result.err
+        assert run(command, "nowhere", "--validation", 0.2, "--patience", 0).code == 2

@@ -6,6 +6,9 @@ import sys
 def main() -> None:
     """Load and run it; Ctrl-C while it loads is no error to look at."""
     try:
+        from . import terminal
+
+        terminal.prepare()
         from .cli import main as run
     except KeyboardInterrupt:
         sys.exit(130)

@@ -26,6 +26,7 @@ from .images import Resizer, decode, fit, read_content
 from .parallel import Threads, processors
 from .paths import Pause
 from .shrinking import resizer_for
+from .text import given
 from .workers import MOST, Forked, Started, Worker, WorkerLost, alone, can_fork, signals_wait
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
@@ -80,7 +81,7 @@ def predict_many(
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
     if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS):
-        raise InputError(f"The number of threads must be from 1 to {MAX_THREADS}, not {threads}.")
+        raise InputError(f"The number of threads must be from 1 to {MAX_THREADS}, not {given(threads)}.")
     return _batches(classifier, iter(paths), threads or default_threads(), processes)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, to_host
-from .descent import COST, DIVERGED, GRADIENT, Frame, Part, Progress
+from .descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
 from .files import leftovers, read_regular, reason, write_whole
 from .logistic import MAX_ITERATIONS
 from .records import any_of, as_it_is, fields, many, number, row, text, whole
-from .text import plain
+from .text import given, plain
 
 FORMAT = "xlogreg checkpoint 1"
 NAMES = ("checkpoint-0.safetensors", "checkpoint-1.safetensors")
@@ -38,7 +38,7 @@ _DESCRIPTION = fields({
     "format": text, "fingerprint": text, "iterations": whole(0, MAX_ITERATIONS), "seconds": number(0.0),
     "models": many(whole(0)), "parts": as_it_is, "extra": as_it_is,
 })  # fmt: skip
-_PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, DIVERGED))
+_PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, VALIDATION, DIVERGED))
 # Patterns of all that a training writes into its folder; somebody else may be writing other files there.
 _WRITTEN = (
     "checkpoint-?.safetensors", "plan.json", "results.json", "model.safetensors", "history.csv", "predictions.csv",
@@ -53,7 +53,7 @@ class Checkpoint:
 
     progress : where the training stands
     fingerprint : of the data and the plan of the training; another training's checkpoint is of no use
-    extra : what the caller keeps beside, in plain types
+    extra : what the caller keeps beside, in plain types; of its values some may be arrays
     """
 
     progress: Progress
@@ -73,6 +73,9 @@ class Checkpoints:
         when where it stood cannot be kept
     every : a checkpoint after every so many iterations, beside those by time
     tell : is told where a training that is resumed goes on
+    finish : make do with the iterations that were done, and train no more
+    before : the numbers of iterations that the training was to have before it was given more: the checkpoints of then
+        are as good
     """
 
     def __init__(
@@ -84,11 +87,16 @@ class Checkpoints:
         *,
         every: int | None = None,
         tell: Callable[[str], None] = lambda message: None,
+        finish: bool = False,
+        before: Sequence[int] = (),
     ) -> None:
         check_intervals(seconds, every)
         self.folder, self.seconds, self.every, self.resume = folder, seconds, every, resume
         self.complain, self.tell = complain, tell
+        self.finish, self.before = finish, tuple(before)
         self.begun = False
+        # Fingerprints of the same training with the iterations `before`; who knows the training sets them.
+        self.others: Sequence[str] = ()
         self._fingerprint = ""
         self._extra: Callable[[int], dict[str, Any]] = lambda iterations: {}
         self._number = 0
@@ -106,12 +114,19 @@ class Checkpoints:
     ) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
-        extra : gives what belongs to the first so many iterations, in plain types
+        extra : gives what belongs to the first so many iterations, in plain types and arrays
         frame, check : what every checkpoint of this training must fit, and what looks at the rest of it
+
+        Raises
+        ------
+        FileError
+            There are checkpoints that cannot be used, or there is none of a training that is to be finished.
         """
         self._fingerprint, self._extra = fingerprint, extra
         self._next = time.monotonic() + self.seconds
-        found = latest(self.folder, fingerprint, frame, check) if self.resume else None
+        found = latest(self.folder, (fingerprint, *self.others), frame, check) if self.resume else None
+        if self.finish and (found is None or not found[0].progress.state.iterations):
+            raise FileError(f"In {self.folder} no iterations are kept to make results from; go on without --finish.")
         self.begun = True
         if found is None:
             if self.resume:
@@ -119,7 +134,7 @@ class Checkpoints:
             return None
         checkpoint, self._number = found
         self._saved = checkpoint.progress.state.iterations
-        self.tell(f"Going on from iteration {self._saved}.")
+        self.tell(f"{'Ending at' if self.finish else 'Going on from'} iteration {self._saved}.")
         return checkpoint
 
     def shown(self, progress: Progress) -> None:
@@ -140,6 +155,14 @@ class Checkpoints:
             if error is not None:
                 self.complain(f"{error} What came after the last checkpoint is lost.")
         return self._saved or 0
+
+    def ended(self) -> None:
+        """The training is complete: its last checkpoint stays, for the iterations that it may be given later."""
+        if self._last is not None and self._saved != self._last.state.iterations:
+            error = self._save()
+            if error is not None:
+                self.complain(f"{error} The training cannot be given more iterations later.")
+        remove(self.folder, but=NAMES[(self._number - 1) % 2])
 
     def _save(self) -> FileError | None:
         assert self._last is not None
@@ -166,7 +189,7 @@ def check_intervals(seconds: float, every: int | None = None) -> None:
     if not 0 <= seconds < float("inf"):
         raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
     if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
-        raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {every!r}.")
+        raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {given(every)}.")
 
 
 def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
@@ -183,6 +206,8 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     tensors: dict[str, np.ndarray] = {"costs": progress.costs}
     for name, values in _of_state(progress.state).items():
         tensors[f"state.{name}"] = values
+    arrays = {name: values for name, values in checkpoint.extra.items() if isinstance(values, np.ndarray)}
+    tensors |= {f"extra.{name}": values for name, values in arrays.items()}
     for model, part in progress.parts.items():
         for name, values in _of_part(part).items():
             tensors[f"part.{model}.{name}"] = values
@@ -194,7 +219,7 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
         "seconds": progress.seconds,
         "models": progress.models,
         "parts": {str(model): [part.iterations, part.reason] for model, part in progress.parts.items()},
-        "extra": checkpoint.extra,
+        "extra": {name: value for name, value in checkpoint.extra.items() if name not in arrays},
     }
     text = json.dumps(description, sort_keys=True)
     digest = _digest(text, tensors)
@@ -203,12 +228,13 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
 
 def latest(
     folder: Path,
-    fingerprint: str,
+    fingerprints: Sequence[str],
     frame: Frame | None = None,
     check: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> tuple[Checkpoint, int] | None:
     """The newest good checkpoint of this training in the folder and the number of the next; None if there is none.
 
+    fingerprints : that the training has
     frame, check : of the training, which a good checkpoint fits: anybody can write one with a digest that is right
 
     Raises
@@ -224,8 +250,8 @@ def latest(
             if not os.path.lexists(path):
                 continue
             checkpoint = _parse(read_regular(path, _MAX_BYTES if frame is None else _most_bytes(frame)))
-            if checkpoint.fingerprint != fingerprint:
-                problems.append(f"{name} belongs to a training with other pictures or options")
+            if checkpoint.fingerprint not in fingerprints:
+                problems.append(f"{name} belongs to a training with other pictures or options, or to another version")
                 continue
             if frame is not None:
                 frame.check(checkpoint.progress)
@@ -247,16 +273,26 @@ def latest(
 
 
 def _most_bytes(frame: Frame) -> int:
-    """So large may a checkpoint of this training be."""
+    """So large may a checkpoint of this training be: the numbers of its progress, the models that are kept as they were
+    at their best, and the description."""
     records = frame.models * (frame.iterations // _EVERY + 8)
-    return 8 * frame.numbers + _MAX_DESCRIPTION + 256 * records
+    return 8 * (frame.numbers + frame.models * (frame.features + 1)) + _MAX_DESCRIPTION + 256 * records
 
 
-def remove(folder: Path) -> None:
-    """Take the checkpoints of a finished training away, and what killed processes left of files they were writing."""
-    for path in [*(folder / name for name in NAMES), *leftovers(folder, _WRITTEN)]:
+def remove(folder: Path, *, but: str = "") -> None:
+    """Take the checkpoints of a finished training away, but one, and what killed processes left of files they were
+    writing."""
+    for path in [*(folder / name for name in NAMES if name != but), *leftovers(folder, _WRITTEN)]:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> int:
+    """When a file was written, in nanoseconds; -1 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def on_device(progress: Progress, device: Device) -> Progress:
@@ -315,4 +351,6 @@ def _parse(content: bytes) -> Checkpoint:
     progress = Progress(
         costs=tensors["costs"], models=description["models"], state=state, parts=parts, seconds=description["seconds"]
     )
-    return Checkpoint(progress, description["fingerprint"], description["extra"])
+    arrays = {name.removeprefix("extra."): values for name, values in tensors.items() if name.startswith("extra.")}
+    extra = {**description["extra"], **arrays} if arrays else description["extra"]
+    return Checkpoint(progress, description["fingerprint"], extra)

@@ -1,15 +1,14 @@
 """The command line: `xlogreg reproduce`, `train`, `predict` and the others, put together."""
 
-import contextlib
 import logging
-import os
 import sys
 import warnings
 from typing import Annotated
 
 import typer
 
-from . import __version__
+from . import __version__, terminal
+from .commands import usage
 from .commands.benchmark import benchmark
 from .commands.doctor import doctor
 from .commands.evaluate import evaluate
@@ -49,7 +48,8 @@ def _root(
     pass
 
 
-for command in (reproduce, train, sweep, predict, evaluate, report, export, fetch, benchmark, doctor):
+_COMMANDS = (reproduce, train, sweep, predict, evaluate, report, export, fetch, benchmark, doctor)
+for command in _COMMANDS:
     app.command()(command)
 
 
@@ -61,32 +61,50 @@ def main() -> None:
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        app()
+        code = _run()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = terminal.die_of_broken_pipe()
     except XlogregError as error:
-        from . import console
-
-        console.complain(str(error))
-        sys.exit(2)
+        code = _complain(str(error))
     except OSError as error:  # standard output on a full disk, say; what xlogreg itself writes raises FileError
-        from . import console
         from .files import reason
 
-        with contextlib.suppress(OSError, AttributeError):  # it may be closed, or None from the start
-            sys.stdout.flush()
-        # Nothing more can be written there, and nobody must try: neither what comes next nor Python at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        console.complain(f"Something could not be written or read: {reason(error)}.")
-        sys.exit(2)
+        terminal.give_up_output()
+        code = _complain(f"Something could not be written or read: {reason(error)}.")
     except MemoryError:
-        from . import console
-
-        console.complain("The machine's memory is full; train on fewer pictures or iterations.")
-        sys.exit(2)
+        code = _complain("The machine's memory is full; train on fewer pictures or iterations.")
     except RuntimeError as error:
         if "start new thread" not in str(error):
             raise
-        from . import console
-
         # Of a library's: what works in threads here does with fewer.
-        console.complain("The system starts no more threads for this process; raise the limit of processes (ulimit).")
-        sys.exit(2)
+        code = _complain("The system starts no more threads for this process; raise the limit of processes (ulimit).")
+    sys.exit(terminal.exit_code(code))
+
+
+def _run() -> int:
+    """Do what the command says; the code to exit with."""
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except typer.Abort:
+        return 130  # Ctrl-C, where a command has nothing to say about it
+    except usage.UsageErrors as error:
+        said = usage.sentence(error, [command.__name__ for command in _COMMANDS])
+        return _complain(said) if said else 2
+    except SystemExit as error:
+        # What Typer and rich make of a pipe that nobody reads.
+        if isinstance(error.__context__, BrokenPipeError):
+            raise error.__context__ from None
+        raise
+
+
+def _complain(message: str) -> int:
+    from . import console
+
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        terminal.give_up_output()
+    console.complain(message)
+    return 2

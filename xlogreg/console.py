@@ -19,15 +19,36 @@ from .descent import Observer
 from .doctor import Examination
 from .evaluation import MEASURES, Evaluation
 from .text import listed, plain
-from .training import Training
+from .training import Training, Validation
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 # Without a terminal, a line of progress is printed about this often (seconds).
 _PLAIN_SECONDS = 5.0
+# A bar that has no thread is drawn about this often (seconds), and only where so many pictures are predicted.
+_BAR_SECONDS = 0.2
+_MANY = 200
 # So many unreadable pictures are named.
 _NAMED = 100
+
+
+class _Told:
+    """An observer of a training that shows, by `show`, how far it is: iterations done, the lowest of the models' costs,
+    and in words that on the pictures held out."""
+
+    def __init__(self, show: Callable[[int, float, str], None]) -> None:
+        self._show = show
+        self._at, self._lowest, self._held_out = -1, 0.0, ""
+
+    def __call__(self, done: int, costs: np.ndarray) -> None:
+        self._show(done, float(costs[-1].min()), self._held_out)
+
+    def validated(self, record: Validation) -> None:
+        """One more check, of one of the models."""
+        if record.iteration > self._at or record.cost < self._lowest:
+            self._at, self._lowest = record.iteration, record.cost
+            self._held_out = f", validation {record.cost:.6f}"
 
 
 @contextmanager
@@ -42,29 +63,30 @@ def training_progress(iterations: int, what: str) -> Iterator[Observer]:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
             first = "loading the kernel" if kernels.is_compiled() else kernels.compiling()
             task = bar.add_task(first, total=iterations, cost="...")
-
-            def advance(done: int, costs: np.ndarray) -> None:
-                bar.update(task, completed=done, cost=f"{costs[-1].min():.6f}", description=what)
-
-            yield advance
+            yield _Told(
+                lambda done, cost, held_out: bar.update(
+                    task, completed=done, cost=f"{cost:.6f}{held_out}", description=what
+                )
+            )
     else:
         if not kernels.is_compiled():
             err.print(kernels.compiling())
         next_line = time.monotonic() + _PLAIN_SECONDS
 
-        def tell(done: int, costs: np.ndarray) -> None:
+        def tell(done: int, cost: float, held_out: str) -> None:
             nonlocal next_line
             if time.monotonic() >= next_line:
                 next_line = time.monotonic() + _PLAIN_SECONDS
-                err.print(f"{what}: iteration {done} of {iterations}, cost {costs[-1].min():.6f}", markup=False)
+                err.print(f"{what}: iteration {done} of {iterations}, cost {cost:.6f}{held_out}", markup=False)
 
-        yield tell
+        yield _Told(tell)
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Says on a terminal what is being done while it is."""
-    with err.status(what) if err.is_terminal else nullcontext():
+    spinner = "dots" if err.encoding.startswith("utf") else "line"
+    with err.status(what, spinner=spinner) if err.is_terminal else nullcontext():
         yield
 
 
@@ -114,6 +136,40 @@ def counting(what: str) -> Iterator[Callable[[int, int], None]]:
         yield tell
 
 
+@contextmanager
+def predicting(total: Callable[[], int | None]) -> Iterator[Callable[[int], None]]:
+    """A bar with the rate and the time left on a terminal, nothing elsewhere; yields what is told of pictures done.
+
+    It has no thread of its own: a process that has none can be copied, which predicting many pictures is quicker by.
+    Lines that go to the same terminal come above it.
+
+    total : counts all pictures, None where that is not known; it is asked on a terminal only
+    """
+    count = total() if err.is_terminal else 0
+    if count is not None and count < _MANY:
+        yield lambda more: None
+        return
+    columns = (
+        TextColumn("predicting"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    same = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(*columns, console=err, transient=True, auto_refresh=False, redirect_stdout=same) as bar:
+        task = bar.add_task("", total=count, rate="")
+        begun = shown = time.monotonic()
+
+        def advance(more: int) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            bar.advance(task, more)
+            if now - shown >= _BAR_SECONDS:
+                shown = now
+                rate = bar.tasks[0].completed / (now - begun)
+                bar.update(task, rate=f"{rate:,.0f} a second", refresh=True)
+
+        yield advance
+
+
 def show_reading(reading: Reading) -> None:
     """What was found in a folder of pictures, in a line, and what to know about it."""
     cached = f" ({reading.cached:,} decoded before)" if reading.cached else ""
@@ -157,11 +213,14 @@ def show_training(training: Training, folder: Path) -> None:
     _note(training)
 
 
-def _about(task: Task) -> tuple[tuple[str, str], tuple[str, str]]:
+def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]:
     against = task.negative or "the rest"
+    wanted = task.positive
+    if others:
+        against, wanted = "the rest", f"{listed([one.positive for one in (task, *others)])}, each"
     split = f"{len(task.y_train)} to train, " * bool(len(task.y_train)) + f"{len(task.y_test)} to test"
     left_out = f" ({task.left_out}; --balance none takes all)" * bool(task.left_out)
-    return ("data", task.source), ("task", f"{task.positive} against {against}: {split}{left_out}")
+    return ("data", task.source), ("task", f"{wanted} against {against}: {split}{left_out}")
 
 
 def _note(training: Training) -> None:
@@ -185,22 +244,33 @@ def describe(training: Training) -> str:
         parts.append(f"stop at gradient {options.gradient_tolerance:g}")
     if options.cost_tolerance is not None:
         parts.append(f"stop at cost change {options.cost_tolerance:g}")
+    if training.patience is not None:
+        parts.append(f"early stopping after {training.patience} checks without a lower validation cost")
     if start is not None:
         parts.append(f"start from a model of {start['class_names'][1]}, {start['iterations']} iterations")
     return ", ".join(parts)
 
 
 def _stop(training: Training) -> str:
-    why = {"gradient": "the gradient was small enough", "cost": "the cost hardly changed any more"}
+    why = {
+        "gradient": "the gradient was small enough", "cost": "the cost hardly changed any more",
+        "validation": "the validation cost no longer fell", "interrupted": "it was ended there",
+    }  # fmt: skip
     if training.stopped_by not in why:
         return ""
     return f" of {training.max_iterations}: {why[training.stopped_by]}"
 
 
 def _validation(training: Training) -> str:
-    last, best = training.validation[-1], min(training.validation, key=lambda record: record.cost)
+    last, best = training.validation[-1], training.best
     pictures = 0 if training.task.y_validation is None else len(training.task.y_validation)
+    assert best is not None
     lowest = "" if best is last else f"; lowest cost {best.cost:.6f} after {best.iteration} iterations"
+    if training.patience is not None:
+        return (
+            f"{best.accuracy:.2f} %, cost {best.cost:.6f} on {pictures} pictures held out, the lowest: the model after "
+            f"{best.iteration} iterations is kept"
+        )
     return f"{last.accuracy:.2f} %, cost {last.cost:.6f} on {pictures} pictures held out{lowest}"
 
 
@@ -213,15 +283,20 @@ def timing(training: Training) -> str:
 
 
 def show_sweep(trainings: list[Training]) -> None:
-    """One line a class and learning rate."""
+    """What was trained on, and one line a class and learning rate."""
+    tasks = {training.task.positive: training.task for training in trainings}
+    _pairs(*_about(*tasks.values()))
+    out.print()
     # Columns that are only there where they say something; the digest makes room for them.
-    stopped = any(training.stopped_by in ("gradient", "cost") for training in trainings)
+    stopped = any(training.stopped_by in ("gradient", "cost", "validation") for training in trainings)
     validated = any(training.validation for training in trainings)
     extra = [*(["steps"] if stopped else []), *(["valid. %"] if validated else [])]
     table = _table("class", "rate", "final cost", "train %", "test %", *extra, "digest")
     for training in trainings:
         more = [str(len(training.history))] if stopped else []
-        more += [f"{training.validation[-1].accuracy:.2f}"] if validated else []
+        # That of the model that is kept.
+        shown = training.best if training.patience is not None else training.validation[-1] if validated else None
+        more += [f"{shown.accuracy:.2f}"] if shown is not None else []
         table.add_row(
             _plain(training.task.positive), f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
             f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", *more,
@@ -342,7 +417,8 @@ def _plain(text: Any) -> str:
     # Names of files and classes may hold brackets, which rich would read as markup, and line ends.
     from rich.markup import escape
 
-    return escape(plain(text))
+    # Escaped before it is laid out, so that columns stay where they are.
+    return escape(plain(text).encode(out.encoding, "backslashreplace").decode(out.encoding))
 
 
 def complain(message: str, kind: str = "Error") -> None:

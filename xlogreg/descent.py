@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,15 +23,16 @@ Array = Any
 # in training).
 Observer = Callable[[int, np.ndarray], None]
 
-# Called with the numbers of some models and a state whose rows are theirs: see `descend`.
-Visitor = Callable[[list[int], State], None]
+# Called with the numbers of some models and a state whose rows are theirs; may give the numbers of those that are to
+# stop: see `descend`.
+Visitor = Callable[[list[int], State], Collection[int] | None]
 
 # Observers hear, and Ctrl-C works, about this often (seconds).
 _BLOCK_SECONDS = 0.1
 _GROWTH = 8
 
 # Why a model's training ended, the words of `Descent.reasons`.
-ITERATIONS, GRADIENT, COST, DIVERGED = "iterations", "gradient", "cost", "diverged"
+ITERATIONS, GRADIENT, COST, VALIDATION, DIVERGED = "iterations", "gradient", "cost", "validation", "diverged"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +41,10 @@ class Descent:
 
     histories : for each model the cost of each of its iterations, (iterations,) float64, on the host
     reasons : for each model why it ended: "iterations" (all that were asked for), "gradient" or "cost" (small enough),
-        "diverged"
+        "validation" (the visitor stopped it), "diverged"
     errors : for each model the DivergenceError that says where, or None
     w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
-    gradient : each model's last iteration's; NaN where it diverged
+    gradient : each model's last iteration's; NaN where it diverged, or was taken up after its last iteration
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the engine that did the work
     notes : for each model the sentence that says that its cost rose and what to do, or nothing
@@ -95,7 +96,8 @@ def descend(
     engine, iterations, observer : what to run, how often, whom to tell the costs
     options : of which the tolerances are read here
     visitor : called with (models, state) before the first iteration, after every `visit_every` iterations and when
-        models end (not those that diverge): `models` are their numbers, the rows of `state` are theirs
+        models end (not those that diverge): `models` are their numbers, the rows of `state` are theirs. Those whose
+        numbers it gives stop there.
     keeper : is shown where the training stands before every block, and told when an exception (Ctrl-C, say) ends it
     progress : where to go on from, as a keeper was shown it; what follows has the bits of a training never stopped
     adviser : what to say of costs that rise
@@ -129,6 +131,14 @@ def descend(
             engine.restore(progress.state)
     elif visitor is not None:
         visitor(models, engine.state())
+    if done == iterations and models:
+        # Taken up where it ends: there is nothing to do but to tell what was given.
+        ended = dict.fromkeys(range(len(models)), ITERATIONS)
+        _check_weights(engine, ended, rates, done, adviser)
+        if visitor is not None and done % visit_every:
+            _visit(visitor, engine, models, ended, False)
+        parts |= {models[j]: _part(engine, j, done, reason) for j, reason in ended.items()}
+        models = []
     while models:
         block = min(block, iterations - done)
         if visitor is not None:
@@ -165,16 +175,12 @@ def descend(
         ended = {j: reason for j, (at, reason) in ends.items() if at == steps}
         if done == iterations:
             ended = {j: ended.get(j, ITERATIONS) for j in range(len(models))}
-        for j in ended:
-            if not bool((abs(engine.w[j]) < LARGEST_WEIGHT).all()):
-                # Its last step alone; there is no further cost to show it, and no cost to compute from it.
-                if len(rates) == 1:
-                    raise adviser.divergence(0, done, float(rates[0]))
-                ended[j] = DIVERGED
+        _check_weights(engine, ended, rates, done, adviser)
         if observer is not None and steps:
             observer(done, costs)
         if visitor is not None:
-            _visit(visitor, engine, models, ended, done % visit_every == 0 and steps > 0)
+            stopped = _visit(visitor, engine, models, ended, done % visit_every == 0 and steps > 0)
+            ended |= {j: VALIDATION for j, model in enumerate(models) if model in stopped and _goes_on(ended.get(j))}
         for j, reason in ended.items():
             parts[models[j]] = _part(engine, j, done, reason)
         if ended:
@@ -259,7 +265,7 @@ class Frame:
             for part in parts.values()
         ):
             raise InputError("A progress must have parts of the types that a keeper was shown.")
-        done = _whole(state.iterations, 0, self.iterations - 1, "The number of iterations done")
+        done = _whole(state.iterations, 0, self.iterations, "The number of iterations done")
         if not 0.0 <= progress.seconds < math.inf:
             raise InputError("The seconds of a progress must be a finite number from 0 on.")
         if not models or models != sorted(models) or sorted([*models, *parts]) != list(range(self.models)):
@@ -276,7 +282,7 @@ class Frame:
                 check_array(f"The state's {name}", array, wanted)
         if not _can_go_on(state):
             raise InputError("The state has weights that are not finite, or beyond all that sums hold.")
-        ends = {DIVERGED, *(reason for reason, tolerance in (
+        ends = {DIVERGED, VALIDATION, *(reason for reason, tolerance in (
             (GRADIENT, self.options.gradient_tolerance), (COST, self.options.cost_tolerance)
         ) if tolerance is not None)}  # fmt: skip
         lengths = dict.fromkeys(models, done)
@@ -339,14 +345,12 @@ class Part:
 
 def _part(engine: Engine, j: int, done: int, reason: str) -> Part:
     rows = slice(j, j + 1)
-    w, b = engine.w[rows], engine.b[rows]
-    if reason == DIVERGED:
+    w, b, found = engine.w[rows], engine.b[rows], engine.gradient
+    if reason == DIVERGED or found is None:
         xp = namespace(w)
         nothing = xp.full(b.shape, xp.nan, dtype=xp.float64)
         gradient = Gradient(xp.full(w.shape, xp.nan, dtype=xp.float64), nothing, nothing)
     else:
-        found = engine.gradient
-        assert found is not None
         gradient = Gradient(found.dw[rows], found.db[rows], found.cost[rows])
     return Part(w, b, gradient, done, reason)
 
@@ -382,16 +386,34 @@ def _ends(
     return ends
 
 
-def _visit(visitor: Visitor, engine: Engine, models: list[int], ended: dict[int, str], regular: bool) -> None:
-    """Tell the visitor about all models at a regular visit, else about those that end; never those that diverged."""
+def _goes_on(reason: str | None) -> bool:
+    """Whether a model would, with more iterations."""
+    return reason in (None, ITERATIONS)
+
+
+def _check_weights(engine: Engine, ended: dict[int, str], rates: np.ndarray, done: int, adviser: Adviser) -> None:
+    """Of models that end, those whose last step alone was too large diverged; there is no further cost to show it, and
+    no cost to compute from it."""
+    for j in ended:
+        if not bool((abs(engine.w[j]) < LARGEST_WEIGHT).all()):
+            if len(rates) == 1:
+                raise adviser.divergence(0, done, float(rates[0]))
+            ended[j] = DIVERGED
+
+
+def _visit(
+    visitor: Visitor, engine: Engine, models: list[int], ended: dict[int, str], regular: bool
+) -> Collection[int]:
+    """Tell the visitor about all models at a regular visit, else about those that end; never those that diverged. The
+    numbers of those that it stops."""
     rows = [j for j in range(len(models)) if (regular or j in ended) and ended.get(j) != DIVERGED]
     if not rows:
-        return
+        return ()
     state = engine.state()
     if len(rows) < len(models):
         arrays = (state.w, state.b, state.velocity, state.bias_velocity)
         state = State(state.iterations, *(None if array is None else array[rows] for array in arrays))
-    visitor([models[j] for j in rows], state)
+    return visitor([models[j] for j in rows], state) or ()
 
 
 def history_sha256(history: np.ndarray | list[float]) -> str:

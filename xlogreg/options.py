@@ -124,7 +124,7 @@ ValidationOption = Annotated[
     typer.Option(
         metavar="SHARE", rich_help_panel=_PANEL, show_default=False,
         help="Hold out this share of the training pictures, 0.2 say, and report cost and accuracy on them every 100 "
-        "iterations. [default: none]",
+        "iterations; see --patience. [default: none]",
     ),
 ]  # fmt: skip
 StartOption = Annotated[
@@ -132,5 +132,13 @@ StartOption = Annotated[
     typer.Option(
         metavar="MODEL", rich_help_panel=_PANEL, show_default=False,
         help="Go on from this run folder or model file (its weights; momentum starts afresh). [default: zeros]",
+    ),
+]  # fmt: skip
+PatienceOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", rich_help_panel=_PANEL, show_default=False,
+        help="Early stopping: end after N checks (one every 100 iterations) without a lower cost on the pictures of "
+        "--validation, and keep the model of the lowest. Try 3. [default: never]",
     ),
 ]  # fmt: skip

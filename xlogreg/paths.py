@@ -11,12 +11,17 @@ from typing import IO, Any
 from .classifier import Failure
 from .errors import FileError
 from .files import reason
+from .text import plain
 
 # What a picture's name ends with, in a folder. A file that is named itself is read whatever its name.
 SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".dib", ".gif",
     ".tif", ".tiff",
 ))  # fmt: skip
+
+
+# Bytes of a path on standard input; no system opens longer ones.
+_LONGEST = 1 << 16
 
 
 class Pause:
@@ -57,9 +62,9 @@ def picture_paths(
             if stdin is None and sys.stdin is None:
                 raise FileError("Standard input is closed, where - reads paths; open it, or name the pictures.")
             for line in _lines(stdin or sys.stdin.buffer, b"\0" if null else b"\n"):
-                if not isinstance(line, Pause):
+                if isinstance(line, str):
                     yield from _of(Path(line))
-                elif pauses:
+                elif pauses or isinstance(line, Failure):
                     yield line
         elif glob.has_magic(name) and not os.path.lexists(name):
             yield from _matches(name)
@@ -167,9 +172,9 @@ def _kind(entry: os.DirEntry[str]) -> bool | None:
     return None if folder or os.path.splitext(entry.name)[1].lower() not in SUFFIXES else False
 
 
-def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause]:
+def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause | Failure]:
     """The paths in a stream, read in pieces; empty ones are left out. A `PAUSE` before waiting for more."""
-    rest = b""
+    rest, too_long = b"", False
     # One read a piece, so that paths are at work before the stream ends.
     read = getattr(stream, "read1", stream.read)
     while True:
@@ -180,8 +185,17 @@ def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause]:
             break
         *whole, rest = (rest + piece).split(end)
         for line in whole:
-            yield from _line(line, end)
-    yield from _line(rest, end)
+            # The end of one that was too long is no path, however short it is.
+            if too_long:
+                too_long = False
+            else:
+                yield from _line(line, end)
+        if len(rest) > _LONGEST:
+            if not too_long:
+                yield from _line(rest, end)
+            rest, too_long = b"", True
+    if not too_long:
+        yield from _line(rest, end)
 
 
 def _ready(stream: IO[bytes]) -> bool:
@@ -192,8 +206,15 @@ def _ready(stream: IO[bytes]) -> bool:
         return False
 
 
-def _line(line: bytes, end: bytes) -> Iterator[str]:
+def _line(line: bytes, end: bytes) -> Iterator[str | Failure]:
     if end == b"\n":
         line = line.removesuffix(b"\r")
-    if line:
+    if len(line) > _LONGEST:
+        begin = os.fsdecode(line[:40])
+        yield Failure(
+            Path(begin),
+            f"A line on standard input has more than {_LONGEST:,} bytes and is no path: {plain(begin)}.. (paths there "
+            "end with the line, or with NUL for --null).",
+        )
+    elif line:
         yield os.fsdecode(line)

@@ -8,27 +8,45 @@ from typing import Any
 
 from .errors import FileError, InputError
 from .files import reason, write_whole
-from .records import Kind, Odd, any_of, as_it_is, fields, read_record, text, words
+from .records import Kind, Odd, any_of, as_it_is, fields, many, read_record, text, whole, words
 
 PLAN = "plan.json"
 # A folder that has it is complete: it comes last.
 RESULTS = "results.json"
 _FORMAT = "xlogreg plan 2"
 _MAX_BYTES = 1 << 20
+# Options that came later, as plans from before have them.
+_LATER = {"patience": None}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a training, the folder it was started in, and the command that started it."""
+    """The options of a training, the folder it was started in, the command that repeats it, and the numbers of
+    iterations that it was to have `before` it was given more."""
 
     options: dict[str, Any]
     started_in: str
     command: str
+    before: tuple[int, ...] = ()
+
+    def more(self, iterations: int) -> "Plan":
+        """The plan of the same training with more iterations."""
+        options, before = {**self.options, "iterations": iterations}, (*self.before, self.options["iterations"])
+        return Plan(options, self.started_in, repeating(self.command, iterations), before)
+
+
+def repeating(command: str, iterations: int) -> str:
+    """The command that trains as this one does, but so many iterations: of an option given twice, the last."""
+    return f"{command} --iterations {iterations}" if command else ""
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
     """Keep a plan, its options in plain types."""
-    content = {"format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options}
+    content: dict[str, Any] = {
+        "format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options,
+    }  # fmt: skip
+    if plan.before:
+        content["before"] = list(plan.before)
     write_whole(folder / PLAN, json.dumps(content, indent=2) + "\n")
 
 
@@ -41,12 +59,15 @@ def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
         There is no training to take up, or its plan is damaged.
     """
     path = folder / PLAN
-    kind = fields({"format": any_of(_FORMAT), "started_in": text, "command": words, "options": as_it_is})
+    kinds_of_all = {"format": any_of(_FORMAT), "started_in": text, "command": words, "options": as_it_is}
+    kind = fields({**kinds_of_all, "before": many(whole(1))}, needed=frozenset(kinds_of_all))
     try:
         content = read_record(path, _MAX_BYTES, kind)
-        if set(content["options"]) != set(kinds):
+        options = _LATER | fields({})(content["options"])
+        if set(options) != set(kinds):
             raise Odd("those of this xlogreg", "options")
-        return Plan(fields(kinds)(content["options"]), content["started_in"], content["command"])
+        before = tuple(content.get("before", ()))
+        return Plan(fields(kinds)(options), content["started_in"], content["command"], before)
     except (FileNotFoundError, NotADirectoryError):
         raise FileError(
             f"There is no training to resume in {folder}; name the folder of one that was stopped."
@@ -70,5 +91,5 @@ def unfinished(folder: Path) -> str:
 
 
 def remove_plan(folder: Path) -> None:
-    """A training that is complete, or that can never be, needs no plan."""
+    """A training that can never be complete needs no plan."""
     (folder / PLAN).unlink(missing_ok=True)

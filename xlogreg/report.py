@@ -31,6 +31,7 @@ _PLACED = frozenset((
     "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
     "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
     "seconds_per_iteration", "machine", "command", "folder", "model", "asked", "trained_on", "validation",
+    "patience", "best_iteration",
 ))  # fmt: skip
 # These follow from the class and the data; a run is not called by them.
 _COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
@@ -258,7 +259,11 @@ def _options(run: Run) -> dict[str, str]:
     r = run.results
     given = {"learning_rate": r.get("learning_rate"), "iterations": r.get("iterations")}
     # What the model sees and where it began; a digest names nothing for people.
-    chosen = {"features": (r.get("features") or {}).get("name"), "start": bool(r.get("start"))}
+    chosen = {
+        "features": (r.get("features") or {}).get("name"),
+        "start": bool(r.get("start")),
+        "patience": r.get("patience"),
+    }
     given |= {key: value for key, value in chosen.items() if value}
     flat = _flat(r.get("data", {})) | _flat({k: v for k, v in r["task"].items() if k != "class_names"})
     return flat | _flat(given) | _flat(r.get("options", {}))

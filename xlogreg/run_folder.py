@@ -20,6 +20,7 @@ from .evaluation import Judgement
 from .files import leftovers, make_folder, reason, write_whole
 from .lock import LOCK
 from .plan import PLAN, unfinished
+from .text import shown
 from .training import Training
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def results(training: Training) -> dict[str, Any]:
     """What `results.json` holds, in plain types."""
-    task, iterations = training.task, len(training.history)
+    task, iterations, best = training.task, len(training.history), training.best
     return {
         "xlogreg": __version__,
         **_about(task),
@@ -43,6 +44,8 @@ def results(training: Training) -> dict[str, Any]:
         "max_iterations": training.max_iterations,
         "iterations": iterations,
         "stopped_by": training.stopped_by,
+        "patience": training.patience,
+        "best_iteration": None if training.patience is None or best is None else best.iteration,
         "cost_history": training.cost_history,
         "final_cost": float(training.history[-1]),
         "history_sha256": training.history_sha256,
@@ -75,9 +78,10 @@ def _about(task: Task) -> dict[str, Any]:
 
 def _validation_results(training: Training) -> dict[str, Any] | None:
     labels = training.task.y_validation
-    if not training.validation or labels is None:
+    best = training.best
+    if best is None or labels is None:
         return None
-    best, last = min(training.validation, key=lambda record: record.cost), training.validation[-1]
+    last = training.validation[-1]
     return {
         "pictures": len(labels),
         "positives": int(labels.sum()),
@@ -124,13 +128,7 @@ def new_run_folder(
     if out is not None:
         folder = make_folder(out)
         _check_writable(folder)
-        # A process that was killed as it began may have left its lock, or a part of its plan: nothing to go on from.
-        ignored = {folder / LOCK, *leftovers(folder, (PLAN,))}
-        if not ignored.issuperset(_entries(folder)):
-            stopped = unfinished(folder)
-            if stopped:
-                raise FileError(f"{stopped}, or choose an empty or new folder with --out.")
-            raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
+        _check_empty(folder)
         return folder
     parent = make_folder(parent)
     _check_writable(parent)
@@ -153,6 +151,50 @@ def new_run_folder(
                 f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
             ) from error
         number += 1  # another process was faster
+
+
+def check_out(
+    out: str | os.PathLike[str] | None, source: str | os.PathLike[str] | None = None, parent: str = "runs"
+) -> None:
+    """Whether `new_run_folder` may be expected to make `out`, or a folder in `parent`, later; nothing is made now.
+
+    source : a folder of pictures, which it may not be in
+
+    Raises
+    ------
+    FileError
+        It cannot.
+    """
+    folder = Path(parent if out is None else out)
+    if source is not None and folder.resolve().is_relative_to(Path(source).resolve()):
+        raise FileError(
+            f"The folder {shown(folder)} would be within that of the pictures, {shown(source)}, and be read as one of "
+            "its classes the next time; choose another with --out."
+        )
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    if there.is_dir():
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise FileError(f"Cannot write into the folder {there}: Permission denied; choose another with --out.")
+        if there == folder:
+            _check_writable(folder)
+            if out is not None:
+                _check_empty(folder)
+    elif there == folder and folder.is_symlink() and not folder.exists():
+        pass  # what a link to nothing leads to is found out when it is made
+    else:
+        raise FileError(f"Cannot create the folder {folder}: {there} is no folder; choose another with --out.")
+
+
+def _check_empty(folder: Path) -> None:
+    # A process that was killed as it began may have left its lock, or a part of its plan: nothing to go on from.
+    ignored = {folder / LOCK, *leftovers(folder, (PLAN,))}
+    if not ignored.issuperset(_entries(folder)):
+        stopped = unfinished(folder)
+        if stopped:
+            raise FileError(f"{stopped}, or choose an empty or new folder with --out.")
+        raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
 
 
 def _begin(folder: Path, first: Callable[[Path], None]) -> bool:
@@ -207,14 +249,23 @@ def write_run(
     from .report import write_report
 
     training.classifier.save(folder / "model.safetensors")
-    lines = [f"{iteration},{cost:.17g}\n" for iteration, cost in enumerate(training.history.tolist())]
-    write_whole(folder / "history.csv", "iteration,cost\n" + "".join(lines))
+    write_whole(folder / "history.csv", _history_lines(training))
     if plots is not None:
         plots(folder, training)
     write_gallery(folder, training.judgement, extra)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
     write_report(folder, content)
     write_json(folder / "results.json", content)
+
+
+def _history_lines(training: Training) -> str:
+    """The cost of every iteration, and the validation's after so many, where it was measured; with every bit."""
+    costs = enumerate(training.history.tolist())
+    if not training.validation:
+        return "iteration,cost\n" + "".join(f"{iteration},{cost:.17g}\n" for iteration, cost in costs)
+    held_out = {record.iteration: f"{record.cost:.17g}" for record in training.validation}
+    rows = (f"{iteration},{cost:.17g},{held_out.get(iteration, '')}\n" for iteration, cost in costs)
+    return "iteration,cost,validation_cost\n" + "".join(rows)
 
 
 def write_evaluation(

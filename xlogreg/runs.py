@@ -162,7 +162,7 @@ def _history(folder: Path) -> np.ndarray | None:
             if next(lines, None) is None:
                 return None
             for i, line in enumerate(lines):
-                iteration, _, cost = line.partition(",")
+                iteration, cost, *_ = line.split(",")
                 if iteration != str(i):
                     raise ValueError
                 costs.append(float(cost))

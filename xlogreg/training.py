@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,25 @@ from .checkpoint import Checkpoint, Checkpoints, on_device
 from .checks import list_of, of_kind
 from .classifier import Classifier
 from .data.task import Task
-from .descent import ITERATIONS, Frame, Observer, Visitor, history_sha256
-from .engine import DescentOptions, State
+from .descent import ITERATIONS, Frame, Observer, history_sha256
+from .engine import DescentOptions, State, check_array
 from .errors import DivergenceError, InputError
 from .evaluation import Judgement
+from .exact import ARITHMETIC
 from .features import PIXELS, Features, sha256_of
 from .logistic import accuracy, check_learning_rate, descend_many, forward
 from .records import fields, many, measure, whole
 from .reference import evaluate_rows
-from .text import short_repr
+from .text import given, short_repr
 
 if TYPE_CHECKING:
     pass
 
 # The tutorial records the cost of every hundredth iteration.
 RECORD_EVERY = 100
+MAX_PATIENCE = 10**9
+# Why a training ended that did fewer iterations than it was given, beside the words of `xlogreg.descent`.
+INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,11 @@ class Training:
     seconds : wall time of the iterations of all `models` that were trained together
     preparing_seconds : wall time from the call to the first iteration: features, way to the device, compilation
     options : of the descent; max_iterations : how many iterations it was given
-    stopped_by : "iterations", where it did all of them, or "gradient" or "cost", which met the options' tolerance
+    stopped_by : "iterations", where it did all of them, "gradient" or "cost", which met the options' tolerance,
+        "validation", whose cost no longer fell, or "interrupted", where it was taken up only to be ended
     validation : after every 100th iteration and the last, where the task has pictures held out
+    patience : where the training stops by the validation's cost: after so many of its records without a lower one; then
+        the classifier is that of the lowest, `best`
     start : what it went on from, for the record; None is zeros
     note : the sentence that says that the cost rose and what to do, or nothing
     """
@@ -77,8 +85,14 @@ class Training:
     features_sha256: str = ""
     preparing_seconds: float = 0.0
     note: str = ""
+    patience: int | None = None
 
     __repr__ = short_repr
+
+    @property
+    def best(self) -> Validation | None:
+        """The first of the validation's records with the lowest cost; None without validation."""
+        return _lowest(self.validation) if self.validation else None
 
     @property
     def history_sha256(self) -> str:
@@ -120,6 +134,7 @@ def train(
     features: Features = PIXELS,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     checkpoints: Checkpoints | None = None,
+    patience: int | None = None,
 ) -> list[Training]:
     """Train one model a learning rate, together; each has the bits of its own separate training.
 
@@ -131,6 +146,9 @@ def train(
     start : a trained model to go on from; by default zeros
     diverged : takes those models that diverge, which are then missing in what is returned; without it they raise
     checkpoints : keeps where the training stands, and goes on from there
+    patience : early stopping, where the task has pictures held out: after so many checks (one after every 100
+        iterations) without a lower cost on them a model stops, and each is returned as it was at its lowest
+    observer : as in `optimize`; its `validated`, if it has one, is called with each `Validation`
 
     Raises
     ------
@@ -150,6 +168,7 @@ def train(
         features=features,
         rows=rows,
         checkpoints=checkpoints,
+        patience=patience,
     )
 
 
@@ -167,6 +186,7 @@ def train_together(
     features: Features = PIXELS,
     rows: tuple[np.ndarray, np.ndarray] | None = None,
     checkpoints: Checkpoints | None = None,
+    patience: int | None = None,
 ) -> list[Training]:
     """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
 
@@ -200,29 +220,33 @@ def train_together(
     options = options or DescentOptions()
     with device.current():
         x_device, x_test_device = device.to_device(x), device.to_device(x_test)
-        validations: list[list[Validation]] = [[] for _ in models]
-        progress = None
+        validator = _Validator(
+            device, [task for task, _ in models], features, patience, getattr(observer, "validated", None)
+        )
+        progress, planned = None, number_of_iterations
         if checkpoints is not None:
-            mark = _fingerprint(digest, tasks, rates, number_of_iterations, options, start)
-            kept = checkpoints.begin(
-                mark,
-                lambda iterations: _kept(validations, iterations),
-                Frame(len(models), len(x), int(number_of_iterations), options),
-                _check_kept,
+            mark, *checkpoints.others = (
+                _fingerprint(digest, tasks, rates, iterations, options, start, patience)
+                for iterations in (planned, *checkpoints.before)
             )
+            frame = Frame(len(models), len(x), max(int(planned), *checkpoints.before, 0), options)
+            kept = checkpoints.begin(mark, validator.kept, frame, validator.check)
             if kept is not None:
                 progress = on_device(kept.progress, device)
-                for found, records in zip(validations, kept.extra["validations"], strict=True):
-                    found += [Validation(**record) for record in records]
+                validator.restore(kept.extra)
+                done = progress.state.iterations
+                if checkpoints.finish:
+                    number_of_iterations = done
+                elif done > number_of_iterations:
+                    raise InputError(f"The training has {done:,} iterations already; give it more.")
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,
-            visitor=_validator(device, [task for task, _ in models], features, validations),
+            visitor=validator if validator.checks else None,
             keeper=checkpoints, progress=progress,
             **_start(device, start, tasks[0], features, len(models)),
         )  # fmt: skip
         preparing = max(0.0, time.perf_counter() - began - result.seconds)
-        weights, biases = to_host(result.w), to_host(result.b)
         trainings = []
         for model, (task, rate) in enumerate(models):
             error = result.errors[model]
@@ -231,12 +255,14 @@ def train_together(
                     raise error
                 diverged.append((task, error))
                 continue
-            w, b = result.w[model : model + 1].T, float(biases[model])
+            rows_of = slice(model, model + 1)
+            w_row, b_row = validator.best(model) or (result.w[rows_of], result.b[rows_of])
+            w, b = w_row.T, float(to_host(b_row)[0])
             on_train = to_host(forward(w, b, x_device))[0]
             on_test = to_host(forward(w, b, x_test_device))[0]
             history = result.histories[model]
             classifier = Classifier(
-                w=np.ascontiguousarray(weights[model : model + 1].T),
+                w=np.ascontiguousarray(to_host(w_row).T),
                 b=b,
                 class_names=task.class_names,
                 size=task.size,
@@ -260,9 +286,10 @@ def train_together(
                 device=str(device),
                 implementation=result.implementation,
                 options=options,
-                max_iterations=int(number_of_iterations),
-                stopped_by=result.reasons[model],
-                validation=tuple(validations[model]),
+                max_iterations=int(planned),
+                stopped_by=INTERRUPTED if len(history) == number_of_iterations < planned else result.reasons[model],
+                validation=tuple(validator.records[model]),
+                patience=patience,
                 start=None if start is None else _origin(start),
                 features_sha256=digest,
                 preparing_seconds=preparing,
@@ -276,43 +303,28 @@ def _start(device: Device, start: Classifier | None, task: Task, features: Featu
     """The keywords of `descend_many` that let all models go on from a trained one."""
     if start is None:
         return {}
-    if start.size != task.size:
+    check_start(start, task.size, task.source, features)
+    return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
+
+
+def check_start(start: Classifier, size: tuple[int, int, int], source: str, features: Features) -> None:
+    """Whether a training on pictures of this size and these features can go on from a model.
+
+    Raises
+    ------
+    InputError
+        It cannot.
+    """
+    if start.size != size:
         raise InputError(
-            f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {task.source} has "
-            f"{' x '.join(map(str, task.size))}; start from one that was trained on pictures of the same size."
+            f"The model to start from takes pictures of {' x '.join(map(str, start.size))} but {source} has "
+            f"{' x '.join(map(str, size))}; start from one that was trained on pictures of the same size."
         )
     if start.features != features:
         raise InputError(
             f"The model to start from was trained on the features {start.features.name}, not {features.name}; choose "
             "the same ones with --features."
         )
-    return {"w": device.to_device(np.repeat(start.w.T, models, axis=0)), "b": [start.b] * models}
-
-
-def _kept(validations: list[list[Validation]], iterations: int) -> dict[str, Any]:
-    """What a checkpoint keeps beside the state: the records of the first so many iterations.
-
-    A training may be interrupted between a record and the next state.
-    """
-    return {
-        "validations": [[asdict(record) for record in found if record.iteration <= iterations] for found in validations]
-    }
-
-
-_VALIDATION = fields({"iteration": whole(0), "cost": measure, "accuracy": measure})
-_KEPT = fields({"validations": many(many(_VALIDATION))})
-
-
-def _check_kept(checkpoint: Checkpoint) -> None:
-    """Whether a checkpoint has records of each model, of its iterations one after the other, and no others."""
-    validations = _KEPT(checkpoint.extra)["validations"]
-    done, models = checkpoint.progress.state.iterations, len(checkpoint.progress.costs)
-    for records in validations:
-        at = [record["iteration"] for record in records]
-        if at != sorted(set(at)) or max(at, default=0) > done or any(len(record) != 3 for record in records):
-            raise InputError("Its records of the validation are not one after the other.")
-    if len(validations) != models:
-        raise InputError(f"It has records of the validation of {len(validations)} models, not of {models}.")
 
 
 def _fingerprint(
@@ -322,12 +334,16 @@ def _fingerprint(
     iterations: int,
     options: DescentOptions,
     start: Classifier | None,
+    patience: int | None,
 ) -> str:
     """SHA-256 of all that the bits of a training depend on."""
     plan = {
-        "features": features_sha256, "rates": [float(rate) for rate in rates], "iterations": int(iterations),
+        "arithmetic": ARITHMETIC, "features": features_sha256, "rates": [float(rate) for rate in rates],
+        "iterations": int(iterations),
         "options": options.as_dict(), "start": None if start is None else [start.history_sha256, float(start.b).hex()],
     }  # fmt: skip
+    if patience is not None:
+        plan["patience"] = patience
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode())
     for task in tasks:
         for values in (task.y_train, task.y_test, task.y_validation, task.x_validation):
@@ -348,26 +364,141 @@ def _origin(start: Classifier) -> dict[str, Any]:
     }
 
 
-def _validator(
-    device: Device, tasks: Sequence[Task], features: Features, found: list[list[Validation]]
-) -> Visitor | None:
-    """Notes how each model does on the pictures held out, in `found`; None where there are none.
+_VALIDATION = fields({"iteration": whole(0), "cost": measure, "accuracy": measure})
+_KEPT = fields({"validations": many(many(_VALIDATION))})
 
-    The pictures must be the same for all.
+
+def _lowest(records: Sequence[Validation]) -> Validation:
+    return min(records, key=lambda record: math.inf if math.isnan(record.cost) else record.cost)
+
+
+class _Validator:
+    """Notes how each model does on the pictures held out, which must be the same for all; a `Visitor`.
+
+    With patience it keeps each model as it was at its lowest cost, and stops those that have had enough.
     """
-    x, held = tasks[0].x_validation, [task.y_validation for task in tasks]
-    if x is None:
-        return None
-    if any(task.x_validation is not x for task in tasks) or any(y is None for y in held):
-        raise InputError("Tasks that are trained together must share their validation pictures; use hold_out on all.")
-    rows = device.to_device(np.ascontiguousarray(features.rows(x)))
-    signs = [1.0 - 2.0 * y for y in held if y is not None]
 
-    def visit(models: list[int], state: State) -> None:
-        sign = device.to_device(np.stack([signs[model] for model in models]))
+    def __init__(
+        self,
+        device: Device,
+        tasks: Sequence[Task],
+        features: Features,
+        patience: int | None,
+        told: Callable[[Validation], None] | None,
+    ) -> None:
+        x, held = tasks[0].x_validation, [task.y_validation for task in tasks]
+        check_patience(patience, x is not None)
+        self.checks = x is not None
+        self.records: list[list[Validation]] = [[] for _ in tasks]
+        self._device, self._patience, self._told = device, patience, told
+        # Of each model its two last records that were the lowest so far, with its parameters (1, d) and (1,): one may
+        # be noted after the last state that a checkpoint can keep.
+        self._best: list[list[tuple[Validation, Any, Any]]] = [[] for _ in tasks]
+        if x is None:
+            return
+        if any(task.x_validation is not x for task in tasks) or any(y is None for y in held):
+            raise InputError(
+                "Tasks that are trained together must share their validation pictures; use hold_out on all."
+            )
+        self._rows = device.to_device(np.ascontiguousarray(features.rows(x)))
+        self._signs = [1.0 - 2.0 * y for y in held if y is not None]
+
+    def __call__(self, models: list[int], state: State) -> set[int]:
+        """Note how these models do, the rows of `state`; the numbers of those that stop."""
+        sign = self._device.to_device(np.stack([self._signs[model] for model in models]))
         with np.errstate(all="ignore"):
-            costs, wrong = map(to_host, on_its_device(evaluate_rows)(rows, sign, state.w, state.b))
-        for model, cost, mistakes in zip(models, costs.tolist(), wrong.tolist(), strict=True):
-            found[model].append(Validation(state.iterations, cost, 100 - mistakes / len(x) * 100))
+            costs, wrong = map(to_host, on_its_device(evaluate_rows)(self._rows, sign, state.w, state.b))
+        stop = set()
+        for row, (model, cost, mistakes) in enumerate(zip(models, costs.tolist(), wrong.tolist(), strict=True)):
+            record = Validation(state.iterations, cost, 100 - mistakes / sign.shape[1] * 100)
+            found = self.records[model]
+            found.append(record)
+            if self._told is not None:
+                self._told(record)
+            if self._patience is None:
+                continue
+            lowest = _lowest(found)
+            if lowest is record:
+                rows = slice(row, row + 1)
+                self._best[model] = [*self._best[model][-1:], (record, state.w[rows], state.b[rows])]
+            elif state.iterations % RECORD_EVERY == 0:
+                # Not at the last iteration of all, which more iterations would not have as their last.
+                since = sum(other.iteration > lowest.iteration for other in found)
+                stop |= {model} if since >= self._patience else set()
+        return stop
 
-    return visit
+    def best(self, model: int) -> tuple[Any, Any] | None:
+        """The parameters (1, d) and (1,) that the model is kept with, if not its last."""
+        return self._best[model][-1][1:] if self._patience is not None else None
+
+    def kept(self, iterations: int) -> dict[str, Any]:
+        """What a checkpoint keeps beside the state: what was noted in the first so many iterations.
+
+        A training may be interrupted between a record and the next state.
+        """
+        content: dict[str, Any] = {
+            "validations": [
+                [asdict(record) for record in found if record.iteration <= iterations] for found in self.records
+            ]
+        }
+        if self._patience is not None:
+            best = [[one for one in found if one[0].iteration <= iterations][-1] for found in self._best]
+            for name, place in (("best_w", 1), ("best_b", 2)):
+                content[name] = np.concatenate([to_host(one[place]) for one in best])
+        return content
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Whether a checkpoint has records of each model, of its iterations one after the other, and no others, and the
+        models of the lowest cost, where they are wanted.
+
+        Raises
+        ------
+        InputError, ValueError
+            It has not.
+        """
+        validations = _KEPT(checkpoint.extra)["validations"]
+        done, models = checkpoint.progress.state.iterations, len(checkpoint.progress.costs)
+        for records in validations:
+            at = [record["iteration"] for record in records]
+            if at != sorted(set(at)) or max(at, default=0) > done or any(len(record) != 3 for record in records):
+                raise InputError("Its records of the validation are not one after the other.")
+        if len(validations) != models:
+            raise InputError(f"It has records of the validation of {len(validations)} models, not of {models}.")
+        if self._patience is not None:
+            features = checkpoint.progress.state.w.shape[1]
+            check_array("The weights of the lowest validation cost", checkpoint.extra.get("best_w"), (models, features))
+            check_array("Their biases", checkpoint.extra.get("best_b"), (models,))
+            best = (checkpoint.extra[name] for name in ("best_w", "best_b"))
+            if not all(validations) or not all(np.isfinite(values).all() for values in best):
+                raise InputError("It lacks the models of the lowest validation cost.")
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Go on from what was kept and checked."""
+        for found, records in zip(self.records, content["validations"], strict=True):
+            found += [Validation(**record) for record in records]
+        if self._patience is not None:
+            w, b = (self._device.to_device(content[name]) for name in ("best_w", "best_b"))
+            self._best = [
+                [(_lowest(found), w[model : model + 1], b[model : model + 1])]
+                for model, found in enumerate(self.records)
+            ]
+
+
+def check_patience(patience: int | None, validation: bool) -> None:
+    """Whether a training can stop so, with or without pictures held out.
+
+    Raises
+    ------
+    InputError
+        It cannot.
+    """
+    if patience is None:
+        return
+    if isinstance(patience, bool) or not isinstance(patience, int) or not 1 <= patience <= MAX_PATIENCE:
+        raise InputError(
+            f"The patience must be a whole number of checks from 1 to {MAX_PATIENCE:,}, not {given(patience)}; 3, say."
+        )
+    if not validation:
+        raise InputError(
+            "Patience is for the cost on pictures held out; hold some out with --validation (hold_out), 0.2 say."
+        )

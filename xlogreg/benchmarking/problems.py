@@ -29,15 +29,15 @@ SIZES = (
     TUTORIAL,
     Problem(
         10_000, 200, "10,000 synthetic pictures",
-        "aab0b4d4c2cf80eac1770352e3da34f7d04775684053d08b9a9d5e6b72b30412", 50,
+        "3bb481b43d5255953000718c6311ab57b8b57304132fcf59caecbd528a2aa21f", 50,
     ),
     Problem(
         50_000, 200, "50,000 synthetic pictures, the size of CIFAR-10",
-        "0ed24b1fb1758d95f6be44be7aaa3fd6a224188cbee175c9a4f74793da115a53", 20,
+        "f3fda104f9ac4016e5e45e1685f6918b7bdf5443e2b7df3d795c90663476a4eb", 20,
     ),
     Problem(
         200_000, 200, "200,000 synthetic pictures",
-        "4abd7817d6e6182aaf72044ed0ec19e95817c97f6f4910b24226254cb5d6d9c3", 5,
+        "aff8c30f5573af923a720948e6e2a01c6295927678aca57cd3e402b926933cf7", 5,
     ),
 )  # fmt: skip
 

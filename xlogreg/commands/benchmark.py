@@ -7,6 +7,7 @@ import typer
 
 from ..errors import InputError
 from ..options import JsonOption
+from ..text import brief, given
 from .shared import print_json
 
 
@@ -33,8 +34,8 @@ def benchmark(
     from ..benchmarking.rounds import compete, joined
 
     kind, _, number = device.partition(":")
-    if kind not in ("cpu", "gpu") or (number and not (kind == "gpu" and number.isdecimal())):
-        raise InputError(f"There is no device {device!r} to measure; choose cpu, gpu or gpu:N.")
+    if kind not in ("cpu", "gpu") or (number and not (kind == "gpu" and number.isdecimal() and len(number) < 10)):
+        raise InputError(f"There is no device {brief(device)!r} to measure; choose cpu, gpu or gpu:N.")
     if number:
         _let_all_see_only(int(number))
     device = kind
@@ -44,7 +45,9 @@ def benchmark(
     known = {problem.pictures: problem for problem in (ON_GPU if device == "gpu" else SIZES)}
     for size in pictures or []:
         if size not in known:
-            raise InputError(f"There is no benchmark of {size} pictures; choose from {', '.join(map(str, known))}.")
+            raise InputError(
+                f"There is no benchmark of {given(size)} pictures; choose from {', '.join(map(str, known))}."
+            )
     problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
     names = None if peers else [contestant.name for contestant in contestants_on(device) if contestant.ours]
     results: dict[str, Any] = {}

@@ -17,7 +17,7 @@ from ..options import (
     NoCacheOption,
     TestSizeOption,
 )
-from .shared import FolderReading, load_pictures, one_task, print_json
+from .shared import FolderReading, check_folder, load_pictures, one_task, print_json
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -71,10 +71,16 @@ def evaluate(
     size = f"{height}x{width}" if is_picture_folder(source) else None
     reading = FolderReading(size, max_unreadable, no_cache)
     positive = positive or classifier.class_names[1]
+    if out is not None:
+        check_folder(source, out)
     if is_picture_folder(source) and not own and test_size is None:
         # Pictures that the model has not seen, all of them.
-        pictures, _ = load_pictures(source, data, reading)
-        task = only_test(pictures, positive, balance="none" if balance is None else balance.value, seed=seed or 0)
+        chosen: Any = "none" if balance is None else balance.value
+
+        def make(pictures: Any, _: Any) -> Any:
+            return only_test(pictures, positive, balance=chosen, seed=seed or 0)
+
+        task = make(*load_pictures(source, data, reading, make))
     else:
         task = one_task(source, data, positive, balance, seed or 0, test_size, reading)
     if held_out is not None:

@@ -1,6 +1,8 @@
 """`xlogreg predict`: what own pictures show, one or a hundred thousand."""
 
 import contextlib
+import functools
+import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +21,8 @@ class FormatOption(StrEnum):
     json = "json"
 
 
+# So many seconds may go by with counting files before the first is predicted.
+_COUNTING = 2.0
 _SUFFIXES = {
     ".csv": FormatOption.csv, ".jsonl": FormatOption.json, ".ndjson": FormatOption.json, ".txt": FormatOption.text,
 }  # fmt: skip
@@ -70,7 +74,12 @@ def predict(
     batches = predict_many(classifier, picture_paths(pictures, null=null, pauses=True), threads=threads, processes=True)
     done = failures = 0
     try:
-        with stop_signals(), _sink(out, chosen) as sink, contextlib.closing(batches):  # type: ignore[type-var]
+        with (
+            stop_signals(),
+            console.predicting(functools.partial(_count, pictures)) as progress,
+            _sink(out, chosen) as sink,
+            contextlib.closing(batches),  # type: ignore[type-var]
+        ):
             sink.write(HEADERS[chosen.value])
             for batch in batches:
                 bad = [result for result in batch if isinstance(result, Failure)]
@@ -78,6 +87,7 @@ def predict(
                 sink.write(lines(batch, chosen.value, classifier.class_names[1]))
                 # One write a batch, as soon as it is there: for `| head`, and for whoever watches.
                 sink.flush()
+                progress(len(batch))
                 if chosen is FormatOption.text or out is not None:
                     for failure in bad:
                         console.complain(failure.message)
@@ -90,6 +100,20 @@ def predict(
         console.err.print(f"{done:,} {'picture' if done == 1 else 'pictures'}{unread}: {out}", markup=False)
     if failures:
         raise typer.Exit(2 if failures == done else 1)
+
+
+def _count(pictures: list[str]) -> int | None:
+    """How many there are; None where that takes long, or comes on standard input."""
+    from ..paths import picture_paths
+
+    if "-" in pictures:
+        return None
+    end, count = time.monotonic() + _COUNTING, 0
+    for _ in picture_paths(pictures):
+        count += 1
+        if time.monotonic() > end:
+            return None
+    return count
 
 
 def _format(as_json: bool, as_csv: bool, output_format: FormatOption | None, out: Path | None) -> FormatOption:

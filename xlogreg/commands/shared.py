@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from ..options import BalanceOption
 from ..parallel import STOP_SIGNALS
-from ..text import shown
+from ..text import brief, listed, shown
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
@@ -85,28 +85,82 @@ class FolderReading:
     no_cache: bool = False
 
 
-def load_pictures(source: str, data: Path | None, reading: FolderReading) -> tuple[Any, Any]:
-    """Pictures to train on, and to test on where there are some; reading a folder is shown as it goes on."""
-    from .. import console
-    from ..data.sources import is_picture_folder, load_source
+def picture_size(source: str, size: str | None) -> tuple[int, int, int]:
+    """Height, width and channels of the pictures that are read from a source, with this --size."""
+    from ..data.folders import DEFAULT_SIZE
+    from ..data.sources import is_picture_folder
 
+    if size is None:
+        return *DEFAULT_SIZE, 3
     if not is_picture_folder(source):
-        if reading.size is not None:
-            raise InputError("--size is for folders of your own pictures; leave it out, these are 32 x 32.")
+        raise InputError("--size is for folders of your own pictures; leave it out, these are 32 x 32.")
+    return *parsed_size(size), 3
+
+
+def check_features(source: str, size: str | None, features: Any, start: Any) -> None:
+    """Whether pictures of the size to be read have these features, and suit the model to start from."""
+    from ..training import check_start
+
+    read = picture_size(source, size)
+    features.length(read)
+    if start is not None:
+        check_start(start, read, source, features)
+
+
+def check_folder(source: str, out: Path | None) -> None:
+    """Whether a run folder can be made for what is trained or tested on this source."""
+    from ..data.sources import is_picture_folder
+    from ..run_folder import check_out
+
+    check_out(out, source if is_picture_folder(source) else None)
+
+
+def load_pictures(
+    source: str, data: Path | None, reading: FolderReading, check: Callable[[Any, Any], object] = lambda *_: None
+) -> tuple[Any, Any]:
+    """Pictures to train on, and to test on where there are some; reading a folder is shown as it goes on.
+
+    check : is asked before they are read, with pictures that have no pixels; what it raises ends it there
+    """
+    from .. import console
+    from ..data.sources import is_picture_folder, is_whole_cifar10, load_source
+
+    size = picture_size(source, reading.size)[:2]
+    if not is_picture_folder(source):
+        if is_whole_cifar10(source):
+            check(*_cifar10_without_pixels())
         return load_source(source, data)
     from ..data.cache import Cache
-    from ..data.folders import DEFAULT_SIZE, FolderOptions
+    from ..data.folders import FolderOptions
     from ..images import quiet_libtiff
 
     quiet_libtiff()
-    size = DEFAULT_SIZE if reading.size is None else parsed_size(reading.size)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(console.counting("reading pictures"))
         cache = None if reading.no_cache else stack.enter_context(Cache())
         found: list[Any] = []
-        pictures = load_source(source, data, FolderOptions(size, reading.max_unreadable, cache, progress, found.append))
+        options = FolderOptions(
+            size, reading.max_unreadable, cache, progress, found.append, lambda pictures: check(pictures, None)
+        )
+        pictures = load_source(source, data, options)
     console.show_reading(found[0])
     return pictures
+
+
+def _cifar10_without_pixels() -> tuple[Any, Any]:
+    import numpy as np
+
+    from ..data.pictures import CIFAR10_CLASSES, Pictures
+
+    classes = len(CIFAR10_CLASSES)
+    train, test = (
+        Pictures(
+            np.empty((count * classes, 0, 0, 3), dtype=np.uint8), np.tile(np.arange(classes), count), CIFAR10_CLASSES,
+            np.arange(count * classes), "CIFAR-10",
+        )
+        for count in (5000, 1000)
+    )  # fmt: skip
+    return train, test
 
 
 def parsed_size(text: str) -> tuple[int, int]:
@@ -114,7 +168,7 @@ def parsed_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,4})(?:[xX×](\d{1,4}))?", text.strip(), re.ASCII)
     height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {text!r}.")
+        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {brief(text)!r}.")
     return height, width
 
 
@@ -126,12 +180,35 @@ def one_task(
     seed: int,
     test_size: float | None,
     reading: FolderReading | None = None,
+    validation: float | None = None,
 ) -> Any:
-    from ..data.task import make_task
+    """The task, before pictures are held out; whether so many can be is asked before they are read."""
+    from ..data.task import hold_out, make_task
 
-    pictures, test = load_pictures(source, data, reading or FolderReading())
     chosen: Any = balance.value if balance is not None else None
-    return make_task(pictures, positive, test=test, balance=chosen, seed=seed, test_size=test_size)
+
+    def make(pictures: Any, test: Any) -> Any:
+        return make_task(pictures, positive, test=test, balance=chosen, seed=seed, test_size=test_size)
+
+    def check(pictures: Any, test: Any) -> None:
+        if test_size is None and validation is None:
+            pictures, test = _plenty(pictures, test)
+        task = make(pictures, test)
+        if validation is not None:
+            hold_out([task], validation)
+
+    return make(*load_pictures(source, data, reading or FolderReading(), check))
+
+
+def _plenty(pictures: Any, test: Any) -> tuple[Any, Any]:
+    """So many of each class that any can be split: too few may be too few that can be read, which reading will say."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    times = 1 if len(pictures) > 100 else 100
+    many = {"x": np.repeat(pictures.x, times, axis=0), "labels": np.repeat(pictures.labels, times)}
+    return replace(pictures, **many, files=tuple(np.repeat(np.array(pictures.files, dtype=object), times))), test
 
 
 def tasks_of(
@@ -142,19 +219,32 @@ def tasks_of(
     seed: int,
     test_size: float | None,
     reading: FolderReading | None = None,
+    validation: float | None = None,
 ) -> list[Any]:
+    """The tasks of several classes, as `one_task` makes that of one."""
     if len(positives) < 2:
-        return [one_task(source, data, positives[0] if positives else None, balance, seed, test_size, reading)]
-    from ..data.task import make_tasks
+        positive = positives[0] if positives else None
+        return [one_task(source, data, positive, balance, seed, test_size, reading, validation)]
+    from ..data.task import hold_out, make_tasks
 
     if balance not in (None, BalanceOption.none):
         raise InputError("Several classes are trained on all pictures together; leave --balance out.")
-    pictures, test = load_pictures(source, data, reading or FolderReading())
-    tasks = make_tasks(pictures, positives, test=test, seed=seed, test_size=test_size)
-    names = [task.positive for task in tasks]
-    if len(set(names)) < len(names):
-        raise InputError(f"A class is given twice in {', '.join(names)}; give each once.")
-    return tasks
+
+    def make(pictures: Any, test: Any) -> list[Any]:
+        tasks = make_tasks(pictures, positives, test=test, seed=seed, test_size=test_size)
+        names = [task.positive for task in tasks]
+        if len(set(names)) < len(names):
+            raise InputError(f"A class is given twice in {listed(names)}; give each once.")
+        return tasks
+
+    def check(pictures: Any, test: Any) -> None:
+        if test_size is None and validation is None:
+            pictures, test = _plenty(pictures, test)
+        tasks = make(pictures, test)
+        if validation is not None:
+            hold_out(tasks, validation)
+
+    return make(*load_pictures(source, data, reading or FolderReading(), check))
 
 
 def asked_data(source: str, data: Path | None, started_in: str | None = None) -> dict[str, str | None]:

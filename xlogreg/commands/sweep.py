@@ -23,6 +23,7 @@ from ..options import (
     NesterovOption,
     NoCacheOption,
     OutOption,
+    PatienceOption,
     SeedOption,
     SizeOption,
     SourceArgument,
@@ -35,6 +36,8 @@ from ..options import (
 from .shared import (
     FolderReading,
     asked_data,
+    check_features,
+    check_folder,
     check_options,
     chosen_device,
     descent_options,
@@ -71,6 +74,7 @@ def sweep(
     stop_cost: StopCostOption = None,
     class_weight: ClassWeightOption = "none",
     validation: ValidationOption = None,
+    patience: PatienceOption = None,
     start: StartOption = None,
     features: FeaturesArgument = FeaturesOption.pixels,
     size: SizeOption = None,
@@ -94,7 +98,7 @@ def sweep(
     from ..files import make_folder
     from ..report import write_report
     from ..run_folder import command_line, new_run_folder, results, write_json, write_run
-    from ..training import train_together
+    from ..training import check_patience, train_together
 
     rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
     check_options(rates, iterations)
@@ -102,16 +106,20 @@ def sweep(
         if len(set(given)) < len(given):
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
     options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
+    check_patience(patience, validation is not None)
     chosen = chosen_device(device)
     first = first_model(start)
-    tasks = tasks_of(source, data, positives, balance, seed, test_size, FolderReading(size, max_unreadable, no_cache))
+    chosen_features = Features(features.value)
+    check_features(source, size, chosen_features, first)
+    check_folder(source, out)
+    reading = FolderReading(size, max_unreadable, no_cache)
+    tasks = tasks_of(source, data, positives, balance, seed, test_size, reading, validation)
     whole = tasks[0]
     if validation is not None:
         tasks = hold_out(tasks, validation)
     check_start(start, first, (source, data), whole, tasks[0])
     for task in tasks:
         note_other_classes(first, task)
-    chosen_features = Features(features.value)
     rows = feature_rows(tasks[0], chosen_features)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
@@ -119,7 +127,7 @@ def sweep(
         diverged: list[Any] = []
         trainings = train_together(
             tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,
-            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows,
+            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows, patience=patience,
         )  # fmt: skip
         if not trainings:
             # Nothing is kept, and the folder goes.

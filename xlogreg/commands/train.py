@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import records
-from ..errors import DeviceError, DivergenceError, FileError, InputError
+from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
 from ..options import (
     BalanceArgument,
     BalanceOption,
@@ -30,6 +30,7 @@ from ..options import (
     NesterovOption,
     NoCacheOption,
     OutOption,
+    PatienceOption,
     PositiveOption,
     SeedOption,
     SizeOption,
@@ -40,9 +41,12 @@ from ..options import (
     TestSizeOption,
     ValidationOption,
 )
+from ..text import shown
 from .shared import (
     FolderReading,
     asked_data,
+    check_features,
+    check_folder,
     check_options,
     chosen_device,
     descent_options,
@@ -77,6 +81,7 @@ def train(
     stop_cost: StopCostOption = None,
     class_weight: ClassWeightOption = "none",
     validation: ValidationOption = None,
+    patience: PatienceOption = None,
     start: StartOption = None,
     features: FeaturesArgument = FeaturesOption.pixels,
     size: SizeOption = None,
@@ -102,39 +107,97 @@ def train(
             "bits of a training never stopped.",
         ),
     ] = None,
+    finish: Annotated[
+        bool,
+        typer.Option("--finish", help="With --resume: make the run's results from where it was stopped, as they are."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train one class against the rest and keep model, history and pictures in a run folder.
 
-    Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash.
+    Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash, and with --iterations gives a
+    run more of them, finished or not; `--resume RUN --finish` ends it there.
     """
     asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
     from ..checkpoint import check_intervals
-    from ..lock import locked
-    from ..plan import RESULTS, read_plan
 
     intervals = checkpoint, checkpoint_every
     check_intervals(*intervals)
-    if resume is None:
+    given = {name: asked[name] for name in (*_KINDS, "out") if _was_given(context, name)}
+    if resume is not None:
+        _resume(resume, given, finish, intervals, as_json)
+    elif finish:
+        raise InputError("--finish ends a training that was stopped; name its folder with --resume.")
+    else:
         _train(asked, None, intervals, as_json)
-        return
 
-    given = [name for name in (*_KINDS, "out") if _was_given(context, name)]
+
+def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
+    """Take up the training in a run folder, with more iterations where they are `given`, or end it there."""
+    from ..lock import locked
+    from ..plan import read_plan
+
     for name in given:
-        if name not in _CHANGEABLE:
+        if name not in {*_CHANGEABLE, "iterations"}:
             words = "DATA" if name == "source" else f"--{name.replace('_', '-')}"
             raise InputError(
                 f"A resumed training keeps its own options; leave {words} out, or train into a new folder."
             )
-    if not (resume / RESULTS).exists():
-        plan = read_plan(resume, _KINDS)
+    wanted = given.pop("iterations", None)
+    if finish and wanted is not None:
+        raise InputError("A training that is finished where it stands gets no more iterations; leave one of the two "
+                         "options out, --finish or --iterations.")  # fmt: skip
+    if wanted is not None:
+        check_options([], wanted)
+    if _goes_on(run, wanted):
+        plan = read_plan(run, _KINDS)
         # Before data are read, which takes long, and until all is written.
-        with locked(resume):
+        with locked(run):
             # Else another process has ended it just now.
-            if not (resume / RESULTS).exists():
-                _train(_taken_up(plan, {name: asked[name] for name in given}), resume, intervals, as_json, plan)
+            if _goes_on(run, wanted):
+                if wanted is not None and wanted != plan.options["iterations"]:
+                    plan = plan.more(wanted)
+                _train(_taken_up(plan, given), run, intervals, as_json, plan, finish)
                 return
-    _say_complete(resume, as_json)
+    _say_complete(run, as_json)
+
+
+def _goes_on(run: Path, wanted: int | None) -> bool:
+    """Whether there is something to do in this folder, for which so many iterations are wanted, or what is planned.
+
+    Raises
+    ------
+    InputError, FileError
+        It has more iterations than that, or what is needed to go on is not there any more.
+    """
+    from ..checkpoint import NAMES
+    from ..gallery import read_json
+    from ..plan import PLAN, RESULTS, read_plan
+
+    results = read_json(run / RESULTS)
+    if results is None:
+        return True
+    done, planned, stopped = (
+        results.get(name) if isinstance(results, dict) else None
+        for name in ("iterations", "max_iterations", "stopped_by")
+    )
+    if not isinstance(done, int) or not isinstance(planned, int):
+        return False
+    if wanted is None:
+        # One that was to have more iterations, and was stopped again.
+        with contextlib.suppress(XlogregError):
+            return int(read_plan(run, _KINDS).options["iterations"]) > planned
+        return False
+    if stopped not in ("iterations", "interrupted"):
+        return False
+    if wanted <= done:
+        raise InputError(f"The run {shown(run)} has {done:,} iterations already; give more with --iterations.")
+    if not (run / PLAN).is_file() or not any((run / name).is_file() for name in NAMES):
+        raise FileError(
+            f"The run {shown(run)} does not keep what more iterations need, {PLAN} and a checkpoint; go on from its "
+            f"model in a new one, with --start {quote(str(run))}."
+        )
+    return True
 
 
 def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
@@ -158,17 +221,21 @@ def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
 def _say_complete(run: Path, as_json: bool) -> None:
     """Of a run that was to be resumed; it is cleared of what a process that was killed then may have left."""
     from .. import console
-    from ..checkpoint import remove
+    from ..checkpoint import NAMES, remove, stamp
     from ..lock import locked
-    from ..plan import remove_plan
     from ..runs import read_results
 
     with contextlib.suppress(OSError), locked(run):
-        remove_plan(run)
-        remove(run)
-    console.complain(
-        f"The run {run} is complete; to go on from its model, train with --start {quote(str(run))}.", "Note"
-    )
+        remove(run, but=max(NAMES, key=lambda name: stamp(run / name)))
+    results = read_results(run) or {}
+    done, planned, stopped = (results.get(name) for name in ("iterations", "max_iterations", "stopped_by"))
+    how, more = "", f"to go on, give it more with --iterations, or train from its model with --start {quote(str(run))}"
+    if stopped == "interrupted":
+        how = f": it was ended after {done} of {planned} iterations"
+    elif stopped not in ("iterations", None):
+        how = f": it stopped by itself ({stopped}) after {done} iterations, and more would change nothing"
+        more = f"to go on from its model, train with --start {quote(str(run))}"
+    console.complain(f"The run {run} is complete{how}; {more}.", "Note")
     if as_json:
         print_json({**(read_results(run) or {}), "folder": str(run)})
 
@@ -186,7 +253,8 @@ _KINDS: dict[str, records.Kind] = {
     "balance": records.optional(_one_of(BalanceOption)), "seed": records.whole(0, 2**32 - 1),
     "test_size": records.optional(_NUMBER), "l2": _NUMBER, "momentum": _NUMBER, "nesterov": records.flag,
     "stop_gradient": records.optional(_NUMBER), "stop_cost": records.optional(_NUMBER), "class_weight": _NAME,
-    "validation": records.optional(_NUMBER), "start": records.optional(_PATH), "features": _one_of(FeaturesOption),
+    "validation": records.optional(_NUMBER), "patience": records.optional(records.whole(1)),
+    "start": records.optional(_PATH), "features": _one_of(FeaturesOption),
     "size": records.optional(_NAME), "max_unreadable": records.optional(_NUMBER), "no_cache": records.flag,
     "data": records.optional(_PATH), "device": _NAME, "implementation": _one_of(ImplementationOption),
 }  # fmt: skip
@@ -212,15 +280,17 @@ def _train(
     intervals: tuple[float, int | None],
     as_json: bool,
     plan: "Plan | None" = None,
+    finish: bool = False,
 ) -> None:
-    """Train as asked, into a new folder or on in that of `run`, as its `plan` says."""
+    """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it."""
     from .. import checkpoint, console, plots
     from ..data.sources import run_name
     from ..data.task import hold_out
     from ..features import Features
     from ..lock import locked
-    from ..plan import Plan, remove_plan, resume_command, write_plan
+    from ..plan import Plan, remove_plan, repeating, resume_command, write_plan
     from ..run_folder import command_line, new_run_folder, results, write_run
+    from ..training import check_patience
     from ..training import train as train_task
 
     out, asked = asked.get("out"), {name: asked[name] for name in _KINDS}
@@ -229,18 +299,22 @@ def _train(
     options = descent_options(*(
         asked[name] for name in ("l2", "momentum", "nesterov", "stop_gradient", "stop_cost", "class_weight")
     ))  # fmt: skip
+    check_patience(asked["patience"], asked["validation"] is not None)
     chosen = chosen_device(asked["device"])
     start = first_model(asked["start"])
+    features = Features(asked["features"].value)
+    check_features(asked["source"], asked["size"], features, start)
+    if run is None:
+        check_folder(asked["source"], out)
     task = one_task(
         asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
-        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]),
+        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]), asked["validation"],
     )  # fmt: skip
     whole = task
     if asked["validation"] is not None:
         (task,) = hold_out([task], asked["validation"])
     check_start(asked["start"], start, (asked["source"], asked["data"]), whole, task)
     note_other_classes(start, task)
-    features = Features(asked["features"].value)
     rows = feature_rows(task, features)
     if plan is None:
         options_asked = {name: _plain(value) for name, value in asked.items()}
@@ -252,13 +326,15 @@ def _train(
         folder = run
     seconds, every = intervals
     note = functools.partial(console.complain, kind="Note")
-    checkpoints = checkpoint.Checkpoints(folder, seconds, run is not None, note, every=every, tell=note)
+    checkpoints = checkpoint.Checkpoints(
+        folder, seconds, run is not None, note, every=every, tell=note, finish=finish, before=plan.before
+    )
     with contextlib.ExitStack() as stack:
         stack.enter_context(training_folder(folder))
         if run is None:
             stack.enter_context(locked(folder))
         stack.enter_context(stop_signals())
-        if run is None and out is not None:
+        if plan.before or (run is None and out is not None):
             write_plan(folder, plan)
         trained = False
         try:
@@ -266,12 +342,13 @@ def _train(
                 (training,) = train_task(
                     task, [rate], iterations, device=chosen, implementation=asked["implementation"].value,
                     observer=observer, options=options, start=start, features=features, rows=rows,
-                    checkpoints=checkpoints,
+                    checkpoints=checkpoints, patience=asked["patience"],
                 )  # fmt: skip
             trained = True
             with console.working("drawing pictures and report"):
+                command = repeating(plan.command, len(training.history)) if finish else plan.command
                 write_run(
-                    folder, training, plots.plot_run, command=plan.command,
+                    folder, training, plots.plot_run, command=command,
                     asked=asked_data(asked["source"], asked["data"], plan.started_in),
                 )  # fmt: skip
         except KeyboardInterrupt:
@@ -279,7 +356,8 @@ def _train(
             ignore_stop_signals()
             done = checkpoints.stopped()
             where = "while its results were written" if trained else f"after {done} of {iterations} iterations"
-            note(f"Stopped {where}. Go on with: {resume_command(folder)}")
+            ending = " (to end it there, add --finish)" if done and not trained else ""
+            note(f"Stopped {where}{ending}. Go on with: {resume_command(folder)}")
             raise typer.Exit(130) from None
         except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.
@@ -292,10 +370,9 @@ def _train(
             if not checkpoints.begun:
                 raise
             raise type(error)(f"{error} Then go on with: {resume_command(folder)}") from error
-        # The plan first: a folder with a plan and no checkpoints would begin anew. Ctrl-C comes too late here.
+        # Ctrl-C comes too late here.
         ignore_stop_signals()
-        remove_plan(folder)
-        checkpoint.remove(folder)
+        checkpoints.ended()
     if as_json:
         print_json({**results(training), "folder": str(folder)})
     else:

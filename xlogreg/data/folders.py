@@ -87,6 +87,8 @@ class FolderOptions:
     cache : where decoded pictures are kept; None keeps nothing
     progress : called with (pictures done, pictures in all)
     told : called once with what was found
+    check : called before any picture is decoded with pictures that have no pixels, only labels, names and files; what
+        it raises ends the reading
     """
 
     size: tuple[int, int] = DEFAULT_SIZE
@@ -94,6 +96,7 @@ class FolderOptions:
     cache: Cache | None = None
     progress: Progress | None = None
     told: Callable[[Reading], None] | None = None
+    check: Callable[[Pictures], object] | None = None
 
     def __post_init__(self) -> None:
         height, width = sides(self.size, "height, width")
@@ -135,6 +138,8 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
         raise FileError(f"{shown(path)} is no name of a folder; check it.")
     items, classes, empty, ignored = _find(path)
     limit = _limit(options.max_unreadable, len(items))
+    if options.check is not None:
+        options.check(_without_pixels(path, items, classes))
     height, width = options.size
     try:
         x = np.empty((len(items), height, width, 3), dtype=np.uint8)
@@ -190,6 +195,17 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
         np.arange(len(x)),
         f"folder {path} ({len(x):,} pictures of {len(names)} classes{left_out})",
         tuple(items[number].name for number in good),
+    )
+
+
+def _without_pixels(path: Path, items: list[_Item], classes: list[str]) -> Pictures:
+    return Pictures(
+        np.empty((len(items), 0, 0, 3), dtype=np.uint8),
+        np.array([item.label for item in items], dtype=np.int64),
+        tuple(classes),
+        np.arange(len(items)),
+        f"folder {path} ({len(items):,} pictures of {len(classes)} classes)",
+        tuple(item.name for item in items),
     )
 
 

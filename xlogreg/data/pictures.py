@@ -117,4 +117,4 @@ def class_number(wanted: str | int, class_names: tuple[str, ...]) -> int:
         return lowered.index(spelled)
     near = difflib.get_close_matches(spelled, lowered, n=1)
     suggestion = f" Did you mean '{plain(class_names[lowered.index(near[0])])}'?" if near else ""
-    raise InputError(f"There is no class '{brief(text, 60)}'; the classes are {listed(class_names)}.{suggestion}")
+    raise InputError(f"There is no class '{brief(text, 300)}'; the classes are {listed(class_names)}.{suggestion}")

@@ -75,6 +75,18 @@ def is_picture_folder(source: str) -> bool:
     return source not in ("", BUILT_IN, CIFAR10) and Path(source).is_dir() and not looks_like_cifar10(source)
 
 
+def is_whole_cifar10(source: str) -> bool:
+    """Whether the source is to be the whole of CIFAR-10: by its name, or an archive or folder of it."""
+    if source == CIFAR10:
+        return True
+    path = Path(source)
+    return (
+        source != BUILT_IN
+        and (path.is_dir() or (path.is_file() and path.suffix in (".gz", ".tgz")))
+        and (not is_picture_folder(source))
+    )
+
+
 def run_name(source: str) -> str:
     """What runs on this source are called: "birds", "cifar10", or the file's own name without its endings."""
     if source in (BUILT_IN, CIFAR10):

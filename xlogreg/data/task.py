@@ -157,8 +157,7 @@ def make_task(
         positive = default_class(pictures.class_names)
     if not one_of(balance, BALANCES):
         raise InputError(f"There is no balance {given(balance)}; choose {', '.join(BALANCES)}.")
-    if not is_whole(seed) or not 0 <= seed < 2**32:
-        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {given(seed)}.")
+    _check_seed(seed)
     number = class_number(positive, pictures.class_names)
     name = pictures.class_names[number]
     rows, y = _select(pictures, number, balance, seed)
@@ -219,6 +218,7 @@ def only_test(
     pictures: Pictures, positive: str | int | None = None, *, balance: Balance = "none", seed: int = 0
 ) -> Task:
     """A task of test pictures only, for a model that was trained on others: `make_task` without a split."""
+    _check_seed(seed)
     names = pictures.class_names
     number = class_number(default_class(names) if positive is None else positive, names)
     name = names[number]
@@ -278,6 +278,11 @@ def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
             )
         )
     return made
+
+
+def _check_seed(seed: int) -> None:
+    if not is_whole(seed) or not 0 <= seed < 2**32:
+        raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {given(seed)}.")
 
 
 def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:
