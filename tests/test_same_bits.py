@@ -141,7 +141,7 @@ print(*map(history_sha256, result.histories), hashlib.sha256(result.w.tobytes())
 GOLDEN_OPTIONS = (
     "6ca87d8a5bd40a4c659f085a750cf8f36b2f4697564f90312f2ad31de5fb815a "
     "9e9e25688709d57f848c72563fe95bdb00c868427071eec16bdd3560a7cbcb48 "
-    "d15b931e6ec7557b41c66a97bdae9d016148dac5abcaf310b362fa9a261b9989 gradient iterations"
+    "c81b2f1e043d0525f952dc5a244a766a9cdb23f6e3fe77d2b2e3a72ea1a840cc gradient iterations"
 )
 
 

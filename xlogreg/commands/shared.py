@@ -207,7 +207,7 @@ def _plenty(pictures: Any, test: Any) -> tuple[Any, Any]:
     import numpy as np
 
     times = 1 if len(pictures) > 100 else 100
-    many = {"x": np.repeat(pictures.x, times, axis=0), "labels": np.repeat(pictures.labels, times)}
+    many = {name: np.repeat(getattr(pictures, name), times, axis=0) for name in ("x", "labels", "index")}
     return replace(pictures, **many, files=tuple(np.repeat(np.array(pictures.files, dtype=object), times))), test
 
 
