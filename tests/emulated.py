@@ -55,6 +55,7 @@ extern "C" int emulate(int kernel, unsigned grid, unsigned size, unsigned shared
 extern "C" void elementary(const double* v, double* exp, double* log, long long n) {
     for (long long i = 0; i < n; ++i) { exp[i] = exp_negative(-fabs(v[i])); log[i] = log1p_unit(exp[i]); }
 }
+extern "C" int loss_exponent(long long m, int k) { return loss_grid(m).exponents[k]; }
 extern "C" double total(long long low, long long high) { return total_of(low, high); }
 """
 

@@ -525,6 +525,14 @@ def test_totals_are_rounded_once() -> None:
         assert total(value & (2**24 - 1), value >> 24) == float(value)
 
 
+@pytest.mark.parametrize("m", [1, 2, 3, 1900, 2**24, 2**24 + 1, 2**25 + 1, exact.MAX_TERMS])
+def test_the_grids_of_losses_are_the_references(m: int) -> None:
+    exponent_of_piece = emulated.library(cuda.source()).loss_exponent
+    length, most = exact.bits_per_piece(m, 0), exact.loss_bits(m)
+    grids = [exact.LOSS_ABOVE - min(k * length, most) for k in (1, 2, 3)]
+    assert [exponent_of_piece(emulated.ctypes.c_longlong(m), k) for k in range(3)] == grids
+
+
 def test_elementary_functions_have_the_references_bits() -> None:
     rng = np.random.RandomState(0)
     v = np.concatenate([rng.uniform(-800, 800, 20_000), rng.normal(size=20_000), 10.0 ** rng.uniform(-300, 3, 20_000)])

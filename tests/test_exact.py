@@ -25,6 +25,7 @@ from xlogreg.exact import (
     bits_per_piece,
     exact_sum,
     exponent_of,
+    loss_bits,
     split,
     split_for_products,
 )
@@ -171,6 +172,26 @@ def test_sums_of_losses_are_accurate(seed: int, n: int, largest: float) -> None:
     true = fraction_sum(loss)
     bound = n * Fraction(1, 2 ** (LOSS_BITS - LOSS_ABOVE + 1)) + true * Fraction(3, 2**54)
     assert abs(Fraction(float(exact_sum(loss, LOSS_ABOVE, LOSS_BITS))) - true) <= bound
+
+
+@pytest.mark.parametrize("n", [1, 3, 1900, 2**24, 2**24 + 1, 2**25, 2**25 + 1, MAX_TERMS])
+def test_losses_of_any_number_of_samples_have_three_pieces(n: int) -> None:
+    # The kernels have no more, and the grids of theirs.
+    loss = np.random.RandomState(0).uniform(0, 1, 500) ** 9 * 2.0**LOSS_ABOVE
+    pieces = split(loss, LOSS_ABOVE, n, 0, loss_bits(n))
+    assert 2 <= len(pieces) <= 3
+    length = bits_per_piece(n, 0)
+    for k, piece in enumerate(pieces, start=1):
+        units = piece / 2.0 ** (LOSS_ABOVE - min(k * length, loss_bits(n)))
+        assert np.array_equal(units, np.rint(units))
+        assert n * np.abs(units).max() <= 2**53
+    cpu = pytest.importorskip("xlogreg.kernels.cpu")
+    rest = loss
+    *constants, third = cpu._loss_constants(n)
+    assert third == (len(pieces) == 3)
+    for constant, piece in zip(constants, pieces, strict=False):
+        assert np.array_equal((rest + constant) - constant, piece)
+        rest = rest - piece
 
 
 def test_a_single_term_at_its_bound() -> None:

@@ -41,7 +41,7 @@ PRODUCT_BITS = 52
 WEIGHT_BITS, WEIGHT_BITS_OF_FEW, FEW = 53, 55, 256
 # ... and in the sum of the losses. Where all residuals lie below 2^e, the losses lie below 2^(e + 21): with p, the
 # probability given to the wrong class, a loss is at most 2 p for p <= 1/2, else below 2^20 (|z| <= 1e6) and so below
-# 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61).
+# 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61) (see `loss_bits`).
 LOSS_ABOVE = 21
 LOSS_BITS = 82
 # So many products sum exactly in two float64 pieces; more are summed in blocks.
@@ -69,6 +69,11 @@ def weight_bits(features: int) -> int:
     """What is kept of weights: every bit of the largest; two more where so few are summed that their rounding hardly
     averages out."""
     return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
+
+
+def loss_bits(samples: int) -> int:
+    """What is kept of losses: as much as three pieces hold, which is less than LOSS_BITS beyond 2^24 samples."""
+    return min(LOSS_BITS, 3 * bits_per_piece(samples, 0))
 
 
 def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_BITS) -> list[Array]:

@@ -42,12 +42,12 @@ from .exact import (
     BLOCK_TERMS,
     LARGEST_WEIGHT,
     LOSS_ABOVE,
-    LOSS_BITS,
     PIXEL_SCALE,
     PRODUCT_BITS,
     add_products,
     exact_sum,
     exponent_of,
+    loss_bits,
     scale_and_shift,
     split_for_products,
     sum_of_squares,
@@ -104,7 +104,7 @@ def propagate_rows(
     exponent = exponent_of(r)
     dw = backward_rows(rows, r, exponent, chunk)
     db = exact_sum(r, exponent) / m
-    cost = exact_sum(loss, exponent + LOSS_ABOVE, LOSS_BITS) / m
+    cost = exact_sum(loss, exponent + LOSS_ABOVE, loss_bits(m)) / m
     if l2:
         dw = dw + l2 * w
         cost = cost + (0.5 * l2) * sum_of_squares(w)
@@ -125,7 +125,7 @@ def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | Non
     xp = namespace(rows, sign, w, b)
     z = forward_rows(rows, w, b, chunk)
     p, loss = sigmoid_and_softplus(sign * z)
-    cost = exact_sum(loss, exponent_of(p) + LOSS_ABOVE, LOSS_BITS) / len(rows)
+    cost = exact_sum(loss, exponent_of(p) + LOSS_ABOVE, loss_bits(len(rows))) / len(rows)
     # The prediction is 1 where sigmoid(z) >= 0.5, which rounding lets begin a little below z = 0.
     wrong = (sigmoid(z) >= 0.5) != (sign < 0.0)
     return xp.where(_in_range(z, w), cost, xp.nan), wrong.sum(axis=-1)

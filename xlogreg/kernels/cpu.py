@@ -25,7 +25,7 @@ import numpy as np
 
 from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from ..errors import InputError
-from ..exact import LARGEST_WEIGHT, LOSS_ABOVE, LOSS_BITS, bits_per_piece
+from ..exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
 from . import digits, sums
 from .crew import allowed, giving_way, ready, together
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
@@ -237,9 +237,9 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
 def _loss_constants(samples: int) -> np.ndarray:
     """The rounding constants of the losses' three pieces, of losses below 2^LOSS_ABOVE, and 1 or 0 for whether there is
     a third."""
-    length = bits_per_piece(samples, 0)
-    kept = [min(length, LOSS_BITS), min(2 * length, LOSS_BITS), LOSS_BITS]
-    return np.array([*(1.5 * 2.0 ** (52 + LOSS_ABOVE - bits) for bits in kept), float(2 * length < LOSS_BITS)])
+    length, most = bits_per_piece(samples, 0), loss_bits(samples)
+    kept = [min(length, most), min(2 * length, most), most]
+    return np.array([*(1.5 * 2.0 ** (52 + LOSS_ABOVE - bits) for bits in kept), float(2 * length < most)])
 
 
 class FusedCPU(Models):
