@@ -38,6 +38,7 @@ from xlogreg.training import train
 
 command_line = test_cli.run  # the fixture
 train_command = sys.modules["xlogreg.commands.train"]
+training_module = sys.modules["xlogreg.training"]
 
 MUTATED = 300
 # What stands in JSON for any value.
@@ -211,7 +212,7 @@ def crafted_checkpoints(content: bytes) -> list[bytes]:
         {"state.bias_velocity": np.full(2, np.nan)}, {"costs": np.zeros((3, 0))}, {"costs": np.zeros((3, 5000))},
         {"costs": np.zeros((1, 100))}, {"costs": np.full((3, 100), np.nan)}, {"costs": np.zeros(100)},
         {"part.1.w": np.zeros((1, 3))}, {"part.1.b": np.zeros(7)}, {"part.1.dw": np.full((1, d), np.nan)},
-        {"part.1.cost": None},
+        {"part.1.cost": None}, {"part.1.w": np.full((1, d), -(2.0**900))}, {"costs": np.full((3, 100), -1e300)},
     ]  # fmt: skip
     made = [put_together(text, {k: v for k, v in {**tensors, **new}.items() if v is not None}) for new in arrays]
     for path, new in (
@@ -242,6 +243,38 @@ def test_checkpoints_that_were_crafted_never_reach_the_kernel(
         (tmp_path / NAMES[1]).write_bytes(good[0])
         if number % 5 == 0:
             assert trained(task, tmp_path, implementation) == good[1]
+
+
+def test_the_best_models_of_a_checkpoint_are_checked(task: Task, tmp_path: Path) -> None:
+    def training(folder: Path) -> None:
+        kept = Checkpoints(folder, 0.0, resume=True, every=101)
+        train(task, [0.05], ITERATIONS, options=DescentOptions(), checkpoints=kept, patience=2)
+        kept.ended()
+
+    training(tmp_path)
+    (path,) = tmp_path.glob("checkpoint-?.safetensors")
+    description, tensors = taken_apart(path.read_bytes())
+    w, b = tensors["extra.best_w"], tensors["extra.best_b"]
+    for name, values in (
+        ("w", np.full_like(w, 2.0**900)), ("w", -np.full_like(w, 1e308)), ("w", np.full_like(w, np.nan)), ("w", w[0]),
+        ("w", w[:, :-1]), ("w", np.repeat(w, 2, axis=0)), ("b", np.full_like(b, -np.inf)), ("b", b[None]),
+    ):  # fmt: skip
+        path.write_bytes(put_together(json.dumps(description), {**tensors, f"extra.best_{name}": values}))
+        with pytest.raises(FileError, match=r"checkpoint-\d\.safetensors is damaged"):
+            training(tmp_path)
+
+
+def test_what_a_plan_says_of_earlier_iterations_costs_no_time(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many numbers a plan.json holds: the pictures are looked through once."""
+    looked = []
+    digest_of = training_module._data_sha256
+    monkeypatch.setattr(training_module, "_data_sha256", lambda *given: looked.append(1) or digest_of(*given))
+    kept = Checkpoints(tmp_path, before=tuple(range(1, 5000)))
+    train(task, [0.05], 3, checkpoints=kept)
+    assert looked == [1]
+    assert len(set(kept.others)) == 4999
 
 
 def test_checkpoints_changed_by_chance(task: Task, good: tuple[bytes, list[str]], tmp_path: Path) -> None:

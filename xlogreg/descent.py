@@ -294,10 +294,14 @@ class Frame:
             for name, array in arrays.items():
                 row = (1, self.features) if name in ("w", "dw") else (1,)
                 check_array(f"The {name} of a model that has ended", array, row)
-                if part.reason != DIVERGED and not _is_finite(array):
-                    raise InputError(f"The {name} of a model that has ended is not finite.")
-        if not all(np.isfinite(costs[model, :length]).all() for model, length in lengths.items()):
-            raise InputError("Not all costs are finite.")
+                # NaN fails the comparison.
+                below = LARGEST_WEIGHT if name == "w" else math.inf
+                if part.reason != DIVERGED and not bool((abs(array) < below).all()):
+                    raise InputError(f"The {name} of a model that has ended is not finite, or beyond all that sums hold.")
+        for model, length in lengths.items():
+            of_model = costs[model, :length]
+            if not ((of_model >= 0.0) & (of_model < np.inf)).all():
+                raise InputError("Not all costs are finite numbers from 0 on.")
 
 
 def _whole(value: Any, least: int, most: int, what: str) -> int:

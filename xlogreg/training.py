@@ -20,7 +20,7 @@ from .descent import ITERATIONS, Frame, Observer, history_sha256
 from .engine import DescentOptions, State, check_array
 from .errors import DivergenceError, InputError
 from .evaluation import Judgement
-from .exact import ARITHMETIC
+from .exact import ARITHMETIC, LARGEST_WEIGHT
 from .features import PIXELS, Features, sha256_of
 from .logistic import accuracy, check_learning_rate, descend_many, forward
 from .records import fields, many, measure, whole
@@ -225,8 +225,10 @@ def train_together(
         )
         progress, planned = None, number_of_iterations
         if checkpoints is not None:
+            # Once, however many numbers of iterations there are.
+            data = _data_sha256(digest, tasks, start)
             mark, *checkpoints.others = (
-                _fingerprint(digest, tasks, rates, iterations, options, start, patience)
+                _fingerprint(data, rates, iterations, options, start, patience)
                 for iterations in (planned, *checkpoints.before)
             )
             frame = Frame(len(models), len(x), max(int(planned), *checkpoints.before, 0), options)
@@ -327,9 +329,20 @@ def check_start(start: Classifier, size: tuple[int, int, int], source: str, feat
         )
 
 
+def _data_sha256(features_sha256: str, tasks: Sequence[Task], start: Classifier | None) -> str:
+    """SHA-256 of the pictures and labels of a training, and of the weights it starts from."""
+    digest = hashlib.sha256(features_sha256.encode())
+    for task in tasks:
+        for values in (task.y_train, task.y_test, task.y_validation, task.x_validation):
+            if values is not None:
+                digest.update(f"{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    if start is not None:
+        digest.update(start.w.tobytes())
+    return digest.hexdigest()
+
+
 def _fingerprint(
-    features_sha256: str,
-    tasks: Sequence[Task],
+    data_sha256: str,
     rates: Sequence[float],
     iterations: int,
     options: DescentOptions,
@@ -338,20 +351,13 @@ def _fingerprint(
 ) -> str:
     """SHA-256 of all that the bits of a training depend on."""
     plan = {
-        "arithmetic": ARITHMETIC, "features": features_sha256, "rates": [float(rate) for rate in rates],
+        "arithmetic": ARITHMETIC, "data": data_sha256, "rates": [float(rate) for rate in rates],
         "iterations": int(iterations),
         "options": options.as_dict(), "start": None if start is None else [start.history_sha256, float(start.b).hex()],
     }  # fmt: skip
     if patience is not None:
         plan["patience"] = patience
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode())
-    for task in tasks:
-        for values in (task.y_train, task.y_test, task.y_validation, task.x_validation):
-            if values is not None:
-                digest.update(f"{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
-    if start is not None:
-        digest.update(start.w.tobytes())
-    return digest.hexdigest()
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def _origin(start: Classifier) -> dict[str, Any]:
@@ -468,8 +474,9 @@ class _Validator:
             features = checkpoint.progress.state.w.shape[1]
             check_array("The weights of the lowest validation cost", checkpoint.extra.get("best_w"), (models, features))
             check_array("Their biases", checkpoint.extra.get("best_b"), (models,))
-            best = (checkpoint.extra[name] for name in ("best_w", "best_b"))
-            if not all(validations) or not all(np.isfinite(values).all() for values in best):
+            w, b = (checkpoint.extra[name] for name in ("best_w", "best_b"))
+            # NaN fails the comparison.
+            if not all(validations) or not ((np.abs(w) < LARGEST_WEIGHT).all() and np.isfinite(b).all()):
                 raise InputError("It lacks the models of the lowest validation cost.")
 
     def restore(self, content: dict[str, Any]) -> None:
