@@ -72,6 +72,15 @@ def problem(m: int, d: int, models: int = 1, seed: int = 0, scale: float = 0.1, 
     return rows, sign, w, b, np.array([rate / 10**i for i in range(models)])
 
 
+def separable(m: int, d: int, models: int = 1) -> tuple:
+    """As `problem`, from zeros: the first model's residuals get smaller and smaller."""
+    rng = np.random.RandomState(3)
+    sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
+    rows = rng.randint(0, 100, (m, d)).astype(np.uint8)
+    rows[:, : d * 3 // 4] += np.where(sign[0] < 0, 100, 0)[:, None].astype(np.uint8)
+    return rows, sign, np.zeros((models, d)), np.zeros(models), np.array([80.0 / d, 4.0 / d] * models)[:models]
+
+
 def fused(arrays: tuple, chosen: cuda.Plan | None) -> cuda.FusedCUDA:
     if chosen is not None:
         state.processors, state.shared = max(state.processors, chosen.blocks), max(state.shared, chosen.shared)
@@ -183,12 +192,8 @@ def test_exponents_that_change(kernel: str, resident: bool) -> None:
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
 def test_residuals_that_get_smaller_and_smaller(kernel: str, resident: bool) -> None:
     # Their grid follows the largest of them: a turn in which it changes is done again.
-    rng = np.random.RandomState(3)
     models = 1 if kernel == ONE_READ else 2
-    sign = np.where(rng.uniform(size=(models, 60)) < 0.5, 1.0, -1.0)
-    rows = rng.randint(0, 100, (60, 40)).astype(np.uint8)
-    rows[:, :30] += np.where(sign[0] < 0, 100, 0)[:, None].astype(np.uint8)
-    arrays = (rows, sign, np.zeros((models, 40)), np.zeros(models), np.array([2.0, 0.1][:models]))
+    arrays = separable(60, 40, models)
     for seed in range(3):
         state.seed = seed
         chosen = plan(kernel, resident, 60, 40, models, threads=64 if seed % 2 else 32)

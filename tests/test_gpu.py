@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cuda import MODES, ONE_READ, TILES, plan, problem
+from test_cuda import MODES, ONE_READ, TILES, plan, problem, separable
 
 from xlogreg import kernels, tutorial
 from xlogreg.backend import Device, choose_device, in_host_memory, to_host
@@ -129,6 +129,20 @@ def test_every_kernel(gpu: Device, kernel: str, resident: bool, m: int, d: int) 
         chosen = plan(kernel, resident, m, d, threads=threads, tensor=limits.tensor)
         assert chosen.shared <= limits.shared
         assert_equal(gpu, problem(m, d, seed=m), chosen)
+
+
+@pytest.mark.parametrize(("kernel", "resident"), MODES)
+def test_residuals_that_get_smaller_and_smaller(gpu: Device, kernel: str, resident: bool) -> None:
+    # Turns that are done again, on other grids; and z that is out of range, where there is none.
+    models = 1 if kernel == ONE_READ else 2
+    rows, sign, w, b, rates = arrays = separable(300, 200, models)
+    chosen = plan(kernel, resident, 300, 200, models, threads=256, tensor=cuda.device_limits(gpu.xp).tensor)
+    assert_equal(gpu, arrays, chosen, iterations=60)
+    for bias in (-40.0, -690.0):
+        assert_equal(gpu, (rows, abs(sign), w, b + bias, rates), chosen)
+    far = cuda.FusedCUDA(*on(gpu, rows, sign, w, b + 2e6, rates), plan=chosen)
+    far.prepare()
+    assert np.isnan(far.run(1)).all()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -255,13 +269,16 @@ def test_the_doctor(gpu: Device) -> None:
     assert {("gpu:0", "reference"), ("gpu:0", "fused")} <= proved
 
 
-# Every kernel, with several tiles a block, two of them in turn in shared memory.
+# Every kernel, with several tiles a block, two of them in turn in shared memory; and turns that are done again.
 SMALL = """
-from test_gpu import assert_equal, choose_device, cuda, MODES, plan, problem
+from test_gpu import assert_equal, choose_device, cuda, MODES, plan, problem, separable
 gpu = choose_device("gpu")
 tensor = cuda.device_limits(gpu.xp).tensor
 for kernel, resident in MODES:
-    assert_equal(gpu, problem(130, 45), plan(kernel, resident, 130, 45, blocks=2, cut=5, tensor=tensor), 3)
+    chosen = plan(kernel, resident, 130, 45, blocks=2, cut=5, tensor=tensor)
+    assert_equal(gpu, problem(130, 45), chosen, 3)
+    rows, sign, w, b, rates = separable(130, 45)
+    assert_equal(gpu, (rows, abs(sign), w, b - 40.0, rates), chosen, 2)
 """
 
 

@@ -297,7 +297,9 @@ class Frame:
                 # NaN fails the comparison.
                 below = LARGEST_WEIGHT if name == "w" else math.inf
                 if part.reason != DIVERGED and not bool((abs(array) < below).all()):
-                    raise InputError(f"The {name} of a model that has ended is not finite, or beyond all that sums hold.")
+                    raise InputError(
+                        f"The {name} of a model that has ended is not finite, or beyond all that sums hold."
+                    )
         for model, length in lengths.items():
             of_model = costs[model, :length]
             if not ((of_model >= 0.0) & (of_model < np.inf)).all():

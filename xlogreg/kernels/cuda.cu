@@ -2,10 +2,14 @@
 //
 // Weights and residuals are whole numbers V of 52 to 55 bits below a power of two (the fixed-point numbers of exact.py),
 // cut into eight signed 8-bit digits: V = d0 + 2^8 d1 + .. + 2^56 d7. Tensor cores (compute capability 8.0 and later)
-// multiply 16 x 32 pixels with 32 x 8 digits; without them dp4a multiplies four pixels with four digits. Both add up in 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of
-// 64-bit integers (low, high) that stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer
-// sums have no order, so blocks add theirs by atomics; they are rounded in one place, `total_of`. Everything else
-// repeats the float64 operations of elementary.py and reference.py in their order; compile with --fmad=false.
+// multiply 16 x 32 pixels with 32 x 8 digits; without them dp4a multiplies four pixels with four digits. Both add up in
+// 32 bits; a tile has too few terms to overflow that. From there on sums are pairs of 64-bit integers (low, high) that
+// stand for low + 2^24 high: with 2^26 terms, |low| < 2^58 and |high| < 2^63. Integer sums have no order, so blocks add
+// theirs by atomics; they are rounded in two places, `total_of` and `scale_and_shift`. Everything else repeats the
+// float64 operations of elementary.py and reference.py in their order; compile with --fmad=false.
+//
+// The grid of the residuals and losses follows from the largest residual, which is known when all are: the one of the
+// iteration before is taken, and where that was wrong, seldom, the turn is done again with the right one.
 //
 // The pixels are divided into tiles (samples x features), each worked on in shared memory:
 //
@@ -812,8 +816,8 @@ __device__ Job job_of(const u8* pixels, const double* sign, double* w, double* b
 
 // ---- the kernels
 
-// Shared memory: a tile, or two if they are not resident, weights' digits, residuals' digits, parts (TILE_PARTS a thread, or 1 a row), bias, if
-// resident the weights of the tile's columns, and exponents.
+// Shared memory: a tile, or two if they are not resident, weights' digits, residuals' digits, parts (TILE_PARTS a thread,
+// or 1 a row), bias, if resident the weights of the tile's columns, and exponents of weights and residuals.
 extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) descend_in_tiles(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);
@@ -998,7 +1002,7 @@ extern "C" __global__ void __launch_bounds__(TILES_THREADS, 1) only_barriers(u32
 }
 
 // One model; tile_columns is d rounded up to 16, at most what `Share` holds; tile_rows a multiple of 4.
-// Shared memory: two tiles, weights' digits, residuals' digits, parts (ONE_READ_PARTS, or 1 a row), bias, exponents.
+// Shared memory: two tiles, weights' digits, residuals' digits, parts (ONE_READ_PARTS, or 1 a row), bias, both exponents.
 extern "C" __global__ void __launch_bounds__(ONE_READ_THREADS, 1) descend_in_one_read(ARGUMENTS) {
     const Job job = JOB;
     const LossGrid grid = loss_grid(m);

@@ -13,7 +13,8 @@ the sums of the iteration before, which were kept. Whatever the numbers do, S_k 
 differences are large, need more digits, and take longer.
 
 The weights' grid follows the largest weight. Their differences stay on the grid that they began with while that is
-little finer than the present one, and begin anew otherwise.
+little finer than the present one, and begin anew otherwise. The residuals' grid follows the largest residual; when it
+changes, which is seldom, their differences begin anew.
 """
 
 from typing import Any
