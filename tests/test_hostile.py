@@ -561,6 +561,11 @@ def test_plans_crafted_and_changed_by_chance(run: Callable[..., Result], monkeyp
         assert "is no plan that this xlogreg can resume" in resumed(replaced(PLAN, ("options", name), value)), name
     for path, value in ((), "[]"), (("options",), "[]"), (("options",), "null"), (("started_in",), "null"):
         assert "is no plan that this xlogreg can resume" in resumed(replaced(PLAN, path, value))
+    for before in ("[0]", '["1"]', "[true]", "null", f"[{10**30}]"):
+        assert "is no plan that this xlogreg can resume (before" in resumed(
+            json.dumps(PLAN)[:-1] + f', "before": {before}}}'
+        )
+    assert "that it may have); train anew." in resumed(json.dumps({**PLAN, "before": [10**15] * 70_000}))
     rng = random.Random(3)
     ends = [resumed(changed_json(rng, PLAN)) for _ in range(MUTATED)]
     assert 10 < sum("is no plan" in end for end in ends) < MUTATED - 10

@@ -75,7 +75,8 @@ def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
     except OSError as error:
         raise FileError(f"Cannot read {path}: {reason(error)}; check the folder.") from error
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is no plan that this xlogreg can resume ({error}); train anew.") from error
+        why = str(error).rstrip(".")
+        raise InputError(f"{path} is no plan that this xlogreg can resume ({why}); train anew.") from error
 
 
 def resume_command(folder: Path) -> str:
