@@ -326,11 +326,11 @@ def test_without_scikit_learn_one_sentence_says_so() -> None:
     assert done.stderr.splitlines()[-1].startswith("ImportError: xlogreg.estimator needs scikit-learn")
 
 
-def test_the_readmes_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_example_in_the_docs_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "sklearn.md").read_text(encoding="utf-8")
     example = text.partition("<!-- scikit-learn example -->\n```python\n")[2].partition("```")[0]
     assert "ImageLogisticRegression" in example
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "sklearn.md", "exec"), {})
     printed = capsys.readouterr().out
     assert printed.startswith(tutorial.GOLDEN_SHA256_100)
     assert "{'learning_rate': 0.0" in printed

@@ -277,14 +277,14 @@ def test_divergence_names_the_iteration_in_a_later_block() -> None:
     assert np.isfinite(history).all()
 
 
-def test_the_readmes_steps_run(capsys: pytest.CaptureFixture[str]) -> None:
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+def test_the_tutorials_steps_run(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text(encoding="utf-8")
     block = text.partition("<!-- step by step -->\n```python\n")[2].partition("```")[0]
     assert [line[2:4] for line in block.splitlines() if line.startswith("# ")] == [f"{i}." for i in range(1, 10)]
     assert block.count("2000") == 4
     found: dict[str, Any] = {}
     # Fewer iterations: what is printed is of the same kind.
-    exec(compile(block.replace("2000", "100"), "README.md", "exec"), found)
+    exec(compile(block.replace("2000", "100"), "tutorial.md", "exec"), found)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(logistic.sigmoid(np.array([0, 2])))
     assert lines[1] == "Cost after iteration 0: 0.693147"
