@@ -466,8 +466,8 @@ def test_a_rising_cost_is_warned_of_once_a_training(task: Task) -> None:
 
 
 def test_a_cost_that_falls_but_rises_on_the_way_is_told_of() -> None:
-    words = "The cost fell from 1.000000 to {}, but rose on the way: the learning rate 0.2 is too large for these "
-    for history, last in (([1.0, 0.5, 0.6, 0.55], "0.550000"), ([1.0, 0.5, 0.6, 0.4, 0.45, 0.3], "")):
+    words = "The cost fell from 1 to {}, but rose on the way: the learning rate 0.2 is too large for these "
+    for history, last in (([1.0, 0.5, 0.6, 0.55], "0.55"), ([1.0, 0.5, 0.6, 0.4, 0.45, 0.3], "")):
         note = Adviser().note(0, np.array(history), 0.2)
         assert note == (words.format(last) + "pictures; try 0.02." if last else "")
     # Up and down to its end, or only by what float features round.

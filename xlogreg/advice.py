@@ -73,9 +73,9 @@ class Adviser:
         """
         first, last = float(history[0]), float(history[-1])
         if last > (1 + _RISE) * first:
-            what = f"The cost rose from {first:.6f} to {last:.6f}"
+            what = f"The cost rose from {first:.6g} to {last:.6g}"
         elif not (self.options and self.options.momentum) and _rose(history):
-            what = f"The cost fell from {first:.6f} to {last:.6f}, but rose on the way"
+            what = f"The cost fell from {first:.6g} to {last:.6g}, but rose on the way"
         else:
             return ""
         these = "features" if self.rows is not None and self.rows.dtype.kind == "f" else "pictures"
