@@ -101,6 +101,22 @@ def test_stopped_again_and_again(task: Task, tmp_path: Path, implementation: str
         assert_same(one, two)
 
 
+def test_no_other_memory_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What memory held before would come out of np.empty, and into the file of somebody who passes it on.
+    monkeypatch.setattr(np, "empty", lambda *shape, **_: np.full(*shape, 1e300))
+    task = make_task(load_birds(), "bird")
+    keeper = Checkpoints(tmp_path, 1e9)
+    early = DescentOptions(cost_tolerance=1e-7)
+    rates = [0.005, 1e-9]
+    with pytest.raises(Stop):
+        train(task, rates, 30, options=early, implementation="reference", checkpoints=keeper, observer=stop_at(20))
+    keeper.stopped()
+    kept, _ = latest(tmp_path, keeper._fingerprint) or (None, 0)
+    assert kept is not None
+    assert len(kept.progress.parts) == 1
+    assert np.abs(kept.progress.costs).max() < 1
+
+
 def test_another_training_is_refused(task: Task, tmp_path: Path) -> None:
     keeper = Checkpoints(tmp_path, 0.0)
     with pytest.raises(Stop):
@@ -189,6 +205,8 @@ def test_a_full_disk_ends_no_training(task: Task, tmp_path: Path, monkeypatch: p
 def test_odd_intervals(tmp_path: Path, seconds: float, run: Callable[..., Result]) -> None:
     with pytest.raises(InputError, match="seconds between checkpoints"):
         Checkpoints(tmp_path, seconds)
+    with pytest.raises(InputError, match="seconds between checkpoints must be 0 or more, not 'x'"):
+        Checkpoints(tmp_path, "x")  # type: ignore[arg-type]
     # Said before anything is read or made.
     result = run("train", "nowhere", "--checkpoint", seconds)
     assert result.code == 2

@@ -482,6 +482,9 @@ def test_the_command_line_says_it_once(run: Callable[..., Result]) -> None:
     assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
     assert "Warning" not in result.err
     assert result.err.startswith("Note: ")
+    for command in ("train", "sweep"):
+        result = run(command, "--learning-rate", 0.5, "--iterations", 5, "--json")
+        assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
 
 
 def test_a_start_is_not_tested_on_what_it_learned_from(

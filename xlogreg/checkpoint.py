@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, to_host
+from .checks import finite_number, is_whole
 from .descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
@@ -186,9 +187,10 @@ def check_intervals(seconds: float, every: int | None = None) -> None:
     InputError
         They may not.
     """
-    if not 0 <= seconds < float("inf"):
-        raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
-    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+    number = finite_number(seconds)
+    if number is None or number < 0:
+        raise InputError(f"The seconds between checkpoints must be 0 or more, not {given(seconds)}; 10, say.")
+    if every is not None and not (is_whole(every) and every > 0):
         raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {given(every)}.")
 
 

@@ -210,7 +210,6 @@ def show_training(training: Training, folder: Path) -> None:
         ("kept in", str(folder)),
         ("report", str(folder / "report.html")),
     )
-    _note(training)
 
 
 def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -223,9 +222,11 @@ def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]
     return ("data", task.source), ("task", f"{wanted} against {against}: {split}{left_out}")
 
 
-def _note(training: Training) -> None:
-    if training.note:
-        complain(training.note, "Note")
+def show_notes(trainings: list[Training]) -> None:
+    """What to know about trainings whose cost rose, also beside JSON."""
+    for training in trainings:
+        if training.note:
+            complain(training.note, "Note")
 
 
 def describe(training: Training) -> str:
@@ -304,8 +305,6 @@ def show_sweep(trainings: list[Training]) -> None:
         )  # fmt: skip
     out.print(table)
     out.print(timing(trainings[0]), markup=False)
-    for training in trainings:
-        _note(training)
 
 
 def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:

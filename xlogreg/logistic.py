@@ -19,7 +19,6 @@ from .advice import Adviser, warn
 from .backend import namespace, on_its_device, to_host
 from .checks import (
     array_of,
-    brief_dtype,
     check_callable,
     finite_number,
     is_whole,
@@ -35,7 +34,7 @@ from .errors import InputError, RisingCostWarning
 from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
-from .text import given
+from .text import brief_dtype, given
 
 Array = Any
 

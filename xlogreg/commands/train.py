@@ -377,3 +377,4 @@ def _train(
         print_json({**results(training), "folder": str(folder)})
     else:
         console.show_training(training, folder)
+    console.show_notes([training])

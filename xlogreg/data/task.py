@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 
 from ..checks import (
-    brief_kind,
     finite_number,
     is_whole,
     list_of,
@@ -19,7 +18,7 @@ from ..checks import (
     whole_labels,
 )
 from ..errors import InputError
-from ..text import given, short_repr, shown
+from ..text import brief_kind, given, short_repr, shown
 from .pictures import Pictures, class_number, default_class
 
 Balance = Literal["first", "random", "none"]
