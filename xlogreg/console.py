@@ -224,9 +224,10 @@ def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]
 
 def show_notes(trainings: list[Training]) -> None:
     """What to know about trainings whose cost rose, also beside JSON."""
+    several = len({training.task.positive for training in trainings}) > 1
     for training in trainings:
         if training.note:
-            complain(training.note, "Note")
+            complain(f"{training.task.positive}: {training.note}" if several else training.note, "Note")
 
 
 def describe(training: Training) -> str:
