@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import kernels, tutorial
 from .data.folders import Reading
@@ -55,9 +55,10 @@ class _Told:
 def training_progress(iterations: int, what: str) -> Iterator[Observer]:
     """A progress bar on a terminal, a plain line every few seconds elsewhere; yields the observer that feeds it."""
     if err.is_terminal:
+        # Of all these only the bar gives way where the terminal is narrow.
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )  # fmt: skip
         with Progress(*columns, console=err, transient=True) as bar:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
