@@ -715,6 +715,19 @@ def test_what_cannot_be_finished(run: Callable[..., Result], monkeypatch: pytest
     assert "In r no iterations are kept to make results from; go on without --finish." in result.err
 
 
+def test_too_few_iterations_change_no_plan(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch, 150)
+    assert run("train", "--iterations", 300, "--out", "r").code == 130
+    again()
+    plan = Path("r/plan.json").read_bytes()
+    result = run("train", "--resume", "r", "--iterations", 10)
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "iterations already; give it more." in result.err
+    assert Path("r/plan.json").read_bytes() == plan
+    result = run("train", "--resume", "r", "--iterations", 260)
+    assert (result.code, "260 iterations" in result.out) == (0, True), result.err
+
+
 def test_a_run_that_stopped_by_itself_needs_no_more(run: Callable[..., Result]) -> None:
     assert run("train", "--iterations", 300, "--stop-cost", 0.5, "--out", "r").code == 0
     result = run("train", "--resume", "r", "--iterations", 400)

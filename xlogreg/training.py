@@ -228,15 +228,12 @@ def train_together(
                 for iterations in (planned, *checkpoints.before)
             )
             frame = Frame(len(models), len(x), max(int(planned), *checkpoints.before, 0), options)
-            kept = checkpoints.begin(mark, validator.kept, frame, validator.check)
+            kept = checkpoints.begin(mark, validator.kept, frame, validator.check, int(planned))
             if kept is not None:
                 progress = on_device(kept.progress, device)
                 validator.restore(kept.extra)
-                done = progress.state.iterations
                 if checkpoints.finish:
-                    number_of_iterations = done
-                elif done > number_of_iterations:
-                    raise InputError(f"The training has {done:,} iterations already; give it more.")
+                    number_of_iterations = progress.state.iterations
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,

@@ -326,15 +326,22 @@ def _train(
         folder = run
     seconds, every = intervals
     note = functools.partial(console.complain, kind="Note")
+
+    def going_on(words: str) -> None:
+        # The plan with more iterations, before there are checkpoints of them; not of a training that cannot go on.
+        if plan.before:
+            write_plan(folder, plan)
+        note(words)
+
     checkpoints = checkpoint.Checkpoints(
-        folder, seconds, run is not None, note, every=every, tell=note, finish=finish, before=plan.before
+        folder, seconds, run is not None, note, every=every, tell=going_on, finish=finish, before=plan.before
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(training_folder(folder))
         if run is None:
             stack.enter_context(locked(folder))
         stack.enter_context(stop_signals())
-        if plan.before or (run is None and out is not None):
+        if run is None and out is not None:
             write_plan(folder, plan)
         trained = False
         try:
