@@ -666,6 +666,7 @@ def test_a_finished_run_is_given_more_iterations(
     assert (result.code, result.err.count("\n")) == (2, 1)
     assert "does not keep what more iterations need" in result.err
     assert digest(Path("r")) == before
+    assert "to go on from its model, train with --start r." in run("train", "--resume", "r").err
     assert run("train", "--resume", "r").code == 0
 
 

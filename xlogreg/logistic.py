@@ -17,16 +17,7 @@ import numpy as np
 
 from .advice import Adviser, warn
 from .backend import namespace, on_its_device, to_host
-from .checks import (
-    array_of,
-    check_callable,
-    finite_number,
-    is_whole,
-    list_of,
-    numeric,
-    pixels_instead,
-    unmasked,
-)
+from .checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
 from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
