@@ -1,6 +1,7 @@
 """What all tests share: where the real data are, and which array modules the core is tested on."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from xlogreg.errors import DeviceError
 # Deterministic, and never failing because a shared machine was slow.
 settings.register_profile("xlogreg", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("xlogreg")
+# A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

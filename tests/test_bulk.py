@@ -104,7 +104,10 @@ def test_bad_arguments() -> None:
     for path in ("a.png", Path("a.png")):
         with pytest.raises(InputError, match="Give a list of picture files"):
             predict_many(classifier(), path)
-    for threads in (0, 65, True):
+    for paths in (3, None):
+        with pytest.raises(InputError, match="Give a list of picture files, not"):
+            predict_many(classifier(), paths)
+    for threads in (0, 65, True, "2", 1.5):
         with pytest.raises(InputError, match="number of threads"):
             predict_many(classifier(), [], threads=threads)
     assert flat(predict_many(classifier(), [])) == []

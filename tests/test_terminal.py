@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.progress import Progress
 from test_cli import Result
 
-from xlogreg import __main__, cli, console, plots, terminal
+from xlogreg import __main__, cli, console, kernels, plots, terminal
 from xlogreg.classifier import Classifier, Failure
 from xlogreg.paths import picture_paths
+from xlogreg.training import Validation
 
 run = test_cli.run  # the fixture
 
@@ -51,7 +52,8 @@ def test_what_cannot_be_shown_is_escaped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
+    for name in ("plot_run", *(("plot_judgement", "plot_cost_histories") if encoding == "cp1252" else ())):
+        monkeypatch.setattr(plots, name, lambda *_: None)
     odd = os.fsdecode(b"caf\xe9")
     folder(tmp_path / "data", ("鳥", odd, "rest"))
 
@@ -318,3 +320,14 @@ def test_few_pictures_need_no_bar(run: Callable[..., Result], terminal_of: Calla
     with console.predicting(lambda: 5) as progress:
         progress(5)
     assert terminal_of.seen() == ""  # type: ignore[attr-defined]
+
+
+def test_the_numbers_of_a_training_fit_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(console, "err", Console(file=out, force_terminal=True, width=80, highlight=False))
+    monkeypatch.setattr(kernels, "is_compiled", lambda: True)
+    with console.training_progress(1_000_000, "training") as observer:
+        observer.validated(Validation(11_800, 0.658004, 60.0))  # type: ignore[attr-defined]
+        observer(11_803, np.array([[0.485909]]))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert "  11803/1000000 cost 0.485909, validation 0.658004" in shown

@@ -477,11 +477,20 @@ def test_a_cost_that_falls_but_rises_on_the_way_is_told_of() -> None:
     assert Adviser(options=DescentOptions(momentum=0.5)).note(0, zigzag / zigzag[0], 0.2) == ""
 
 
-def test_the_command_line_says_it_once(run: Callable[..., Result]) -> None:
+def test_the_command_line_says_it_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("plot_run", "plot_cost_histories"):
+        monkeypatch.setattr(plots, name, lambda *_: None)
     result = run("train", "--learning-rate", 0.5, "--iterations", 5)
     assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
     assert "Warning" not in result.err
     assert result.err.startswith("Note: ")
+    for command in ("train", "sweep"):
+        result = run(command, "--learning-rate", 0.5, "--iterations", 5, "--json")
+        assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
+    classes = ("--positive", "bird", "--positive", "cat")
+    result = run("sweep", "--learning-rate", 0.5, "--iterations", 5, *classes)
+    assert result.err.startswith("Note: bird: The cost rose from")
+    assert "\nNote: cat: The cost rose from" in result.err
 
 
 def test_a_start_is_not_tested_on_what_it_learned_from(
@@ -542,6 +551,9 @@ def test_early_stopping_on_the_command_line(run: Callable[..., Result], monkeypa
     assert one["best_iteration"] == one["validation"]["lowest_cost_iteration"] == one["iterations"] - 200
     assert f"{one['iterations']} iterations of 900: the validation cost no longer fell" in result.out
     assert f"the model after {one['best_iteration']} iterations is kept" in result.out
+    kept = min(history, key=lambda record: record["cost"])
+    assert (one["validation"]["cost"], one["validation"]["accuracy"]) == (kept["cost"], kept["accuracy"])
+    assert f"validation       {kept['accuracy']:.2f} %" in result.out
     assert f", validation {history[1]['cost']:.6f}\n" in result.err
     with open("one/history.csv", newline="") as file:
         rows = list(csv.DictReader(file))

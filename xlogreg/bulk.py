@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .classifier import Classifier, Failure, Prediction
+from .checks import is_whole
+from .classifier import Classifier, Failure, Prediction, one_by_one
 from .errors import InputError, XlogregError
 from .images import Resizer, decode, fit, read_content
 from .parallel import Threads, processors
@@ -78,11 +79,10 @@ def predict_many(
     InputError
         `threads` is no number from 1 to 64, or `paths` is one path.
     """
-    if isinstance(paths, (str, bytes, os.PathLike)):
-        raise InputError(f"Give a list of picture files, [{os.fspath(paths)!r}], not one path.")
-    if threads is not None and (isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS):
+    named = one_by_one(paths)
+    if threads is not None and not (is_whole(threads) and 1 <= threads <= MAX_THREADS):
         raise InputError(f"The number of threads must be from 1 to {MAX_THREADS}, not {given(threads)}.")
-    return _batches(classifier, iter(paths), threads or default_threads(), processes)
+    return _batches(classifier, named, threads or default_threads(), processes)
 
 
 def _batches(classifier: Classifier, paths: Iterator[Named], threads: int, processes: bool) -> Iterator[list[Result]]:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .backend import Device, to_host
+from .checks import finite_number, is_whole
 from .descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from .engine import Gradient, State
 from .errors import FileError, InputError
@@ -72,7 +73,7 @@ class Checkpoints:
     complain : is told, once, when a checkpoint cannot be written, and the training goes on; and at an interruption
         when where it stood cannot be kept
     every : a checkpoint after every so many iterations, beside those by time
-    tell : is told where a training that is resumed goes on
+    tell : is told where a training that is resumed goes on, once it is known that it can
     finish : make do with the iterations that were done, and train no more
     before : the numbers of iterations that the training was to have before it was given more: the checkpoints of then
         are as good
@@ -111,14 +112,18 @@ class Checkpoints:
         extra: Callable[[int], dict[str, Any]],
         frame: Frame | None = None,
         check: Callable[[Checkpoint], None] = lambda checkpoint: None,
+        iterations: int | None = None,
     ) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
         extra : gives what belongs to the first so many iterations, in plain types and arrays
         frame, check : what every checkpoint of this training must fit, and what looks at the rest of it
+        iterations : how many the training is to have
 
         Raises
         ------
+        InputError
+            It has more already.
         FileError
             There are checkpoints that cannot be used, or there is none of a training that is to be finished.
         """
@@ -134,6 +139,8 @@ class Checkpoints:
             return None
         checkpoint, self._number = found
         self._saved = checkpoint.progress.state.iterations
+        if not self.finish and iterations is not None and self._saved > iterations:
+            raise InputError(f"The training has {self._saved:,} iterations already; give it more.")
         self.tell(f"{'Ending at' if self.finish else 'Going on from'} iteration {self._saved}.")
         return checkpoint
 
@@ -186,9 +193,10 @@ def check_intervals(seconds: float, every: int | None = None) -> None:
     InputError
         They may not.
     """
-    if not 0 <= seconds < float("inf"):
-        raise InputError(f"The seconds between checkpoints must be 0 or more, not {seconds!r}; 10, say.")
-    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+    number = finite_number(seconds)
+    if number is None or number < 0:
+        raise InputError(f"The seconds between checkpoints must be 0 or more, not {given(seconds)}; 10, say.")
+    if every is not None and not (is_whole(every) and every > 0):
         raise InputError(f"The iterations between checkpoints must be a whole number above 0, not {given(every)}.")
 
 

@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .text import brief, given
+from .text import brief_kind, given
 
 Array = Any
-
-def brief_dtype(array: Array) -> str:
-    """An array's dtype; those of records are long."""
-    return brief(str(array.dtype), 60)
-
-
-def brief_kind(value: Any) -> str:
-    """The dtype and the shape of an array, and of all else the name of its type."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{brief_dtype(value)} {value.shape}"
-    return type(value).__name__
 
 
 def unmasked(value: Any, name: str) -> Any:

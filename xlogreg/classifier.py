@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from .checks import brief_kind, path_of, unmasked
+from .checks import path_of, unmasked
 from .errors import FileError, InputError, XlogregError
 from .exact import LARGEST_WEIGHT
 from .features import PIXELS, Features
 from .files import read_regular, reason, write_whole
 from .images import to_pixels
 from .plan import unfinished
-from .text import brief, given, short_repr
+from .text import brief, brief_kind, given, short_repr
 
 FORMAT = "xlogreg"
 # 2 has features; files of format 1, whose features are the pixels, are read too.
@@ -200,13 +200,17 @@ def predict_files(classifier: Classifier, paths: Iterable[str | os.PathLike[str]
     InputError
         `paths` is one path; a list of one is wanted then.
     """
+    return _predictions(classifier, one_by_one(paths))
+
+
+def one_by_one(paths: Iterable[Any]) -> Iterator[Any]:
+    """The items of what should be a list of picture files; one path is none."""
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise InputError(f"Give a list of picture files, [{given(paths)}], not one path.")
     try:
-        found = iter(paths if not isinstance(paths, np.ndarray) else paths.tolist())
+        return iter(paths if not isinstance(paths, np.ndarray) else paths.tolist())
     except Exception as error:  # a number, or whatever a class of somebody else's raises
         raise InputError(f"Give a list of picture files, not {given(paths)}.") from error
-    return _predictions(classifier, found)
 
 
 def _predictions(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:

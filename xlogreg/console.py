@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import kernels, tutorial
 from .data.folders import Reading
@@ -55,9 +55,10 @@ class _Told:
 def training_progress(iterations: int, what: str) -> Iterator[Observer]:
     """A progress bar on a terminal, a plain line every few seconds elsewhere; yields the observer that feeds it."""
     if err.is_terminal:
+        # Of all these only the bar gives way where the terminal is narrow.
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(table_column=Column(no_wrap=True)),
+            TextColumn("cost {task.fields[cost]}"), TimeRemainingColumn(table_column=Column(no_wrap=True)),
         )  # fmt: skip
         with Progress(*columns, console=err, transient=True) as bar:
             # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
@@ -210,7 +211,6 @@ def show_training(training: Training, folder: Path) -> None:
         ("kept in", str(folder)),
         ("report", str(folder / "report.html")),
     )
-    _note(training)
 
 
 def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -223,9 +223,12 @@ def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]
     return ("data", task.source), ("task", f"{wanted} against {against}: {split}{left_out}")
 
 
-def _note(training: Training) -> None:
-    if training.note:
-        complain(training.note, "Note")
+def show_notes(trainings: list[Training]) -> None:
+    """What to know about trainings whose cost rose, also beside JSON."""
+    several = len({training.task.positive for training in trainings}) > 1
+    for training in trainings:
+        if training.note:
+            complain(f"{training.task.positive}: {training.note}" if several else training.note, "Note")
 
 
 def describe(training: Training) -> str:
@@ -304,8 +307,6 @@ def show_sweep(trainings: list[Training]) -> None:
         )  # fmt: skip
     out.print(table)
     out.print(timing(trainings[0]), markup=False)
-    for training in trainings:
-        _note(training)
 
 
 def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:

@@ -118,7 +118,8 @@ def descend(
         engine.prepare()
     rates = to_host(engine.rates)
     models = list(range(len(rates)))
-    costs_of = np.empty((len(models), iterations), dtype=np.float64)
+    # Zeros after the end of a model that ends early: a checkpoint keeps them, and nothing else of the memory's.
+    costs_of = np.zeros((len(models), iterations), dtype=np.float64)
     parts: dict[int, Part] = {}
     done, block, seconds = 0, 1, 0.0
     if progress is not None:
@@ -218,7 +219,7 @@ def descend(
 class Progress:
     """Where a training stands: all that its remaining iterations depend on, and what it has given so far.
 
-    costs : (M, iterations) float64, on the host, of all models; of those that ended before, anything after their end
+    costs : (M, iterations) float64, on the host, of all models; of those that ended before, zeros after their end
     models : the numbers of those still in training, ascending; the rows of `state` are theirs
     parts : what the others gave
     seconds : wall time so far

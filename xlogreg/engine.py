@@ -294,12 +294,12 @@ class Models:
         if isinstance(state.iterations, bool) or not isinstance(state.iterations, int) or state.iterations < 0:
             raise InputError(f"A state's number of iterations must be a whole number, not {state.iterations!r}.")
         for name in ("w", "b", "velocity", "bias_velocity"):
-            mine, given = getattr(self, name), getattr(state, name)
-            if (mine is None) != (given is None):
+            mine, new = getattr(self, name), getattr(state, name)
+            if (mine is None) != (new is None):
                 raise InputError(f"A state's {name} must be there with momentum, and only then.")
             if mine is not None:
-                namespace(mine, given)  # of one device
-                check_array(f"A state's {name}", given, mine.shape)
+                namespace(mine, new)  # of one device
+                check_array(f"A state's {name}", new, mine.shape)
         self.iterations = state.iterations
         self.w, self.b = _copy(state.w), _copy(state.b)
         self.velocity, self.bias_velocity = _copy(state.velocity), _copy(state.bias_velocity)

@@ -20,10 +20,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .checks import brief_kind, one_of, sides, unmasked
+from .checks import one_of, sides, unmasked
 from .errors import InputError
 from .parallel import Threads, in_order, processors
-from .text import given
+from .text import brief_kind, given
 
 Name = Literal["pixels", "grey", "hog"]
 NAMES: tuple[Name, ...] = ("pixels", "grey", "hog")

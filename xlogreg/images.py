@@ -14,11 +14,11 @@ import numpy as np
 
 from . import headers
 from .borrowing import rgb_pixels
-from .checks import brief_kind, is_whole, path_of, sides, unmasked
+from .checks import is_whole, path_of, sides, unmasked
 from .errors import FileError, InputError
 from .files import open_regular, reason
 from .smoothing import takes_long, weighted
-from .text import brief, given
+from .text import brief, brief_kind, given
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,17 +17,7 @@ import numpy as np
 
 from .advice import Adviser, warn
 from .backend import namespace, on_its_device, to_host
-from .checks import (
-    array_of,
-    brief_dtype,
-    check_callable,
-    finite_number,
-    is_whole,
-    list_of,
-    numeric,
-    pixels_instead,
-    unmasked,
-)
+from .checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
 from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
 from .elementary import sigmoid as _sigmoid
 from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
@@ -35,7 +25,7 @@ from .errors import InputError, RisingCostWarning
 from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
 from .reference import forward_rows, propagate_rows
-from .text import given
+from .text import brief_dtype, given
 
 Array = Any
 

@@ -74,6 +74,8 @@ def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
         ) from None
     except OSError as error:
         raise FileError(f"Cannot read {path}: {reason(error)}; check the folder.") from error
+    except InputError:
+        raise
     except (ValueError, TypeError) as error:
         why = str(error).rstrip(".")
         raise InputError(f"{path} is no plan that this xlogreg can resume ({why}); train anew.") from error

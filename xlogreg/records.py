@@ -72,9 +72,12 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], fl
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise Odd(wanted)
         try:
-            return _finite(float(value))
+            found = float(value)
         except OverflowError:
-            raise Odd("a finite number") from None
+            found = math.inf
+        if not math.isfinite(found):
+            raise Odd("a finite number")
+        return found
 
     return kind
 
@@ -90,12 +93,6 @@ def amount(value: Any) -> int | float:
         count: int = whole(0)(value)
         return count
     return number(0.0)(value)
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise OverflowError
-    return value
 
 
 def any_of(*values: str) -> Kind:

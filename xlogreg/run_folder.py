@@ -81,12 +81,13 @@ def _validation_results(training: Training) -> dict[str, Any] | None:
     best = training.best
     if best is None or labels is None:
         return None
-    last = training.validation[-1]
+    # As all other measures, those of the model that is kept.
+    kept = training.validation[-1] if training.patience is None else best
     return {
         "pictures": len(labels),
         "positives": int(labels.sum()),
-        "cost": last.cost,
-        "accuracy": last.accuracy,
+        "cost": kept.cost,
+        "accuracy": kept.accuracy,
         "lowest_cost": best.cost,
         "lowest_cost_iteration": best.iteration,
         "history": [asdict(record) for record in training.validation],

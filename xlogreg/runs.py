@@ -36,6 +36,7 @@ _RESULTS = fields({
     "asked": optional(_some({"source": optional(text), "data": optional(text), "started_in": optional(text)})),
     "options": _some({}), "start": optional(_some({})), "machine": _some({}),
     "history_sha256": words, "learning_rate": number(), "iterations": whole(0), "max_iterations": whole(0),
+    "stopped_by": optional(words), "patience": optional(whole(1)), "best_iteration": optional(whole(0)),
     "cost_history": many(measure), "final_cost": measure, "train_accuracy": measure, "test_accuracy": measure,
     "seconds": measure, "seconds_per_iteration": measure, "models_trained_together": whole(0),
     "device": words, "implementation": words, "command": optional(words), "xlogreg": words,

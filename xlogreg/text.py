@@ -48,12 +48,27 @@ def short(name: str) -> str:
 
 def given(value: object) -> str:
     """A value as Python writes it, cut short, for a sentence about it; of an array the dtype and the shape."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"an array, {brief(str(value.dtype), 60)} {value.shape}"
+    if is_array(value):
+        return f"an array, {brief_kind(value)}"
     try:
         return brief(" ".join(repr(value).split()), 80)
     except Exception:  # whole numbers of thousands of digits, and whatever a class of somebody else's raises
         return "a number of thousands of digits" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
+def is_array(value: Any) -> bool:
+    """Whether it is an array, of whatever module."""
+    return hasattr(value, "dtype") and hasattr(value, "shape")
+
+
+def brief_dtype(array: Any) -> str:
+    """An array's dtype; those of records are long."""
+    return brief(str(array.dtype), 60)
+
+
+def brief_kind(value: Any) -> str:
+    """The dtype and the shape of an array, and of all else the name of its type."""
+    return f"{brief_dtype(value)} {tuple(value.shape)}" if is_array(value) else type(value).__name__
 
 
 def brief(text: str, most: int = 40) -> str:
@@ -66,8 +81,8 @@ def short_repr(self: Any) -> str:
     parts = []
     for field in fields(self):
         value = getattr(self, field.name)
-        if hasattr(value, "dtype") and hasattr(value, "shape"):
-            text = f"{value.dtype} {tuple(value.shape)}"
+        if is_array(value):
+            text = brief_kind(value)
         elif is_dataclass(value) and len(fields(value)) > 3:
             text = f"{type(value).__name__}(..)"
         else:

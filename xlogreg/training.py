@@ -6,14 +6,14 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import __version__
 from .backend import Device, choose_device, on_its_device, to_host
 from .checkpoint import Checkpoint, Checkpoints, on_device
-from .checks import list_of, of_kind
+from .checks import is_whole, list_of, of_kind
 from .classifier import Classifier
 from .data.task import Task
 from .descent import ITERATIONS, Frame, Observer, history_sha256
@@ -26,9 +26,6 @@ from .logistic import accuracy, check_learning_rate, descend_many, forward
 from .records import fields, many, measure, whole
 from .reference import evaluate_rows
 from .text import given, short_repr
-
-if TYPE_CHECKING:
-    pass
 
 # The tutorial records the cost of every hundredth iteration.
 RECORD_EVERY = 100
@@ -212,6 +209,7 @@ def train_together(
         raise InputError("There is no learning rate to train at; give at least one.")
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
+    patience = check_patience(patience, tasks[0].x_validation is not None)
     device = device or choose_device("auto")
     models = [(task, rate) for task in tasks for rate in rates]
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
@@ -232,15 +230,12 @@ def train_together(
                 for iterations in (planned, *checkpoints.before)
             )
             frame = Frame(len(models), len(x), max(int(planned), *checkpoints.before, 0), options)
-            kept = checkpoints.begin(mark, validator.kept, frame, validator.check)
+            kept = checkpoints.begin(mark, validator.kept, frame, validator.check, int(planned))
             if kept is not None:
                 progress = on_device(kept.progress, device)
                 validator.restore(kept.extra)
-                done = progress.state.iterations
                 if checkpoints.finish:
-                    number_of_iterations = done
-                elif done > number_of_iterations:
-                    raise InputError(f"The training has {done:,} iterations already; give it more.")
+                    number_of_iterations = progress.state.iterations
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,
@@ -393,7 +388,6 @@ class _Validator:
         told: Callable[[Validation], None] | None,
     ) -> None:
         x, held = tasks[0].x_validation, [task.y_validation for task in tasks]
-        check_patience(patience, x is not None)
         self.checks = x is not None
         self.records: list[list[Validation]] = [[] for _ in tasks]
         self._device, self._patience, self._told = device, patience, told
@@ -491,8 +485,8 @@ class _Validator:
             ]
 
 
-def check_patience(patience: int | None, validation: bool) -> None:
-    """Whether a training can stop so, with or without pictures held out.
+def check_patience(patience: int | None, validation: bool) -> int | None:
+    """The patience as an int, if a training can stop so, with or without pictures held out.
 
     Raises
     ------
@@ -500,8 +494,8 @@ def check_patience(patience: int | None, validation: bool) -> None:
         It cannot.
     """
     if patience is None:
-        return
-    if isinstance(patience, bool) or not isinstance(patience, int) or not 1 <= patience <= MAX_PATIENCE:
+        return None
+    if not is_whole(patience) or not 1 <= patience <= MAX_PATIENCE:
         raise InputError(
             f"The patience must be a whole number of checks from 1 to {MAX_PATIENCE:,}, not {given(patience)}; 3, say."
         )
@@ -509,3 +503,4 @@ def check_patience(patience: int | None, validation: bool) -> None:
         raise InputError(
             "Patience is for the cost on pictures held out; hold some out with --validation (hold_out), 0.2 say."
         )
+    return int(patience)

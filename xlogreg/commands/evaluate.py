@@ -55,8 +55,8 @@ def evaluate(
     from ..evaluation import judge
 
     classifier = Classifier.load(model)
-    results = _results(model, classifier)
-    source, data, own = _data(model, classifier, results, source, data)
+    results = results_of(model, classifier)
+    source, data, own = data_of(model, classifier, results, source, data)
     held_out = None
     as_the_run = own and (positive, balance, seed, test_size) == (None, None, None, None)
     if own:
@@ -126,7 +126,7 @@ def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bo
     console.complain("This is not the run's own split: pictures to test on may be among those it learned from.", "Note")
 
 
-def _results(model: Path, classifier: "Classifier") -> dict[str, Any]:
+def results_of(model: Path, classifier: "Classifier") -> dict[str, Any]:
     """results.json beside the model, if it is of this very model; else nothing."""
     from ..runs import read_results
 
@@ -134,7 +134,7 @@ def _results(model: Path, classifier: "Classifier") -> dict[str, Any]:
     return found if found is not None and found["task"].get("balance") in list(BalanceOption) else {}
 
 
-def _data(
+def data_of(
     model: Path, classifier: "Classifier", results: dict[str, Any], source: str | None, data: Path | None
 ) -> tuple[str, Path | None, bool]:
     """DATA and --data, given or the run's own, and whether they are the run's own."""

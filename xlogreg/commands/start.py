@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..text import given
-from .evaluate import _data, _results
+from .evaluate import data_of, results_of
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -39,8 +39,8 @@ def check_start(
 
     if path is None or start is None or start.size != whole.size:  # other sizes are refused anyway
         return
-    results = _results(path, start)
-    if not results or not _data(path, start, results, *asked)[2]:
+    results = results_of(path, start)
+    if not results or not data_of(path, start, results, *asked)[2]:
         console.complain(
             f"Whether the model to start from has learned from pictures to test on is not known (it was trained on "
             f"{start.trained_on}).",

@@ -161,6 +161,7 @@ def sweep(
             "report.html": "the runs compared, on one page", "learning_rates.png": "the cost histories in one picture",
             "sweep.json": "all results", **names,
         })  # fmt: skip
+    console.show_notes(trainings)
     if diverged:
         _complain(diverged, len(tasks) > 1)
         raise typer.Exit(2)

@@ -170,7 +170,6 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
     InputError, FileError
         It has more iterations than that, or what is needed to go on is not there any more.
     """
-    from ..checkpoint import NAMES
     from ..gallery import read_json
     from ..plan import PLAN, RESULTS, read_plan
 
@@ -192,12 +191,20 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
         return False
     if wanted <= done:
         raise InputError(f"The run {shown(run)} has {done:,} iterations already; give more with --iterations.")
-    if not (run / PLAN).is_file() or not any((run / name).is_file() for name in NAMES):
+    if not _keeps(run):
         raise FileError(
             f"The run {shown(run)} does not keep what more iterations need, {PLAN} and a checkpoint; go on from its "
             f"model in a new one, with --start {quote(str(run))}."
         )
     return True
+
+
+def _keeps(run: Path) -> bool:
+    """Whether a complete run has what more iterations need."""
+    from ..checkpoint import NAMES
+    from ..plan import PLAN
+
+    return (run / PLAN).is_file() and any((run / name).is_file() for name in NAMES)
 
 
 def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
@@ -229,15 +236,17 @@ def _say_complete(run: Path, as_json: bool) -> None:
         remove(run, but=max(NAMES, key=lambda name: stamp(run / name)))
     results = read_results(run) or {}
     done, planned, stopped = (results.get(name) for name in ("iterations", "max_iterations", "stopped_by"))
-    how, more = "", f"to go on, give it more with --iterations, or train from its model with --start {quote(str(run))}"
-    if stopped == "interrupted":
-        how = f": it was ended after {done} of {planned} iterations"
-    elif stopped not in ("iterations", None):
+    by_itself = stopped not in ("iterations", "interrupted", None)
+    how, more = "", f"to go on from its model, train with --start {quote(str(run))}"
+    if by_itself:
         how = f": it stopped by itself ({stopped}) after {done} iterations, and more would change nothing"
-        more = f"to go on from its model, train with --start {quote(str(run))}"
+    elif stopped == "interrupted":
+        how = f": it was ended after {done} of {planned} iterations"
+    if not by_itself and _keeps(run):
+        more = f"to go on, give it more with --iterations, or train from its model with --start {quote(str(run))}"
     console.complain(f"The run {run} is complete{how}; {more}.", "Note")
     if as_json:
-        print_json({**(read_results(run) or {}), "folder": str(run)})
+        print_json({**results, "folder": str(run)})
 
 
 _NAME, _NUMBER, _PATH = records.text, records.number(), records.made(records.text, Path)
@@ -326,15 +335,22 @@ def _train(
         folder = run
     seconds, every = intervals
     note = functools.partial(console.complain, kind="Note")
+
+    def going_on(words: str) -> None:
+        # The plan with more iterations, before there are checkpoints of them; not of a training that cannot go on.
+        if plan.before:
+            write_plan(folder, plan)
+        note(words)
+
     checkpoints = checkpoint.Checkpoints(
-        folder, seconds, run is not None, note, every=every, tell=note, finish=finish, before=plan.before
+        folder, seconds, run is not None, note, every=every, tell=going_on, finish=finish, before=plan.before
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(training_folder(folder))
         if run is None:
             stack.enter_context(locked(folder))
         stack.enter_context(stop_signals())
-        if plan.before or (run is None and out is not None):
+        if run is None and out is not None:
             write_plan(folder, plan)
         trained = False
         try:
@@ -377,3 +393,4 @@ def _train(
         print_json({**results(training), "folder": str(folder)})
     else:
         console.show_training(training, folder)
+    console.show_notes([training])

@@ -107,6 +107,7 @@ class FolderOptions:
             raise InputError(f"The number of unreadable pictures must be 0 or more, not {given(most)}.")
         check_callable(self.progress, "progress")
         check_callable(self.told, "told")
+        check_callable(self.check, "check")
 
 
 @dataclass(frozen=True)
