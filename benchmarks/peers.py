@@ -2,7 +2,7 @@
 
 import sys
 
-from xlogreg.cli import main
+from xlogreg.commands.cli import main
 
 if __name__ == "__main__":
     sys.argv[1:1] = ["benchmark", "--peers"]

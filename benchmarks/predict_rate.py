@@ -42,7 +42,7 @@ def main() -> int:
     if options.worker:
         print(json.dumps(work(options.worker[0], Path(options.worker[1]), options.files, options.threads)))
         return 0
-    from xlogreg.bulk import default_threads
+    from xlogreg.predicting.bulk import default_threads
 
     threads = options.threads or default_threads()
     print(f"{options.files} files of each kind, {threads} threads, {options.rounds} rounds; {platform.platform()}")
@@ -72,8 +72,8 @@ def main() -> int:
             fine &= share >= AIM and megabytes < 1.1 * half + 8
     print(f"at least {AIM:.0%} of Pillow's rate and flat memory for each kind: {'yes' if fine else 'NO'}")
     if options.out is not None:
-        from xlogreg.backend import processor_name
-        from xlogreg.run_folder import machine, write_json
+        from xlogreg.arrays import processor_name
+        from xlogreg.runs.run_folder import machine, write_json
 
         write_json(options.out, {
             "date": datetime.date.today().isoformat(), "machine": {"processor": processor_name(), **machine()},
@@ -117,7 +117,7 @@ def in_process(what: str, folder: Path, files: int, threads: int) -> dict[str, f
 
 def work(what: str, folder: Path, files: int, threads: int) -> dict[str, float]:
     """One measurement in this process: files a second, and the largest memory it had."""
-    from xlogreg.paths import picture_paths
+    from xlogreg.predicting.paths import picture_paths
 
     paths = list(map(str, itertools.islice(picture_paths([folder]), files)))
     seconds = (pillow if what == "pillow" else xlogreg)(paths, threads)
@@ -143,9 +143,9 @@ def pillow(paths: list[str], threads: int) -> float:
 
 
 def xlogreg(paths: list[str], threads: int) -> float:
-    from xlogreg.bulk import predict_many, reuse_memory
-    from xlogreg.classifier import Classifier
-    from xlogreg.output import lines
+    from xlogreg.models.classifier import Classifier
+    from xlogreg.predicting.bulk import predict_many, reuse_memory
+    from xlogreg.predicting.output import lines
 
     model = Classifier(
         np.random.RandomState(0).normal(0, 0.1, (3072, 1)), 0.0, ("not bird", "bird"), (32, 32, 3), 0.005, 2000,

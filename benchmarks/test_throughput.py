@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xlogreg import tutorial
-from xlogreg.backend import choose_device, processor_name, to_host
+from xlogreg.arrays import choose_device, processor_name, to_host
 from xlogreg.benchmarking.contestants import FLOAT32, FLOAT64, numpy_float32, tutorial_float64
 from xlogreg.benchmarking.problems import RATE, TUTORIAL, Problem, load
-from xlogreg.descent import history_sha256
 from xlogreg.errors import DeviceError
 from xlogreg.logistic import descend_many, propagate
+from xlogreg.proof import tutorial
+from xlogreg.solvers.descent import history_sha256
 
-crew = pytest.importorskip("xlogreg.kernels.crew")
+crew = pytest.importorskip("xlogreg.kernels.pool")
 
 # (pictures, features, iterations); sizes that fill no block and no vector among them.
 SHAPES = [

@@ -14,7 +14,7 @@ from PIL import Image
 
 from xlogreg.data.birds import COLUMNS, pixels_sha256
 from xlogreg.data.cifar10 import read_batch
-from xlogreg.files import make_folder, whole_file, write_whole
+from xlogreg.system.files import make_folder, whole_file, write_whole
 
 BIRD = 2
 

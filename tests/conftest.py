@@ -11,7 +11,7 @@ import pytest
 import strict
 from hypothesis import settings
 
-from xlogreg.backend import choose_device
+from xlogreg.arrays import choose_device
 from xlogreg.errors import DeviceError
 
 # Deterministic, and never failing because a shared machine was slow.

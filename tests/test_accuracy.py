@@ -6,9 +6,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from xlogreg.elementary import sigmoid
 from xlogreg.logistic import descend_many
-from xlogreg.reference import propagate_rows
+from xlogreg.neuron.elementary import sigmoid
+from xlogreg.neuron.reference import propagate_rows
 
 TRAININGS = 300
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import strict
 
-from xlogreg import backend, doctor
-from xlogreg.backend import choose_device, namespace, to_host
+from xlogreg import arrays
+from xlogreg.arrays import choose_device, namespace, to_host
 from xlogreg.errors import DeviceError
+from xlogreg.proof import doctor
 
 
 def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6, broken: tuple[int, ...] = ()) -> Any:
@@ -129,9 +130,9 @@ def test_namespace() -> None:
 
 
 def test_processor_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backend.processor_name()
-    monkeypatch.setattr(backend, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
-    assert backend.processor_name()
+    assert arrays.processor_name()
+    monkeypatch.setattr(arrays, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
+    assert arrays.processor_name()
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_failure(
@@ -345,7 +346,7 @@ def test_no_room_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_large_arrays_go_to_the_gpu_in_chunks(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory(monkeypatch, free=10**6, page_locked=10**6, lockable=True)
-    monkeypatch.setattr(backend, "_CHUNK", 256)
+    monkeypatch.setattr(arrays, "_CHUNK", 256)
     there = choose_device("gpu").to_device(PIXELS.T if turned else PIXELS)
     assert np.array_equal(there.values, PIXELS.T if turned else PIXELS)
     # A buffer is filled again when the device has taken it, two copies later.
@@ -355,5 +356,5 @@ def test_large_arrays_go_to_the_gpu_in_chunks(turned: bool, monkeypatch: pytest.
 
 def test_large_arrays_without_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     Memory(monkeypatch, free=10**6, page_locked=0, lockable=False)
-    monkeypatch.setattr(backend, "_CHUNK", 256)
+    monkeypatch.setattr(arrays, "_CHUNK", 256)
     assert np.array_equal(choose_device("gpu").to_device(PIXELS).values, PIXELS)

@@ -14,16 +14,18 @@ from PIL import Image
 
 pytest.importorskip("numba")
 
-from xlogreg import backend, tutorial
+from xlogreg import arrays
 from xlogreg.benchmarking import gpu, limits, report, rounds
-from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, Contestant, by_name
+from xlogreg.benchmarking.contestants import CONTESTANTS, FOUR_RATES, OURS, Contestant
+from xlogreg.benchmarking.everybody import by_name
 from xlogreg.benchmarking.problems import RATE, SIZES, TUTORIAL, Problem, load
 from xlogreg.benchmarking.report import write_report
 from xlogreg.benchmarking.rounds import compete
 from xlogreg.commands.benchmark import benchmark
-from xlogreg.descent import history_sha256
 from xlogreg.errors import InputError
 from xlogreg.logistic import optimize
+from xlogreg.proof import tutorial
+from xlogreg.solvers.descent import history_sha256
 
 
 @pytest.fixture
@@ -179,7 +181,7 @@ def test_one_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(device: str) -> None:
         benchmark(peers=True, pictures=None, rounds=1, device=device, out=None, as_json=True)
 
-    monkeypatch.setattr(backend, "choose_device", lambda word: (_ for _ in ()).throw(KeyError(word)))
+    monkeypatch.setattr(arrays, "choose_device", lambda word: (_ for _ in ()).throw(KeyError(word)))
     for seen, device, now in (("", "gpu:3", "3"), ("5,7", "gpu:1", "7"), ("5", "gpu:0", "5"), ("5", "gpu", "5")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
         with pytest.raises(KeyError, match="gpu"):
@@ -230,7 +232,7 @@ def test_all_of_the_gpus_steps_take_less_than_nine_minutes() -> None:
 _FAKE_WORKER = f"""
 import sys
 from xlogreg.benchmarking import gpu, worker
-from xlogreg.benchmarking.contestants import by_name
+from xlogreg.benchmarking.everybody import by_name
 worker.by_name = lambda name: by_name({OURS!r} if name == gpu.OURS else name)
 worker.main()
 """

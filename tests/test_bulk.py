@@ -21,15 +21,17 @@ from PIL import Image
 from test_classifier import classifier
 from test_cli import Result
 
-from xlogreg import bulk, cli, shrinking
-from xlogreg.bulk import predict_many
-from xlogreg.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.commands import cli
 from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
-from xlogreg.images import resize
-from xlogreg.output import lines
-from xlogreg.paths import PAUSE, Pause, picture_paths
-from xlogreg.text import NAMES
+from xlogreg.images import fast_resize
+from xlogreg.images.decoding import resize
+from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.predicting import bulk
+from xlogreg.predicting.bulk import predict_many
+from xlogreg.predicting.output import lines
+from xlogreg.predicting.paths import PAUSE, Pause, picture_paths
+from xlogreg.system.text import NAMES
 
 SIZES = ((4, 5), (9, 12), (40, 31), (3, 7), (64, 64))
 
@@ -284,7 +286,8 @@ def test_copies_of_the_process_give_the_same_bits_and_end(tmp_path: Path, kind: 
 # What happens around copies, in a command that makes them at once: `kind` in front of the arguments says what.
 _COMMAND = """
 import os, signal, sys, threading, time
-from xlogreg import bulk, cli, workers
+from xlogreg.predicting import bulk, workers
+from xlogreg.commands import cli
 kind = sys.argv.pop(1)
 bulk.SOON, fork = 0.0, os.fork
 
@@ -409,10 +412,10 @@ def shapes() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
 
 def test_fast_resize_gives_the_pixels_of_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(shrinking, "resize", lambda x, size: asked.append(x) or resize(x, size))
+    monkeypatch.setattr(fast_resize, "resize", lambda x, size: asked.append(x) or resize(x, size))
     count = 0
     for count, (x, size) in enumerate(shapes(), 1):  # noqa: B007
-        assert np.array_equal(shrinking.resize_fast(x, size), resize(x, size)), (x.shape, size)
+        assert np.array_equal(fast_resize.resize_fast(x, size), resize(x, size)), (x.shape, size)
     # Ties, and what becomes larger, are left to scikit-image; nearly all is not.
     assert 0 < len(asked) < count / 4
 
@@ -423,15 +426,15 @@ def test_a_tie_is_left_to_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     x[:, 4:5], x[:, 5:] = 127, 254
     x = np.concatenate([x[:, :4], x[:, 5:]], axis=1) | np.uint8(1) * (x[:, :8] > 0)
     asked = []
-    monkeypatch.setattr(shrinking, "resize", lambda x, size: asked.append(1) or resize(x, size))
-    assert np.array_equal(shrinking.resize_fast(x, (9, 1)), resize(x, (9, 1)))
+    monkeypatch.setattr(fast_resize, "resize", lambda x, size: asked.append(1) or resize(x, size))
+    assert np.array_equal(fast_resize.resize_fast(x, (9, 1)), resize(x, (9, 1)))
     assert asked
 
 
 def test_without_numba_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shrinking, "_kernel", lambda: None)
+    monkeypatch.setattr(fast_resize, "_kernel", lambda: None)
     x = load_birds().x[5]
-    assert np.array_equal(shrinking.resize_fast(x, (8, 9)), resize(x, (8, 9)))
+    assert np.array_equal(fast_resize.resize_fast(x, (8, 9)), resize(x, (8, 9)))
 
 
 def test_paths_of_folders_patterns_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,8 +600,8 @@ def test_results_come_before_more_paths_are_awaited(tmp_path: Path) -> None:
                 given.append(f"{number} awaited")
             yield tmp_path / "a.png"
 
-    for batch in predict_many(classifier(), slow(), threads=1):
-        given.append(f"{len(batch)} done")
+    for results in predict_many(classifier(), slow(), threads=1):
+        given.append(f"{len(results)} done")
     # All that is there is given, in its order, before the next is asked for.
     assert given == ["0 awaited", "1 done", "1 awaited", "2 done", "3 awaited", "4 done"]
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
-from xlogreg import classifier as module
-from xlogreg.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.errors import FileError, InputError, XlogregError
-from xlogreg.exact import LARGEST_WEIGHT
+from xlogreg.models import classifier as module
+from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.neuron.exact import LARGEST_WEIGHT
 
 
 def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:

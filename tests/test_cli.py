@@ -16,13 +16,14 @@ import pytest
 from PIL import Image
 from test_images import bomb
 
-from xlogreg import cli, tutorial
-from xlogreg.classifier import Classifier
+from xlogreg.commands import cli
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import make_task
-from xlogreg.descent import history_sha256
-from xlogreg.evaluation import judge
-from xlogreg.gallery import write_gallery
+from xlogreg.models.classifier import Classifier
+from xlogreg.models.evaluation import judge
+from xlogreg.proof import tutorial
+from xlogreg.runs.gallery import write_gallery
+from xlogreg.solvers.descent import history_sha256
 
 
 @dataclass
@@ -281,7 +282,7 @@ def test_report_replaces_only_pages_of_its_own(run: Callable[..., Result], train
 
 def test_a_page_that_was_resumed_says_the_first_command(run: Callable[..., Result]) -> None:
     from xlogreg.commands.train import _KINDS
-    from xlogreg.plan import Plan, read_plan, write_plan
+    from xlogreg.runs.plan import Plan, read_plan, write_plan
 
     # As a training leaves it that was killed before its first checkpoint.
     assert run("train", "--iterations", 30, "--positive", "cat", "--out", "whole").code == 0
@@ -396,7 +397,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(run: Callable[..., Result],
 
 
 def _has_gpu() -> bool:
-    from xlogreg.backend import choose_device
+    from xlogreg.arrays import choose_device
 
     return choose_device("auto").kind == "gpu"
 
@@ -407,7 +408,7 @@ def test_unknown_options_are_usage_errors(run: Callable[..., Result]) -> None:
 
 
 def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from xlogreg import run_folder as training
+    from xlogreg.runs import run_folder as training
 
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -419,7 +420,7 @@ def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.Monke
 
 
 def test_full_disk(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    from xlogreg import files
+    from xlogreg.system import files
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")

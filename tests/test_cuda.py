@@ -15,15 +15,17 @@ from emulated import state
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xlogreg import elementary, exact, kernels, tutorial
-from xlogreg.backend import on_its_device
+from xlogreg import kernels
+from xlogreg.arrays import on_its_device
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import make_task
-from xlogreg.descent import descend, history_sha256
 from xlogreg.errors import DeviceError, DivergenceError, InputError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import descend_many
-from xlogreg.reference import Reference
+from xlogreg.neuron import elementary, exact
+from xlogreg.neuron.reference import Reference
+from xlogreg.proof import tutorial
+from xlogreg.solvers.descent import descend, history_sha256
 
 pytestmark = pytest.mark.skipif(
     not emulated.COMPILER, reason="no C++ compiler (g++, or CXX) to run the CUDA source with"

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import xlogreg
-from xlogreg import Classifier, DescentOptions, Features, FolderOptions, Pictures, Task, evaluation
+from xlogreg import Classifier, DescentOptions, Features, FolderOptions, Pictures, Task
 from xlogreg.errors import InputError, XlogregError
 from xlogreg.estimator import ImageLogisticRegression
+from xlogreg.models import evaluation
 
 RNG = np.random.RandomState(0)
 # Pictures of 2 x 2 and one channel, 6 of them: as columns (4, 6).

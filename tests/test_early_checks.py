@@ -11,8 +11,8 @@ import test_cli
 from PIL import Image
 from test_cli import Result
 
-from xlogreg import plots
 from xlogreg.data import folders, sources
+from xlogreg.runs import plots
 
 run = test_cli.run  # the fixture
 
@@ -139,7 +139,7 @@ def test_evaluating_checks_first(run: Callable[..., Result], photos: Path) -> No
 
 
 def test_predicting_checks_first(run: Callable[..., Result], photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlogreg.bulk.read_content", folders.read_content)
+    monkeypatch.setattr("xlogreg.predicting.batch.read_content", folders.read_content)
     Path("there.csv").touch()
     for arguments, words in (
         (("--threads", 0), "number of threads"),

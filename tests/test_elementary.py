@@ -6,8 +6,8 @@ import mpmath
 import numpy as np
 import pytest
 
-from xlogreg import elementary
-from xlogreg.backend import to_host
+from xlogreg.arrays import to_host
+from xlogreg.neuron import elementary
 
 
 def ulps(values: np.ndarray, arguments: np.ndarray, true: Callable) -> float:

@@ -26,11 +26,11 @@ from xlogreg import (
     make_task,
     train,
     train_together,
-    tutorial,
 )
 from xlogreg.data.task import make_tasks
 from xlogreg.errors import DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
+from xlogreg.proof import tutorial
 
 
 def test_scikit_learns_own_checks() -> None:

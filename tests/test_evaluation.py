@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from xlogreg.errors import InputError
-from xlogreg.evaluation import (
+from xlogreg.models.evaluation import (
     MEASURES,
     Bin,
     calibration,

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlogreg import exact
-from xlogreg.backend import to_host
+from xlogreg.arrays import to_host
 from xlogreg.errors import InputError
-from xlogreg.exact import (
+from xlogreg.neuron import exact
+from xlogreg.neuron.exact import (
     BLOCK_TERMS,
     FEW,
     LOSS_ABOVE,

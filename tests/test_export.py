@@ -17,10 +17,10 @@ from test_classifier import classifier
 from test_cli import Result
 
 from xlogreg import load_birds, make_task, train
-from xlogreg.classifier import Classifier
 from xlogreg.errors import FileError, InputError
-from xlogreg.export import export, to_npz, to_onnx
-from xlogreg.features import Features
+from xlogreg.images.features import Features
+from xlogreg.models.classifier import Classifier
+from xlogreg.models.export import export, to_npz, to_onnx
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_without_onnx_one_sentence_says_so() -> None:
     code = """
 import sys; sys.modules["onnx"] = None
 from test_classifier import classifier
-from xlogreg.export import to_npz, to_onnx
+from xlogreg.models.export import to_npz, to_onnx
 from xlogreg.errors import InputError
 to_npz(classifier())
 try: to_onnx(classifier())

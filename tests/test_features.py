@@ -12,10 +12,10 @@ from safetensors.numpy import save_file
 from skimage.feature import hog as skimage_hog
 
 from xlogreg import load_birds, make_task, train
-from xlogreg.classifier import Classifier
 from xlogreg.errors import InputError
-from xlogreg.features import PIXELS, Features, sha256_of
-from xlogreg.run_folder import results
+from xlogreg.images.features import PIXELS, Features, sha256_of
+from xlogreg.models.classifier import Classifier
+from xlogreg.runs.run_folder import results
 
 # Of the 2064 built-in pictures; equal on every machine.
 GOLDEN = {
@@ -84,7 +84,7 @@ def test_hog_of_plain_and_tiny_pictures() -> None:
 
 def test_largest_blocks_stay_exact() -> None:
     # The steepest gradients there can be, in the largest block: sums of squares still are whole numbers.
-    from xlogreg.features import _gradient_tables
+    from xlogreg.images.features import _gradient_tables
 
     magnitudes = _gradient_tables(9)[1]
     assert (32 * 32 * magnitudes.max()) ** 2 < 2**53

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from xlogreg.errors import InputError
-from xlogreg.files import open_regular, read_regular
+from xlogreg.system.files import open_regular, read_regular
 
 
 def test_a_regular_file_is_read_up_to_its_limit(tmp_path):

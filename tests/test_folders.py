@@ -17,7 +17,8 @@ from PIL import Image
 from skimage.data import lfw_subset
 from test_images import bomb
 
-from xlogreg import cli, make_task, make_tasks, read_folder
+from xlogreg import make_task, make_tasks, read_folder
+from xlogreg.commands import cli
 from xlogreg.data import cache as cache_module
 from xlogreg.data import folders
 from xlogreg.data.cache import Cache
@@ -25,9 +26,9 @@ from xlogreg.data.folders import FolderOptions, Reading
 from xlogreg.data.pictures import Pictures, class_number, default_class
 from xlogreg.data.sources import load_source, run_name
 from xlogreg.errors import FileError, InputError
-from xlogreg.images import read_picture, resize, to_pixels
-from xlogreg.paths import picture_paths
-from xlogreg.text import plain, shown
+from xlogreg.images.decoding import read_picture, resize, to_pixels
+from xlogreg.predicting.paths import picture_paths
+from xlogreg.system.text import plain, shown
 
 
 def save(path: Path, seed: int = 0, size: tuple[int, int] = (20, 24)) -> Path:

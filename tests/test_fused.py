@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from xlogreg import kernels
 from xlogreg.benchmarking.problems import RATE, TUTORIAL, load
-from xlogreg.descent import history_sha256
-from xlogreg.engine import DescentOptions
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
-from xlogreg.reference import Reference
+from xlogreg.neuron.engine import DescentOptions
+from xlogreg.neuron.reference import Reference
+from xlogreg.solvers.descent import history_sha256
 
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
-crew = pytest.importorskip("xlogreg.kernels.crew")
-meeting = pytest.importorskip("xlogreg.kernels.meeting")
-shrink = pytest.importorskip("xlogreg.kernels.shrink")
+pool = pytest.importorskip("xlogreg.kernels.pool")
+barrier = pytest.importorskip("xlogreg.kernels.barrier")
+shrink = pytest.importorskip("xlogreg.images.resize_kernel")
 digits = pytest.importorskip("xlogreg.kernels.digits")
 sources = pytest.importorskip("xlogreg.kernels.sources")
-team = pytest.importorskip("xlogreg.kernels.threads")
+thread_count = pytest.importorskip("xlogreg.kernels.thread_count")
 vectors = pytest.importorskip("xlogreg.kernels.vectors")
 
 # Runs once more for each variant of the kernel.
@@ -92,8 +92,8 @@ def test_the_largest_sums() -> None:
 
 THREADS = """
 import numpy as np
-from xlogreg.kernels import cpu, crew
-from xlogreg.reference import Reference
+from xlogreg.kernels import cpu, pool
+from xlogreg.neuron.reference import Reference
 rng = np.random.RandomState(0)
 # Few samples meet most often.
 for m, d, models, iterations in ((1003, 517, 3, 3), (1500, 1000, 1, 3), (5, 3, 1, 50), (150, 130, 2, 300)):
@@ -103,12 +103,12 @@ for m, d, models, iterations in ((1003, 517, 3, 3), (1500, 1000, 1, 3), (5, 3, 1
     reference = Reference(*start())
     expected = reference.run(iterations)
     for threads in (1, 2, 3, 7):
-        crew.allow(threads)
+        pool.allow(threads)
         fused = cpu.FusedCPU(*start())
         fused._block = 16
         assert np.array_equal(fused.run(iterations), expected) and np.array_equal(fused.w, reference.w), threads
-crew.allow(0)
-print(crew.allowed())
+pool.allow(0)
+print(pool.allowed())
 """
 
 
@@ -123,14 +123,14 @@ def test_threads() -> None:
 def test_who_fails_is_not_waited_for() -> None:
     """An error in one thread reaches the caller, though the others wait in compiled code for that thread."""
     numba = pytest.importorskip("numba")
-    meet = meeting.meet
-    memory = np.zeros(meeting.memory_size(3), np.int64)
+    wait_for_all = barrier.wait
+    memory = np.zeros(barrier.memory_size(3), np.int64)
 
     @numba.njit(nogil=True)
     def wait(memory: np.ndarray) -> bool:
-        return meet(memory, 3, 0)
+        return wait_for_all(memory, 3, 0)
 
-    assert crew.giving_way() != 0
+    assert pool.giving_way() != 0
 
     def work(thread: int) -> None:
         if thread == failing:
@@ -138,21 +138,21 @@ def test_who_fails_is_not_waited_for() -> None:
         came.append(wait(memory))
 
     def stop() -> None:
-        memory[meeting.STOP] = 1
+        memory[barrier.STOP] = 1
 
     for failing in (0, 2):
         memory[:] = 0
         came: list[bool] = []
         with pytest.raises(MemoryError, match=f"thread {failing}"):
-            crew.together(work, 3, stop)
+            pool.run_all(work, 3, stop)
         assert came == [False, False]
 
 
 def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(team.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(thread_count.time, "perf_counter", lambda: clock[0])
 
-    def train(chooser: team.Team, cost: dict[int, float], iterations: int) -> float:
+    def train(chooser: thread_count.ThreadCount, cost: dict[int, float], iterations: int) -> float:
         """Seconds that so many iterations take, by blocks of 100, where one takes cost[threads]."""
         start = clock[0]
         for _ in range(iterations // 100):
@@ -164,7 +164,7 @@ def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPa
                 left -= count
         return clock[0] - start
 
-    chooser = team.Team(8)
+    chooser = thread_count.ThreadCount(8)
     quiet, busy = {1: 0.8e-3, 2: 0.45e-3, 4: 0.3e-3, 8: 0.2e-3}, {1: 1e-3, 2: 9e-3, 4: 15e-3, 8: 30e-3}
     # Trials cost little, trouble is left quickly, and quiet is noticed again.
     assert train(chooser, quiet, 20_000) < 1.05 * 20_000 * quiet[8]
@@ -174,7 +174,7 @@ def test_the_number_of_threads_follows_what_is_fast(monkeypatch: pytest.MonkeyPa
     assert chooser.threads == 1
     train(chooser, quiet, 20_000)
     assert chooser.threads == 8
-    alone = team.Team(1)
+    alone = thread_count.ThreadCount(1)
     assert alone.plan(5) == (1, 5)
     alone.note(1, 5, 1.0)
     assert alone.plan(5) == (1, 5)
@@ -424,7 +424,7 @@ def test_an_old_kernel_is_never_used(tmp_path: Path) -> None:
     """What is kept was compiled from these sources: the name of the kernel's variant holds their digest."""
     for function, modules, extra in (
         (cpu._run, cpu._MODULES, f"{cpu.digits.MULTIPLY} {cpu.digits.WIDTH} {cpu.digits.BITS}"),
-        (shrink.shrink, ("kernels/shrink",), ""),
+        (shrink.shrink, ("images/resize_kernel",), ""),
     ):
         (cell,) = function.py_func.__closure__
         assert cell.cell_contents == sources.digest_of(*modules, extra=extra)

@@ -14,13 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cuda import MODES, ONE_READ, TILES, plan, problem, separable
 
-from xlogreg import kernels, tutorial
-from xlogreg.backend import Device, choose_device, in_host_memory, to_host
+from xlogreg import kernels
+from xlogreg.arrays import Device, choose_device, in_host_memory, to_host
 from xlogreg.benchmarking.problems import RATE, SIZES, Problem, load
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task, make_tasks
-from xlogreg.descent import history_sha256
-from xlogreg.doctor import examine
 from xlogreg.errors import DeviceError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import (
@@ -34,8 +32,11 @@ from xlogreg.logistic import (
     propagate,
     sigmoid,
 )
-from xlogreg.reference import Reference
-from xlogreg.training import train_together
+from xlogreg.neuron.reference import Reference
+from xlogreg.proof import tutorial
+from xlogreg.proof.doctor import examine
+from xlogreg.runs.training import train_together
+from xlogreg.solvers.descent import history_sha256
 
 pytestmark = pytest.mark.gpu
 

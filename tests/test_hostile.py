@@ -21,24 +21,26 @@ from safetensors.numpy import load, save
 from test_classifier import classifier
 from test_cli import Result
 
-from xlogreg import checkpoint, gallery, runs, shrinking
-from xlogreg.checkpoint import NAMES, Checkpoints, latest
-from xlogreg.classifier import Classifier
 from xlogreg.data import sources
 from xlogreg.data.pictures import Pictures
 from xlogreg.data.task import Task, hold_out, make_task
-from xlogreg.descent import Frame, Progress, descend
-from xlogreg.engine import DescentOptions, State
 from xlogreg.errors import DivergenceError, FileError, InputError, XlogregError
+from xlogreg.images import fast_resize
 from xlogreg.kernels import engine_for
-from xlogreg.report import write_report
-from xlogreg.run_folder import write_run
-from xlogreg.runs import read_results
-from xlogreg.training import train
+from xlogreg.models.classifier import Classifier
+from xlogreg.neuron.engine import DescentOptions, State
+from xlogreg.runs import checkpoint, gallery, reading
+from xlogreg.runs.checkpoint import Checkpoints, latest
+from xlogreg.runs.reading import read_results
+from xlogreg.runs.report import write_report
+from xlogreg.runs.run_folder import write_run
+from xlogreg.runs.training import train
+from xlogreg.solvers.descent import Frame, Progress, descend
+from xlogreg.system.run_files import CHECKPOINTS
 
 command_line = test_cli.run  # the fixture
 train_command = sys.modules["xlogreg.commands.train"]
-training_module = sys.modules["xlogreg.training"]
+training_module = sys.modules["xlogreg.runs.training"]
 
 MUTATED = 300
 # What stands in JSON for any value.
@@ -234,13 +236,13 @@ def test_checkpoints_that_were_crafted_never_reach_the_kernel(
     assert len(crafted) >= 50
     for number, content in enumerate(crafted):
         implementation = ("fused", "reference")[number % 2]
-        (tmp_path / NAMES[0]).write_bytes(content)
-        (tmp_path / NAMES[1]).unlink(missing_ok=True)
+        (tmp_path / CHECKPOINTS[0]).write_bytes(content)
+        (tmp_path / CHECKPOINTS[1]).unlink(missing_ok=True)
         with pytest.raises(FileError, match=r"checkpoint-0\.safetensors is damaged") as caught:
             trained(task, tmp_path, implementation)
         one_sentence(caught.value)
         # The other one is taken.
-        (tmp_path / NAMES[1]).write_bytes(good[0])
+        (tmp_path / CHECKPOINTS[1]).write_bytes(good[0])
         if number % 5 == 0:
             assert trained(task, tmp_path, implementation) == good[1]
 
@@ -289,8 +291,8 @@ def test_checkpoints_changed_by_chance(task: Task, good: tuple[bytes, list[str]]
             content = put_together(changed_json(rng, description), tensors)
         else:
             content = put_together(json.dumps(description), changed_tensors(rng, tensors))
-        (tmp_path / NAMES[0]).write_bytes(content)
-        (tmp_path / NAMES[1]).unlink(missing_ok=True)
+        (tmp_path / CHECKPOINTS[0]).write_bytes(content)
+        (tmp_path / CHECKPOINTS[1]).unlink(missing_ok=True)
         try:
             trained(task, tmp_path, ("fused", "reference")[number % 2])
             ends["used"] += 1
@@ -373,11 +375,11 @@ def test_no_engine_takes_arrays_that_do_not_fit(implementation: str) -> None:
 
 
 def test_the_fast_resize_believes_no_array() -> None:
-    shrink = pytest.importorskip("xlogreg.kernels.shrink").shrink
+    shrink = pytest.importorskip("xlogreg.images.resize_kernel").shrink
 
     def arrays(height: int = 90, width: int = 80, channels: int = 3) -> dict[str, Any]:
         names = ("top", "down", "rows", "left", "across", "columns")
-        weights = zip(names, (*shrinking._weights(height, 32), *shrinking._weights(width, 31)), strict=True)
+        weights = zip(names, (*fast_resize._weights(height, 32), *fast_resize._weights(width, 31)), strict=True)
         x = np.zeros((height, width * channels), np.uint8)
         return {
             "x": x,
@@ -412,7 +414,7 @@ def test_the_fast_resize_believes_no_array() -> None:
 
 
 def test_a_frame_knows_how_large_a_checkpoint_may_be(good: tuple[bytes, list[str]], tmp_path: Path) -> None:
-    (tmp_path / NAMES[0]).write_bytes(good[0] + bytes(1 << 20))
+    (tmp_path / CHECKPOINTS[0]).write_bytes(good[0] + bytes(1 << 20))
     with pytest.raises(FileError, match="larger than the"):
         latest(tmp_path, "", Frame(3, 12, ITERATIONS, OPTIONS))
 
@@ -510,7 +512,7 @@ def run(
     def no_training(*_: object, **__: object) -> None:
         raise InputError("It has come far enough.")
 
-    monkeypatch.setattr("xlogreg.training.train", no_training)
+    monkeypatch.setattr("xlogreg.runs.training.train", no_training)
     return command_line
 
 
@@ -657,13 +659,13 @@ def test_no_file_of_a_run_is_waited_for_or_read_for_ever(
         assert_one_sentence(result)
         assert result.err.endswith("r/plan.json is no regular file; give one.\n")
         # A checkpoint of this kind is none, and the other one is taken.
-        put_in_place(file, Path("r", NAMES[1]))
+        put_in_place(file, Path("r", CHECKPOINTS[1]))
         with pytest.raises(FileError, match="no regular file") as caught:
             trained(task, Path("r"), "fused")
         one_sentence(caught.value)
-        Path("r", NAMES[0]).write_bytes(good[0])
+        Path("r", CHECKPOINTS[0]).write_bytes(good[0])
         assert trained(task, Path("r"), "fused") == good[1]
-        Path("r", NAMES[0]).unlink()
+        Path("r", CHECKPOINTS[0]).unlink()
         # Pages: neither is a pipe a page that was made here, ..
         result = run("report", finished, "--out", file)
         assert_one_sentence(result)
@@ -685,7 +687,7 @@ def test_a_long_history_takes_hardly_more_memory_than_its_numbers(tmp_path: Path
     (tmp_path / "predictions.csv").write_text("part,index,label,probability,file\n" + "test,1,1,0.5,\n" * 20_000)
     tracemalloc.start()
     try:
-        history = runs._history(tmp_path)
+        history = reading._history(tmp_path)
         labels, probabilities = gallery.read_predictions(tmp_path)["test"]
         assert tracemalloc.get_traced_memory()[1] < 1_500_000
     finally:
@@ -697,10 +699,10 @@ def test_a_long_history_takes_hardly_more_memory_than_its_numbers(tmp_path: Path
     for damaged in ("iteration,cost\n1,0.5\n", "iteration,cost\n0,0.5\n0,0.5\n", "iteration,cost\n0\n", "x\n0,\n"):
         (tmp_path / "history.csv").write_text(damaged)
         with pytest.raises(InputError, match="is damaged"):
-            runs._history(tmp_path)
+            reading._history(tmp_path)
     (tmp_path / "history.csv").write_text("y" * 70_000)
     with pytest.raises(InputError, match="too large"):
-        runs._history(tmp_path)
+        reading._history(tmp_path)
 
 
 def test_nothing_is_written_among_the_devices(run: Callable[..., Result]) -> None:

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from test_images import chunk, riff, sample
 
-from xlogreg import headers, images, shrinking, smoothing
 from xlogreg.errors import InputError
-from xlogreg.images import decode, read_picture, resize
+from xlogreg.images import decoding, fast_resize, headers, smoothing
+from xlogreg.images.decoding import decode, read_picture, resize
 
 NO_TAGS = b"Exif\0\0II*\0\x08\0\0\0" + bytes(6)
 
@@ -202,7 +202,7 @@ def test_thin_pictures_take_linear_time(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(skimage.transform, "resize", slow)
     for picture in (x, x.swapaxes(0, 1), np.repeat(x, 31, axis=0)):
         obtained = resize(picture, (32, 32))
-        assert np.array_equal(obtained, shrinking.resize_fast(picture, (32, 32)))
+        assert np.array_equal(obtained, fast_resize.resize_fast(picture, (32, 32)))
         assert obtained.max() > 190
         assert obtained.std(axis=(0, 1)).min() > 50
 
@@ -215,7 +215,7 @@ def test_panoramas_are_resized_as_ever(times: int) -> None:
     assert not smoothing.takes_long(x.shape, (32, 32))
     expected = np.rint(255 * skimage_resize(x, (32, 32)))
     assert np.array_equal(resize(x, (32, 32)), expected)
-    assert np.array_equal(shrinking.resize_fast(x, (32, 32)), expected)
+    assert np.array_equal(fast_resize.resize_fast(x, (32, 32)), expected)
 
 
 def test_large_pictures_are_taken_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +230,8 @@ def test_large_pictures_are_taken_in_bands(tmp_path: Path, monkeypatch: pytest.M
         picture.save(tmp_path / f"{number}.tif")
     large = rng.randint(0, 256, (700, 640, 3)).astype(np.uint8)
     expected = [read_picture(tmp_path / f"{number}.tif") for number in range(len(pictures))]
-    blocks = images.reduced(large, (20, 20))
-    monkeypatch.setattr(images, "_AT_ONCE", 700)
+    blocks = decoding.reduced(large, (20, 20))
+    monkeypatch.setattr(decoding, "_AT_ONCE", 700)
     for number in range(len(pictures)):
         assert np.array_equal(read_picture(tmp_path / f"{number}.tif"), expected[number]), number
-    assert np.array_equal(images.reduced(large, (20, 20)), blocks)
+    assert np.array_equal(decoding.reduced(large, (20, 20)), blocks)

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
 
-from xlogreg import images
 from xlogreg.errors import FileError, InputError, XlogregError
-from xlogreg.images import read_picture, resize, to_pixels
+from xlogreg.images import decoding
+from xlogreg.images.decoding import read_picture, resize, to_pixels
 
 
 def sample(height: int = 12, width: int = 20) -> np.ndarray:
@@ -204,7 +204,7 @@ def test_bombs_of_other_formats(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("options", [{"lossless": True}, {"quality": 80}, {"lossless": True, "exif": b"Exif\0\0MM\0*"}])
 def test_the_size_of_webp_is_known_before_decoding(tmp_path: Path, options: dict) -> None:
     Image.fromarray(sample()).save(tmp_path / "a.webp", **options)
-    assert images._webp_canvas((tmp_path / "a.webp").read_bytes()[:30]) == (20, 12)
+    assert decoding._webp_canvas((tmp_path / "a.webp").read_bytes()[:30]) == (20, 12)
 
 
 def test_the_bound_is_exact(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_no_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def full(_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(images, "_upright", full)
+    monkeypatch.setattr(decoding, "_upright", full)
     with pytest.raises(InputError, match="needs more memory than there is"):
         read_picture(tmp_path / "a.png")
 
@@ -282,7 +282,7 @@ def test_errors_quote_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def quoting(_: object) -> None:
         raise SyntaxError("a header " + "\x1b[31m" * 400)
 
-    monkeypatch.setattr(images, "_upright", quoting)
+    monkeypatch.setattr(decoding, "_upright", quoting)
     for name in ("a.png", "x" * 4000, "x\0" * 2000):
         with pytest.raises(XlogregError) as caught:
             read_picture(tmp_path / name if name == "a.png" else name)
@@ -296,7 +296,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(images.os, "open", refuse)
+    monkeypatch.setattr(decoding.os, "open", refuse)
     with pytest.raises(FileError, match="cannot be read: Permission denied"):
         read_picture(tmp_path / "a.png")
 
@@ -424,10 +424,10 @@ def box(*brands: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_what_a_format_needs_is_said(monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
-    monkeypatch.setattr(images, "_avif_reader", lambda: None)
-    monkeypatch.setattr(images, "_heic_reader", lambda: None)
+    monkeypatch.setattr(decoding, "_avif_reader", lambda: None)
+    monkeypatch.setattr(decoding, "_heic_reader", lambda: None)
     with pytest.raises(InputError, match=words) as caught:
-        images.decode(Path("a"), content)
+        decoding.decode(Path("a"), content)
     assert str(caught.value).count("\n") == 0
 
 
@@ -436,8 +436,8 @@ def test_readers_are_asked_for_when_they_are_needed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
     monkeypatch.delattr("PIL.AvifImagePlugin", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
-    assert images._avif_reader.__wrapped__() is None
-    assert images._heic_reader.__wrapped__() is None
+    assert decoding._avif_reader.__wrapped__() is None
+    assert decoding._heic_reader.__wrapped__() is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libtiff may lie within Pillow")
@@ -447,7 +447,7 @@ def test_libtiff_can_be_quiet(tmp_path: Path) -> None:
     content[8:60] = bytes(52)
     (tmp_path / "a.tif").write_bytes(content)
     code = (
-        "import sys; from xlogreg.images import quiet_libtiff, read_picture\n"
+        "import sys; from xlogreg.images.decoding import quiet_libtiff, read_picture\n"
         "if sys.argv[2] == 'quiet': quiet_libtiff()\n"
         "try: read_picture(sys.argv[1])\nexcept Exception as error: print(error)"
     )

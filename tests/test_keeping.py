@@ -13,20 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xlogreg import backend, descend_many, files
-from xlogreg.backend import choose_device
-from xlogreg.bulk import predict_many
-from xlogreg.classifier import Prediction
+from xlogreg import arrays, descend_many
+from xlogreg.arrays import choose_device
 from xlogreg.data.fetch import data_folder
-from xlogreg.features import Features
-from xlogreg.workers import Started
+from xlogreg.images.features import Features
+from xlogreg.models.classifier import Prediction
+from xlogreg.predicting.bulk import predict_many
+from xlogreg.predicting.workers import Started
+from xlogreg.system import files
 
 keeping = pytest.importorskip("xlogreg.kernels.keeping")
 
 from test_classifier import classifier  # noqa: E402
 
 from xlogreg import kernels  # noqa: E402
-from xlogreg.kernels import cpu, crew  # noqa: E402
+from xlogreg.kernels import cpu, pool  # noqa: E402
 
 SOURCE = """
 from xlogreg.kernels.keeping import kept
@@ -159,8 +160,8 @@ def test_a_home_that_may_not_be_searched(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert os.environ["CUPY_CACHE_DIR"].startswith(files.own_temporary_folder())
     # Where there is no CuPy, nobody asks for its folder.
     monkeypatch.undo()
-    monkeypatch.setattr(backend, "find_spec", lambda name: None)
-    monkeypatch.setattr(backend, "_find_a_kernel_cache", refuse)
+    monkeypatch.setattr(arrays, "find_spec", lambda name: None)
+    monkeypatch.setattr(arrays, "_find_a_kernel_cache", refuse)
     assert choose_device("auto").kind == "cpu"
 
 
@@ -190,24 +191,24 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    monkeypatch.setattr(crew, "_members", [])
+    monkeypatch.setattr(pool, "_members", [])
     return left
 
 
 @pytest.mark.parametrize("left", [0, 1, 3])
 def test_training_with_the_threads_there_are(no_threads: list[int], left: int) -> None:
     no_threads[0] = left
-    crew.allow(5)
+    pool.allow(5)
     try:
         x = np.random.RandomState(0).randint(0, 256, (9, 3000)).astype(np.uint8)
         y = np.arange(3000)[None] % 2
         results = [descend_many(x, y, [0.1], 30, implementation=name) for name in ("fused", "reference")]
         assert results[0].history.tolist() == results[1].history.tolist()
-        assert len(crew._members) == left
+        assert len(pool._members) == left
         with pytest.raises(RuntimeError, match="starts no more threads"):
-            crew.together(lambda thread: None, 5, lambda: None)
+            pool.run_all(lambda thread: None, 5, lambda: None)
     finally:
-        crew.allow(0)
+        pool.allow(0)
 
 
 @pytest.mark.parametrize("left", [0, 1])

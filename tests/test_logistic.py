@@ -12,14 +12,16 @@ import strict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlogreg import logistic, parallel, reference
-from xlogreg.backend import to_host
+from xlogreg import logistic
+from xlogreg.arrays import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
-from xlogreg.engine import DescentOptions
 from xlogreg.errors import DeviceError, DivergenceError, InputError, RisingCostWarning, XlogregError
-from xlogreg.parallel import one_blas_thread
-from xlogreg.tutorial import GOLDEN_SHA256_100
+from xlogreg.neuron import reference
+from xlogreg.neuron.engine import DescentOptions
+from xlogreg.proof.tutorial import GOLDEN_SHA256_100
+from xlogreg.system import parallel
+from xlogreg.system.parallel import one_blas_thread
 
 
 def problem(seed: int = 0, m: int = 40, d: int = 48) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +232,7 @@ def test_no_synchronisation_an_iteration() -> None:
     arrays = [strict.asarray(array) for array in (np.zeros((48, 1)), x, y)]
 
     def count(iterations: int, monkeypatched_block: float) -> int:
-        from xlogreg import descent
+        from xlogreg.solvers import descent
 
         before = strict.synchronisations
         saved, descent._BLOCK_SECONDS = descent._BLOCK_SECONDS, monkeypatched_block

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from xlogreg import kernels
-from xlogreg.backend import to_host
+from xlogreg.arrays import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, make_task
-from xlogreg.descent import Descent, history_sha256
-from xlogreg.engine import FEATURES, DescentOptions
 from xlogreg.errors import DivergenceError, InputError
-from xlogreg.exact import LARGEST_WEIGHT
 from xlogreg.logistic import descend_many, model, optimize, propagate
-from xlogreg.training import train_together
+from xlogreg.neuron.engine import FEATURES, DescentOptions
+from xlogreg.neuron.exact import LARGEST_WEIGHT
+from xlogreg.runs.training import train_together
+from xlogreg.solvers.descent import Descent, history_sha256
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def test_several_together_have_the_bits_of_their_own_trainings(
     name: str, implementation: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of one iteration, and of 1, 2, 4, .., in which models end early: they are taken back to that iteration."""
-    monkeypatch.setattr("xlogreg.descent._BLOCK_SECONDS", seconds)
+    monkeypatch.setattr("xlogreg.solvers.descent._BLOCK_SECONDS", seconds)
     together = train(name, 130, RATES, implementation=implementation)
     for i, rate in enumerate(RATES):
         assert same(together, i, train(name, 130, (rate,), implementation="reference"))
@@ -365,7 +365,7 @@ def test_a_diverging_model_leaves_the_others_alone(implementation: str, monkeypa
     assert np.isnan(result.history[-1, [1, 3]]).all()
     assert result.history.shape == (120, 4)
     # The last one of all, too, and inside a long block.
-    monkeypatch.setattr("xlogreg.descent._BLOCK_SECONDS", 1e9)
+    monkeypatch.setattr("xlogreg.solvers.descent._BLOCK_SECONDS", 1e9)
     every = descend_many(X, Y, [1e9, 1e5, 2e9], 5000, implementation=implementation)
     assert every.reasons == ["diverged"] * 3
     assert len(set(map(len, every.histories))) > 1
@@ -375,7 +375,7 @@ def test_a_diverging_model_leaves_the_others_alone(implementation: str, monkeypa
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_models_that_stop_and_diverge_in_one_block(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The penalty makes these rates overshoot a little more with every step."""
-    monkeypatch.setattr("xlogreg.descent._BLOCK_SECONDS", seconds)
+    monkeypatch.setattr("xlogreg.solvers.descent._BLOCK_SECONDS", seconds)
     options = DescentOptions(l2=1.0, gradient_tolerance=0.03)
     rates = [2.5, 0.2, 2.1, 1e-4, 2.05, 0.1]
     result = descend_many(X, Y, rates, 200, options=options)

@@ -89,7 +89,8 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
     assert {"xlogreg/py.typed", "xlogreg/data/builtin/birds.png", "xlogreg/data/builtin/birds.csv"} <= names
-    assert {f"xlogreg/templates/{name}" for name in ("run.html", "comparison.html", "base.html", "style.css")} <= names
+    pages = ("run.html", "comparison.html", "base.html", "style.css")
+    assert {f"xlogreg/runs/templates/{name}" for name in pages} <= names
     assert "xlogreg/kernels/cuda.cu" in names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
     # The page's templates are found where the wheel is installed.
@@ -98,7 +99,8 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         '"train_accuracy": 1.0, "test_accuracy": 1.0, "history_sha256": ""}'
     )
     code = (
-        "from pathlib import Path; from xlogreg.report import write_report; print(write_report(Path()).stat().st_size)"
+        "from pathlib import Path; from xlogreg.runs.report import write_report; "
+        "print(write_report(Path()).stat().st_size)"
     )
     assert int(python(code, tmp_path / "installed", cwd=tmp_path)) > 5000
     code = "import xlogreg; print(xlogreg.__file__, len(xlogreg.load_birds()))"

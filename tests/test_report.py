@@ -15,19 +15,19 @@ import pytest
 from browser import CHROMIUM, chromium, look
 from PIL import Image
 
-from xlogreg import plots, svg
-from xlogreg.classifier import Classifier
 from xlogreg.data.task import Task
 from xlogreg.errors import FileError, InputError
-from xlogreg.evaluation import MEASURES, judge
-from xlogreg.features import Features
-from xlogreg.gallery import read_predictions, read_tiles, shown, tiles, write_gallery, write_tiles
-from xlogreg.report import write_comparison, write_report
-from xlogreg.run_folder import write_evaluation, write_json, write_run
-from xlogreg.runs import load_runs
-from xlogreg.text import csv_lines, csv_rows
-from xlogreg.training import Training, train
-from xlogreg.weights import AGAINST, FOR, ZERO, diverging, weight_views
+from xlogreg.images.features import Features
+from xlogreg.models.classifier import Classifier
+from xlogreg.models.evaluation import MEASURES, judge
+from xlogreg.models.weights import AGAINST, FOR, ZERO, diverging, weight_views
+from xlogreg.runs import plots, svg
+from xlogreg.runs.gallery import read_predictions, read_tiles, shown, tiles, write_gallery, write_tiles
+from xlogreg.runs.reading import load_runs
+from xlogreg.runs.report import write_comparison, write_report
+from xlogreg.runs.run_folder import write_evaluation, write_json, write_run
+from xlogreg.runs.training import Training, train
+from xlogreg.system.text import csv_lines, csv_rows
 
 EVIL = '<img src=x onerror="alert(1)"></style><script>alert(2)</script> & {{ 7*7 }} $x$'
 

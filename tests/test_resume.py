@@ -17,17 +17,19 @@ import pytest
 import test_cli
 from test_cli import Result
 
-from xlogreg import checkpoint, files, lock, plots, run_folder
-from xlogreg.checkpoint import NAMES, Checkpoint, Checkpoints, latest, save
 from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
-from xlogreg.descent import Part, Progress
-from xlogreg.engine import DescentOptions, Gradient, State
 from xlogreg.errors import FileError, InputError
-from xlogreg.plan import Plan, write_plan
-from xlogreg.run_folder import new_run_folder
-from xlogreg.training import Training, train
+from xlogreg.neuron.engine import DescentOptions, Gradient, State
+from xlogreg.runs import checkpoint, plots, run_folder
+from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
+from xlogreg.runs.plan import Plan, write_plan
+from xlogreg.runs.run_folder import new_run_folder
+from xlogreg.runs.training import Training, train
+from xlogreg.solvers.descent import Part, Progress
+from xlogreg.system import files, lock
+from xlogreg.system.run_files import CHECKPOINTS
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
@@ -148,18 +150,18 @@ def test_the_newest_good_one_is_taken(tmp_path: Path) -> None:
     assert found.progress.parts[0].reason == "cost"
     assert found.progress.seconds == 1.5
     # The newer one torn anywhere, or with any byte changed: the older one is taken.
-    whole = (tmp_path / NAMES[1]).read_bytes()
+    whole = (tmp_path / CHECKPOINTS[1]).read_bytes()
     rng = random.Random(0)
     damaged = [whole[: rng.randrange(len(whole))] for _ in range(60)]
     for _ in range(60):
         place = rng.randrange(len(whole))
         damaged.append(whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :])
     for content in [*damaged, b"", b"{}", b"\xff" * 100]:
-        (tmp_path / NAMES[1]).write_bytes(content)
+        (tmp_path / CHECKPOINTS[1]).write_bytes(content)
         found, number = latest(tmp_path, "mark") or (None, 0)
         assert found is not None
         assert (found.progress.state.iterations, found.extra, number) == (4, {"a": [1]}, 1)
-    (tmp_path / NAMES[0]).write_bytes(b"torn")
+    (tmp_path / CHECKPOINTS[0]).write_bytes(b"torn")
     with pytest.raises(FileError, match="is damaged"):
         latest(tmp_path, "mark")
     checkpoint.remove(tmp_path)
@@ -257,7 +259,7 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], None]:
     """Lets the next training on the command line be stopped after so many iterations, as by Ctrl-C; returns its end."""
-    from xlogreg import console
+    from xlogreg.commands import console
 
     @contextlib.contextmanager
     def progress(iterations: int, what: str) -> Iterator[Callable]:
@@ -282,7 +284,7 @@ def test_the_disk_is_full_when_all_is_done(run: Callable[..., Result], monkeypat
         result = run("train", "--iterations", 40, "--checkpoint-every", 30, "--out", "my run")
     assert result.code == 2
     assert result.err.endswith("free some space. Then go on with: xlogreg train --resume 'my run'\n")
-    assert {path.name for path in Path("my run").iterdir()} == {"plan.json", NAMES[0]}
+    assert {path.name for path in Path("my run").iterdir()} == {"plan.json", CHECKPOINTS[0]}
     result = run("train", "--resume", "my run", "--json")
     assert result.code == 0
     assert "Going on from iteration 30." in result.err
@@ -353,14 +355,14 @@ def test_a_stopped_run_says_how_to_go_on(run: Callable[..., Result], monkeypatch
     # Killed after its results, or before the older checkpoint went, or by an xlogreg that kept none: complete all the
     # same.
     kept = {path.name: path.read_bytes() for path in Path("r2").iterdir()}
-    assert set(kept) == {"plan.json", NAMES[0]}
+    assert set(kept) == {"plan.json", CHECKPOINTS[0]}
     again()
     first = run("train", "--resume", "r2", "--json")
     assert first.code == 0
-    assert kept_to_go_on(Path("r2")) == {"plan.json", NAMES[1]}
-    kept[NAMES[1]] = (Path("r2") / NAMES[1]).read_bytes()
+    assert kept_to_go_on(Path("r2")) == {"plan.json", CHECKPOINTS[1]}
+    kept[CHECKPOINTS[1]] = (Path("r2") / CHECKPOINTS[1]).read_bytes()
     monkeypatch.setattr(plots, "plot_run", None)  # nothing is trained or drawn again
-    for left in (set(kept), set(kept) - {"plan.json"}, {"plan.json"}, {"plan.json", NAMES[1]}, set()):
+    for left in (set(kept), set(kept) - {"plan.json"}, {"plan.json"}, {"plan.json", CHECKPOINTS[1]}, set()):
         for name in kept:
             Path("r2", name).unlink(missing_ok=True)
         for name in sorted(left):
@@ -377,7 +379,7 @@ def test_a_stopped_run_says_how_to_go_on(run: Callable[..., Result], monkeypatch
         answer = json.loads(result.out)
         assert answer["history_sha256"] == json.loads(first.out)["history_sha256"]
         # Of two checkpoints the newer one stays.
-        assert kept_to_go_on(Path("r2")) == left - ({NAMES[0]} if NAMES[1] in left else set())
+        assert kept_to_go_on(Path("r2")) == left - ({CHECKPOINTS[0]} if CHECKPOINTS[1] in left else set())
         # Of what is not written whole only the training's own goes away.
         assert [path.name for path in Path("r2").glob(".*")] == [".labels.csv.0123abcd.part"]
     assert run("train", "--resume", "r2").out == ""
@@ -436,7 +438,10 @@ def test_one_training_a_folder(run: Callable[..., Result], monkeypatch: pytest.M
         assert result.err == "Error: Another process is training in r; let it end, or train into another folder.\n"
     assert {path.name: path.read_bytes() for path in Path("r").iterdir()} == before
     # A process that ends leaves no lock, however it ends.
-    code = "import os; from pathlib import Path; from xlogreg.lock import locked\nwith locked(Path('r')): os._exit(0)"
+    code = (
+        "import os; from pathlib import Path; from xlogreg.system.lock import locked\n"
+        "with locked(Path('r')): os._exit(0)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment(Path()))
     assert Path("r", ".lock").exists()
     again()
@@ -514,7 +519,7 @@ def environment(folder: Path) -> dict[str, str]:
 def stamps(run: Path) -> set[tuple[str, int]]:
     """What tells the checkpoints that are there from earlier and later ones."""
     found = set()
-    for name in NAMES:
+    for name in CHECKPOINTS:
         with contextlib.suppress(FileNotFoundError):
             found.add((name, (run / name).stat().st_mtime_ns))
     return found
@@ -569,7 +574,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     (whole,) = train(task, [0.005], iterations)
     assert results["history_sha256"] == whole.history_sha256
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
-    assert kept_to_go_on(run) in ({"plan.json", name} for name in NAMES)
+    assert kept_to_go_on(run) in ({"plan.json", name} for name in CHECKPOINTS)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
@@ -578,7 +583,7 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     [
         "results.json",
         *(pytest.param(name, marks=pytest.mark.slow) for name in (
-            "plan.json", NAMES[0], "model.safetensors", "report.html", "one checkpoint",
+            "plan.json", CHECKPOINTS[0], "model.safetensors", "report.html", "one checkpoint",
         )),
     ],
 )  # fmt: skip
@@ -610,7 +615,7 @@ def test_killed_at_its_end(tmp_path: Path, moment: str) -> None:
     names = {path.name for path in run.iterdir()}
     assert {"report.html", "model.safetensors"} <= names
     assert not [name for name in names if name.startswith(".")]
-    assert kept_to_go_on(run) in ({"plan.json", name} for name in NAMES)
+    assert kept_to_go_on(run) in ({"plan.json", name} for name in CHECKPOINTS)
     done = subprocess.run(command("--resume", "run", "--iterations", 70), check=False, text=True, **options)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     (whole,) = train(make_task(load_birds(), "bird"), [0.005], 70)
@@ -756,7 +761,7 @@ def test_ctrl_c_and_what_it_says(tmp_path: Path) -> None:
         with subprocess.Popen(command("--iterations", 10**6, "--checkpoint", 0), text=True, **options) as process:  # type: ignore[call-overload]
             run = tmp_path / "runs" / f"birds-{number + 1}"
             for _ in range(2000):
-                if (run / NAMES[1]).exists():  # the second one, after some iterations
+                if (run / CHECKPOINTS[1]).exists():  # the second one, after some iterations
                     break
                 time.sleep(0.01)
             process.send_signal(wanted)

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xlogreg import kernels, tutorial
-from xlogreg.backend import to_host
+from xlogreg import kernels
+from xlogreg.arrays import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.logistic import descend_many, history_sha256, optimize, propagate
+from xlogreg.proof import tutorial
 
 IMPLEMENTATIONS = kernels.available("cpu")
 

@@ -23,10 +23,12 @@ from rich.console import Console
 from rich.progress import Progress
 from test_cli import Result
 
-from xlogreg import __main__, cli, console, kernels, plots, terminal
-from xlogreg.classifier import Classifier, Failure
-from xlogreg.paths import picture_paths
-from xlogreg.training import Validation
+from xlogreg import __main__, kernels
+from xlogreg.commands import cli, console, terminal
+from xlogreg.models.classifier import Classifier, Failure
+from xlogreg.predicting.paths import picture_paths
+from xlogreg.runs import plots
+from xlogreg.runs.training import Validation
 
 run = test_cli.run  # the fixture
 

@@ -13,18 +13,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xlogreg import cli, console, kernels, plots, tutorial
-from xlogreg.advice import Adviser, safe_rate
-from xlogreg.checkpoint import Checkpoints
-from xlogreg.classifier import Classifier
+from xlogreg import kernels
+from xlogreg.commands import cli, console
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
-from xlogreg.engine import DescentOptions
 from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWarning
-from xlogreg.evaluation import evaluate
 from xlogreg.logistic import descend_many, history_sha256, model, propagate
-from xlogreg.run_folder import results
-from xlogreg.training import train, train_together
+from xlogreg.models.classifier import Classifier
+from xlogreg.models.evaluation import evaluate
+from xlogreg.neuron.engine import DescentOptions
+from xlogreg.proof import tutorial
+from xlogreg.runs import plots
+from xlogreg.runs.checkpoint import Checkpoints
+from xlogreg.runs.run_folder import results
+from xlogreg.runs.training import train, train_together
+from xlogreg.solvers.advice import Adviser, safe_rate
 
 
 @pytest.fixture(scope="module")

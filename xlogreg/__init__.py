@@ -20,7 +20,7 @@ A trained model on pictures::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .system.version import __version__
 
 # Where each public name lives; modules load when a name is first asked for, so that `import xlogreg` stays light.
 _HOMES = {
@@ -28,30 +28,29 @@ _HOMES = {
         "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize",
         "predict", "propagate", "sigmoid",
     ),
-    "engine": ("DescentOptions",),
+    "neuron.engine": ("DescentOptions",),
     "errors": (
         "DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "RisingCostWarning",
         "XlogregError",
     ),
-    "backend": ("Device", "choose_device"),
+    "arrays": ("Device", "choose_device"),
     "data.birds": ("load_birds",),
     "data.cifar10": ("read_cifar10",),
     "data.folders": ("FolderOptions", "read_folder"),
     "data.pictures": ("Pictures",),
     "data.task": ("Task", "as_columns", "hold_out", "make_task", "make_tasks"),
-    "training": ("Training", "train", "train_together"),
-    "classifier": ("Classifier",),
-    "features": ("Features",),
-    "images": ("read_picture", "resize"),
+    "runs.training": ("Training", "train", "train_together"),
+    "models.classifier": ("Classifier",),
+    "images.features": ("Features",),
+    "images.decoding": ("read_picture", "resize"),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
-    from .backend import Device as Device
-    from .backend import choose_device as choose_device
-    from .classifier import Classifier as Classifier
+    from .arrays import Device as Device
+    from .arrays import choose_device as choose_device
     from .data.birds import load_birds as load_birds
     from .data.cifar10 import read_cifar10 as read_cifar10
     from .data.folders import FolderOptions as FolderOptions
@@ -62,7 +61,6 @@ if TYPE_CHECKING:
     from .data.task import hold_out as hold_out
     from .data.task import make_task as make_task
     from .data.task import make_tasks as make_tasks
-    from .engine import DescentOptions as DescentOptions
     from .errors import DeviceError as DeviceError
     from .errors import DivergenceError as DivergenceError
     from .errors import DownloadError as DownloadError
@@ -70,9 +68,9 @@ if TYPE_CHECKING:
     from .errors import InputError as InputError
     from .errors import RisingCostWarning as RisingCostWarning
     from .errors import XlogregError as XlogregError
-    from .features import Features as Features
-    from .images import read_picture as read_picture
-    from .images import resize as resize
+    from .images.decoding import read_picture as read_picture
+    from .images.decoding import resize as resize
+    from .images.features import Features as Features
     from .logistic import accuracy as accuracy
     from .logistic import descend_many as descend_many
     from .logistic import forward as forward
@@ -83,9 +81,11 @@ if TYPE_CHECKING:
     from .logistic import predict as predict
     from .logistic import propagate as propagate
     from .logistic import sigmoid as sigmoid
-    from .training import Training as Training
-    from .training import train as train
-    from .training import train_together as train_together
+    from .models.classifier import Classifier as Classifier
+    from .neuron.engine import DescentOptions as DescentOptions
+    from .runs.training import Training as Training
+    from .runs.training import train as train
+    from .runs.training import train_together as train_together
 
 
 def __getattr__(name: str) -> Any:

@@ -6,10 +6,10 @@ import sys
 def main() -> None:
     """Load and run it; Ctrl-C while it loads is no error to look at."""
     try:
-        from . import terminal
+        from .commands import terminal
 
         terminal.prepare()
-        from .cli import main as run
+        from .commands.cli import main as run
     except KeyboardInterrupt:
         sys.exit(130)
     run()

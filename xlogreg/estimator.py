@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from .advice import safe_rate, warn
-from .backend import choose_device, to_host
-from .checks import pixels_instead, unmasked
-from .descent import history_sha256
-from .elementary import sigmoid
-from .engine import DescentOptions
+from .arrays import choose_device, to_host
 from .errors import InputError
 from .logistic import check_iterations, check_learning_rate, descend_many
-from .reference import forward_rows
-from .text import given
+from .neuron.elementary import sigmoid
+from .neuron.engine import DescentOptions
+from .neuron.reference import forward_rows
+from .solvers.advice import safe_rate, warn
+from .solvers.descent import history_sha256
+from .system.checks import pixels_instead, unmasked
+from .system.text import given
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin

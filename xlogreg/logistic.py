@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from .advice import Adviser, warn
-from .backend import namespace, on_its_device, to_host
-from .checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
-from .descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
-from .elementary import sigmoid as _sigmoid
-from .engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
+from .arrays import namespace, on_its_device, to_host
 from .errors import InputError, RisingCostWarning
-from .exact import LARGEST_WEIGHT, MAX_TERMS
 from .kernels import engine_for
-from .reference import forward_rows, propagate_rows
-from .text import brief_dtype, given
+from .neuron.elementary import sigmoid as _sigmoid
+from .neuron.engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
+from .neuron.exact import LARGEST_WEIGHT, MAX_TERMS
+from .neuron.reference import forward_rows, propagate_rows
+from .solvers.advice import Adviser, warn
+from .solvers.descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
+from .system.checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
+from .system.text import brief_dtype, given
 
 Array = Any
 
@@ -83,7 +83,7 @@ def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = Non
     """Forward and backward propagation: the cost and its gradient.
 
     ``A = sigmoid(w^T x + b)``, ``cost = -(1/m) sum(y log A + (1 - y) log(1 - A))``, ``dw = (1/m) x (A - y)^T``,
-    ``db = (1/m) sum(A - y)``, computed by `xlogreg.reference` without a Python loop over samples.
+    ``db = (1/m) sum(A - y)``, computed by `xlogreg.neuron.reference` without a Python loop over samples.
 
     Parameters
     ----------
@@ -211,8 +211,8 @@ def descend_many(
     observer, implementation, chunk : as in `optimize`
     options : for all models; class weights follow each model's labels
     sample_weight : (1, m) or (m,) in common, or (M, m)
-    visitor : sees the state at every 100th iteration and at the end, as in `xlogreg.descent.descend`
-    keeper, progress : keep where the training stands, and go on from there, as in `xlogreg.descent.descend`
+    visitor : sees the state at every 100th iteration and at the end, as in `xlogreg.solvers.descent.descend`
+    keeper, progress : keep where the training stands, and go on from there, as in `xlogreg.solvers.descent.descend`
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)

@@ -284,18 +284,3 @@ CONTESTANTS = (
     # It stops at a cost no higher than gradient descent's, which one of its steps may leave far behind.
     Contestant("scikit-learn lbfgs, to equal cost", sklearn_lbfgs, "sklearn", 8.0, False, 0.0, own_solver=True),
 )  # fmt: skip
-
-
-def contestants_on(device: str) -> tuple[Contestant, ...]:
-    """Those who take part on a device: cpu or gpu."""
-    if device == "cpu":
-        return CONTESTANTS
-    from .gpu import CONTESTANTS as ON_GPU
-
-    return ON_GPU
-
-
-def by_name(name: str) -> Contestant:
-    """The contestant of that name."""
-    everybody = (*contestants_on("cpu"), *contestants_on("gpu"))
-    return next(contestant for contestant in everybody if contestant.name == name)

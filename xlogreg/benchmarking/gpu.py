@@ -38,7 +38,7 @@ def xlogreg_on_gpu(implementation: str, rates: int = 1) -> Setup:
     """This package on CuPy arrays, from zeros, every cost recorded; an iteration is one of all rates."""
 
     def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
-        from ..backend import choose_device
+        from ..arrays import choose_device
         from ..logistic import descend_many
 
         device = choose_device("gpu")
@@ -57,7 +57,7 @@ def xlogreg_on_gpu(implementation: str, rates: int = 1) -> Setup:
 
 def tutorial_on_cupy(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
     """The tutorial's own loop, float64, samples as columns, with CuPy for NumPy and nothing else changed."""
-    from ..backend import choose_device
+    from ..arrays import choose_device
 
     device = choose_device("gpu")
     xp = device.xp
@@ -216,7 +216,7 @@ class GpuLimits:
 
 def measure_gpu(rounds: int = 7) -> GpuLimits:
     """Medians of so many rounds, after one that is not counted."""
-    from ..backend import choose_device
+    from ..arrays import choose_device
     from ..kernels import cuda
 
     device = choose_device("gpu")
@@ -255,7 +255,7 @@ def _cuda(version: int) -> str:
 
 def free_memory() -> float:
     """Bytes of the GPU that can be had."""
-    from ..backend import choose_device
+    from ..arrays import choose_device
 
     return float(choose_device("gpu").xp.cuda.Device().mem_info[0])
 
@@ -273,8 +273,8 @@ def _median(work: Callable[[], object], synchronise: Callable[[], None], rounds:
 
 def _digest(problem: Problem) -> str:
     """By the fused CPU kernel."""
-    from ..descent import history_sha256
     from ..logistic import optimize
+    from ..solvers.descent import history_sha256
     from .problems import RATE, load
 
     x, y = load(problem)

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..kernels import digits, sums
 from ..kernels.cpu import aligned
-from ..kernels.crew import allowed, ready, together
 from ..kernels.keeping import kept
+from ..kernels.pool import allowed, ready, run_all
 
 forward = sums.forward
 
@@ -121,6 +121,6 @@ def _shortest(work: Callable[[int], Any], threads: int, rounds: int) -> float:
     times = []
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        together(work, threads, lambda: None)
+        run_all(work, threads, lambda: None)
         times.append(time.perf_counter() - start)
     return min(times[1:])

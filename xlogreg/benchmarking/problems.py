@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import tutorial
+from ..proof import tutorial
 
 RATE = 0.005
 FEATURES = 3072
@@ -62,8 +62,8 @@ def load(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 def reference_digest(problem: Problem) -> str:
     """The digest that every exact implementation must have, by the plain reference."""
-    from ..descent import history_sha256
     from ..logistic import optimize
+    from ..solvers.descent import history_sha256
 
     x, y = load(problem)
     w = np.zeros((FEATURES, 1))

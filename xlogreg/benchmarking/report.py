@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from ..files import make_folder, whole_file, write_whole
-from ..run_folder import write_json
+from ..runs.run_folder import write_json
+from ..system.files import make_folder, whole_file, write_whole
 from .contestants import ONE_THREAD, OURS
 
 _COLOURS = {"xlogreg": "#d1495b", "JAX": "#1f77b4", "PyTorch": "#e9a03b", "NumPy": "#2a9d8f", "tutorial": "#5c6b73"}

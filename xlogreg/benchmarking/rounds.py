@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
-from ..backend import processor_name
+from ..arrays import processor_name
 from ..errors import InputError
-from ..run_folder import machine
-from .contestants import OURS, Contestant, contestants_on
+from ..runs.run_folder import machine
+from ..system.version import __version__
+from .contestants import OURS, Contestant
+from .everybody import contestants_on
 from .problems import FEATURES, RATE, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .contestants import Run, by_name
+from .contestants import Run
+from .everybody import by_name
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _digest(costs: list[float]) -> str:
-    from ..descent import history_sha256
+    from ..solvers.descent import history_sha256
 
     return history_sha256(costs)
 

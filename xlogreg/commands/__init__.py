@@ -1,1 +1,4 @@
-"""The commands of the command line, one module each; `xlogreg.cli` puts them together."""
+"""The command line: the app, a module a command, and what it prints.
+
+Nothing here computes: commands check what was asked for, call the rooms below and show what comes back.
+"""

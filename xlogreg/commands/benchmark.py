@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..options import JsonOption
-from ..text import brief, given
+from ..system.text import brief, given
+from .options import JsonOption
 from .shared import print_json
 
 
@@ -26,12 +26,12 @@ def benchmark(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the speed of training on this machine, beside peers, with every answer checked first."""
-    from .. import console
-    from ..backend import choose_device
-    from ..benchmarking.contestants import contestants_on
+    from ..arrays import choose_device
+    from ..benchmarking.everybody import contestants_on
     from ..benchmarking.problems import SIZES
     from ..benchmarking.report import markdown, write_report
     from ..benchmarking.rounds import compete, joined
+    from . import console
 
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "gpu") or (number and not (kind == "gpu" and number.isdecimal() and len(number) < 10)):

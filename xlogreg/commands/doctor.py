@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import typer
 
-from ..options import JsonOption
+from .options import JsonOption
 from .shared import print_json
 
 
@@ -13,8 +13,8 @@ def doctor(as_json: JsonOption = False) -> None:
 
     Trains shortly on every implementation and device there is; exit code 1 unless all digests are the golden one.
     """
-    from .. import console
-    from ..doctor import examine
+    from ..proof.doctor import examine
+    from . import console
 
     with console.working("training shortly on every implementation (the first time the kernel is compiled)"):
         report = examine()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..options import (
+from ..system import run_files
+from .options import (
     BalanceArgument,
     BalanceOption,
     DataOption,
@@ -20,8 +21,8 @@ from ..options import (
 from .shared import FolderReading, check_folder, load_pictures, one_task, print_json
 
 if TYPE_CHECKING:
-    from ..classifier import Classifier
-    from ..evaluation import Judgement
+    from ..models.classifier import Classifier
+    from ..models.evaluation import Judgement
 
 
 def evaluate(
@@ -48,11 +49,11 @@ def evaluate(
     By default on its run's own, in the run's own split; all pictures of another folder are test pictures. With --out,
     also the most wrong and most certain pictures, the weights and a page of it all.
     """
-    from .. import console
-    from ..classifier import Classifier
     from ..data.sources import is_picture_folder
     from ..data.task import hold_out, only_test
-    from ..evaluation import judge
+    from ..models.classifier import Classifier
+    from ..models.evaluation import judge
+    from . import console
 
     classifier = Classifier.load(model)
     results = results_of(model, classifier)
@@ -91,8 +92,8 @@ def evaluate(
     parts = judgement.parts()
     folder = None
     if out is not None:
-        from .. import plots
-        from ..run_folder import new_run_folder, write_evaluation
+        from ..runs import plots
+        from ..runs.run_folder import new_run_folder, write_evaluation
 
         folder = new_run_folder("evaluation", out=out)
         write_evaluation(folder, judgement, str(model), plots.plot_judgement)
@@ -103,16 +104,17 @@ def evaluate(
         console.show_evaluation(task, parts, classifier.class_names)
         if folder is not None:
             console.show_files(folder, {
-                "report.html": "everything on one page", "evaluation.png": "ROC curve, calibration, confusion matrix",
-                "most_wrong.png": "the test pictures that are most wrong", "most_certain.png": "the most certain ones",
-                "weights.png": "what the neuron looks for", "evaluation.json": "all measures",
-                "predictions.csv": "the probability of every picture",
+                run_files.PAGE: "everything on one page", run_files.CURVES: "ROC curve, calibration, confusion matrix",
+                run_files.MOST_WRONG: "the test pictures that are most wrong",
+                run_files.MOST_CERTAIN: "the most certain ones",
+                run_files.WEIGHTS: "what the neuron looks for", run_files.EVALUATION: "all measures",
+                run_files.PREDICTIONS: "the probability of every picture",
             })  # fmt: skip
 
 
 def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bool) -> None:
     """Refuses, or says, that the pictures to test on are not the run's, and may be among those it learned from."""
-    from .. import console
+    from . import console
 
     recorded = (results.get("features") or {}).get("sha256")
     if not recorded or recorded == judgement.features_sha256:
@@ -128,7 +130,7 @@ def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bo
 
 def results_of(model: Path, classifier: "Classifier") -> dict[str, Any]:
     """results.json beside the model, if it is of this very model; else nothing."""
-    from ..runs import read_results
+    from ..runs.reading import read_results
 
     found = read_results(model if model.is_dir() else model.parent, classifier.history_sha256)
     return found if found is not None and found["task"].get("balance") in list(BalanceOption) else {}
@@ -139,7 +141,6 @@ def data_of(
 ) -> tuple[str, Path | None, bool]:
     """DATA and --data, given or the run's own, and whether they are the run's own."""
     from ..data.sources import BUILT_IN, CIFAR10
-    from ..plan import unfinished
 
     asked = results.get("asked") or {}
     of_run, started_in = asked.get("source"), Path(asked.get("started_in") or "")
@@ -150,7 +151,7 @@ def data_of(
 
     if source is None:
         if of_run is None:
-            stopped = unfinished(model)
+            stopped = run_files.unfinished(model)
             if stopped:
                 raise InputError(stopped)
             raise InputError(

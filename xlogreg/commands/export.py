@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import ModelArgument
+from .options import ModelArgument
 
 
 class ExportFormat(StrEnum):
@@ -23,11 +23,11 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Write a trained model for other programs: ONNX (onnxruntime and others), or plain NumPy arrays."""
-    from .. import console
-    from ..classifier import Classifier
     from ..errors import InputError
-    from ..export import check_exportable
-    from ..export import export as export_to
+    from ..models.classifier import Classifier
+    from ..models.export import check_exportable
+    from ..models.export import export as export_to
+    from . import console
 
     classifier = Classifier.load(model)
     check_exportable(classifier)

@@ -24,8 +24,8 @@ def fetch(
     ] = FetchSource.auto,
 ) -> None:
     """Fetch the whole of CIFAR-10 into the cache folder ($XLOGREG_DATA overrides it); an interrupted fetch goes on."""
-    from .. import console
     from ..data.fetch import fetch_cifar10
+    from . import console
 
     with console.download_progress() as progress:
         path = fetch_cifar10(source=source.value, progress=progress)

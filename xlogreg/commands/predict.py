@@ -11,7 +11,7 @@ from typing import IO, Annotated
 import typer
 
 from ..errors import FileError, InputError
-from ..options import ModelArgument
+from .options import ModelArgument
 from .shared import stop_signals
 
 
@@ -57,13 +57,14 @@ def predict(
     A picture that cannot be read is reported and the others are still predicted; the exit code is 1 then, and 2 if
     there are no others. CSV and JSON have probabilities in full precision.
     """
-    from .. import console
-    from ..bulk import predict_many, reuse_memory
-    from ..classifier import Classifier, Failure
-    from ..files import check_new
-    from ..images import quiet_libtiff
-    from ..output import HEADERS, lines
-    from ..paths import picture_paths
+    from ..images.decoding import quiet_libtiff
+    from ..models.classifier import Classifier, Failure
+    from ..predicting.batch import reuse_memory
+    from ..predicting.bulk import predict_many
+    from ..predicting.output import HEADERS, lines
+    from ..predicting.paths import picture_paths
+    from ..system.files import check_new
+    from . import console
 
     chosen = _format(as_json, as_csv, output_format, out)
     if out is not None:
@@ -104,7 +105,7 @@ def predict(
 
 def _count(pictures: list[str]) -> int | None:
     """How many there are; None where that takes long, or comes on standard input."""
-    from ..paths import picture_paths
+    from ..predicting.paths import picture_paths
 
     if "-" in pictures:
         return None
@@ -138,8 +139,8 @@ def _sink(out: Path | None, chosen: FormatOption) -> Iterator[IO[str]]:
     """Where the lines go: standard output, or a file that appears when all is done."""
     import sys
 
-    from ..files import whole_file
-    from ..text import NAMES
+    from ..system.files import whole_file
+    from ..system.text import NAMES
 
     table = chosen is not FormatOption.text
     errors = NAMES if table else "backslashreplace"

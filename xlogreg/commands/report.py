@@ -1,9 +1,10 @@
 """`xlogreg report`: the page of a run folder, or one page that compares several."""
-
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from ..system import run_files
 
 
 def report(
@@ -17,12 +18,12 @@ def report(
 
     The page is one file that needs nothing else: it can be mailed, printed and opened without network access.
     """
-    from .. import console
-    from ..files import check_new
-    from ..report import PAGE, is_report, write_comparison, write_report
-    from ..runs import load_runs
+    from ..runs.reading import load_runs
+    from ..runs.report import is_report, write_comparison, write_report
+    from ..system.files import check_new
+    from . import console
 
-    path = out or (runs[0] / PAGE if len(runs) == 1 else Path("comparison.html"))
+    path = out or (runs[0] / run_files.PAGE if len(runs) == 1 else Path("comparison.html"))
     check_new(path, force or is_report(path))
     if len(runs) == 1:
         write_report(runs[0], path=path)

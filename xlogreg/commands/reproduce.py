@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
+from ..system import run_files
+from .options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
 from .shared import asked_data, chosen_device, print_json, sample_picture, stop_signals, training_folder
 
 
@@ -27,14 +28,16 @@ def reproduce(
     all of the tutorial's pictures. Exit code 1 if anything differs.
     """
     began = time.perf_counter()
-    from .. import console, plots, tutorial
     from ..data.birds import load_birds
     from ..data.task import make_task
-    from ..files import make_folder
-    from ..gallery import own_tiles
-    from ..images import read_picture, resize
-    from ..run_folder import new_run_folder, write_json, write_run
-    from ..training import train
+    from ..images.decoding import read_picture, resize
+    from ..proof import tutorial
+    from ..runs import plots
+    from ..runs.gallery import own_tiles
+    from ..runs.run_folder import new_run_folder, write_json, write_run
+    from ..runs.training import train
+    from ..system.files import make_folder
+    from . import console
 
     stages: dict[str, float] = {}
 
@@ -79,14 +82,14 @@ def reproduce(
         sub = make_folder(folder / f"rate-{training.classifier.learning_rate:g}")
         with console.working(f"writing {sub}"):
             write_run(sub, training, asked=asked)
-    plots.plot_cost_histories(folder / "learning_rates.png", others, "Cost at three learning rates")
-    plots.plot_own_picture(folder / "own_picture.png", own, resized, sentence)
-    write_json(folder / "comparison.json", {**asdict(comparison), "reproduced": comparison.reproduced})
+    plots.plot_cost_histories(folder / run_files.LEARNING_RATES, others, "Cost at three learning rates")
+    plots.plot_own_picture(folder / run_files.OWN_PICTURE, own, resized, sentence)
+    write_json(folder / run_files.COMPARISON, {**asdict(comparison), "reproduced": comparison.reproduced})
     with console.working("drawing pictures and report"):
         write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability), asked=asked)
     done("pictures and report")
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    write_json(folder / "results.json", {**results, "stages": stages})
+    results = json.loads((folder / run_files.RESULTS).read_text(encoding="utf-8"))
+    write_json(folder / run_files.RESULTS, {**results, "stages": stages})
 
     if as_json:
         print_json({
@@ -107,15 +110,15 @@ def reproduce(
         console.out.print(f"own picture {sentence}", markup=False)
         console.show_stages(stages)
         console.show_files(folder, {
-            "report.html": "everything on one page",
-            "examples.png": "five training pictures with their labels",
-            "cost_history.png": "the cost while training",
-            "learning_rates.png": "the cost at three learning rates",
-            "test_picture.png": "test picture 10, true and predicted",
-            "own_picture.png": "the own picture before and after the resize",
-            "results.json": "everything obtained, the machine and the options",
-            "history.csv": "the cost of every iteration",
-            "model.safetensors": f"the trained model: xlogreg predict {folder} PICTURE",
+            run_files.PAGE: "everything on one page",
+            run_files.EXAMPLES: "five training pictures with their labels",
+            run_files.COST_HISTORY: "the cost while training",
+            run_files.LEARNING_RATES: "the cost at three learning rates",
+            run_files.TEST_PICTURE: "test picture 10, true and predicted",
+            run_files.OWN_PICTURE: "the own picture before and after the resize",
+            run_files.RESULTS: "everything obtained, the machine and the options",
+            run_files.HISTORY: "the cost of every iteration",
+            run_files.MODEL: f"the trained model: xlogreg predict {folder} PICTURE",
         })  # fmt: skip
     if not comparison.reproduced:
         raise typer.Exit(1)

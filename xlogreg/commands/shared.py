@@ -12,17 +12,17 @@ from typing import Any
 import typer
 
 from ..errors import InputError
-from ..options import BalanceOption
-from ..parallel import STOP_SIGNALS
-from ..text import brief, listed, shown
+from ..system.parallel import STOP_SIGNALS
+from ..system.text import brief, listed, shown
+from .options import BalanceOption
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
 
 
 def chosen_device(wanted: str) -> Any:
-    from .. import console
-    from ..backend import choose_device
+    from ..arrays import choose_device
+    from . import console
 
     device = choose_device(wanted)
     if wanted != "auto":
@@ -50,7 +50,7 @@ def descent_options(
     class_weight: str,
 ) -> Any:
     """The options of the descent, as they were typed."""
-    from ..engine import DescentOptions
+    from ..neuron.engine import DescentOptions
 
     return DescentOptions(
         l2=l2,
@@ -99,7 +99,7 @@ def picture_size(source: str, size: str | None) -> tuple[int, int, int]:
 
 def check_features(source: str, size: str | None, features: Any, start: Any) -> None:
     """Whether pictures of the size to be read have these features, and suit the model to start from."""
-    from ..training import check_start
+    from ..runs.training import check_start
 
     read = picture_size(source, size)
     features.length(read)
@@ -110,7 +110,7 @@ def check_features(source: str, size: str | None, features: Any, start: Any) -> 
 def check_folder(source: str, out: Path | None) -> None:
     """Whether a run folder can be made for what is trained or tested on this source."""
     from ..data.sources import is_picture_folder
-    from ..run_folder import check_out
+    from ..runs.run_folder import check_out
 
     check_out(out, source if is_picture_folder(source) else None)
 
@@ -122,8 +122,8 @@ def load_pictures(
 
     check : is asked before they are read, with pictures that have no pixels; what it raises ends it there
     """
-    from .. import console
     from ..data.sources import is_picture_folder, is_whole_cifar10, load_source
+    from . import console
 
     size = picture_size(source, reading.size)[:2]
     if not is_picture_folder(source):
@@ -132,7 +132,7 @@ def load_pictures(
         return load_source(source, data)
     from ..data.cache import Cache
     from ..data.folders import FolderOptions
-    from ..images import quiet_libtiff
+    from ..images.decoding import quiet_libtiff
 
     quiet_libtiff()
     with contextlib.ExitStack() as stack:
@@ -258,14 +258,14 @@ def asked_data(source: str, data: Path | None, started_in: str | None = None) ->
 
 def first_model(start: Path | None) -> Any:
     """The model that --start names."""
-    from ..classifier import Classifier
+    from ..models.classifier import Classifier
 
     return None if start is None else Classifier.load(start)
 
 
 def note_other_classes(start: Any, task: Any) -> None:
     """Says so where a training goes on from a model of other classes, which is allowed and may be a mistake."""
-    from .. import console
+    from . import console
 
     if start is not None and start.class_names != task.class_names:
         names = " and ".join(map(shown, reversed(start.class_names)))
@@ -277,7 +277,7 @@ def note_other_classes(start: Any, task: Any) -> None:
 
 def feature_rows(task: Any, features: Any) -> tuple[Any, Any]:
     """The features of a task's training and test pictures, with progress."""
-    from .. import console
+    from . import console
 
     with console.counting(f"computing {features.name}") as progress:
         n = len(task.x_train)
@@ -298,7 +298,7 @@ def training_folder(folder: Path) -> Iterator[None]:
                 folder.rmdir()
         if not isinstance(error, KeyboardInterrupt):
             raise
-        from .. import console
+        from . import console
 
         console.complain("Stopped; only `xlogreg train` keeps checkpoints to go on from.", "Note")
         raise typer.Exit(130) from None

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..text import given
+from ..system.text import given
 from .evaluate import data_of, results_of
 
 if TYPE_CHECKING:
-    from ..classifier import Classifier
     from ..data.task import Task
+    from ..models.classifier import Classifier
 
 # What says, of the same pictures, which of them are to test on.
 _SPLIT = ("seed", "balance", "test_size")
@@ -33,9 +33,9 @@ def check_start(
     InputError
         It was trained on another split of the same pictures, or they have changed since.
     """
-    from .. import console
     from ..data.task import hold_out
-    from ..features import sha256_of
+    from ..images.features import sha256_of
+    from . import console
 
     if path is None or start is None or start.size != whole.size:  # other sizes are refused anyway
         return

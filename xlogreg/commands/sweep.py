@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..options import (
+from ..system import run_files
+from .options import (
     BalanceOption,
     ClassWeightOption,
     DataOption,
@@ -91,14 +92,15 @@ def sweep(
     Each model has the same bits as if it were trained alone (several classes: `train --balance none`). Where a learning
     rate is too large, that model is left out, the others are kept and the exit code is 2.
     """
-    from .. import console, plots
     from ..data.sources import run_name
     from ..data.task import hold_out
-    from ..features import Features
-    from ..files import make_folder
-    from ..report import write_report
-    from ..run_folder import command_line, new_run_folder, results, write_json, write_run
-    from ..training import check_patience, train_together
+    from ..images.features import Features
+    from ..runs import plots
+    from ..runs.report import write_report
+    from ..runs.run_folder import command_line, new_run_folder, results, write_json, write_run
+    from ..runs.training import check_patience, train_together
+    from ..system.files import make_folder
+    from . import console
 
     rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
     check_options(rates, iterations)
@@ -142,7 +144,7 @@ def sweep(
         # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
         with console.working(f"writing {names[sub.name]}"):
             write_run(sub, training, asked=asked_data(source, data))
-    plots.plot_cost_histories(folder / "learning_rates.png", trainings, "Cost by learning rate")
+    plots.plot_cost_histories(folder / run_files.LEARNING_RATES, trainings, "Cost by learning rate")
     summary = {
         "runs": [results(training) for training in trainings],
         "diverged": [
@@ -151,15 +153,16 @@ def sweep(
         ],
         "folder": str(folder),
     }
-    write_json(folder / "sweep.json", {**summary, "command": command_line()})
+    write_json(folder / run_files.SWEEP, {**summary, "command": command_line()})
     write_report(folder)
     if as_json:
         print_json(summary)
     else:
         console.show_sweep(trainings)
         console.show_files(folder, {
-            "report.html": "the runs compared, on one page", "learning_rates.png": "the cost histories in one picture",
-            "sweep.json": "all results", **names,
+            run_files.PAGE: "the runs compared, on one page",
+            run_files.LEARNING_RATES: "the cost histories in one picture",
+            run_files.SWEEP: "all results", **names,
         })  # fmt: skip
     console.show_notes(trainings)
     if diverged:
@@ -168,7 +171,7 @@ def sweep(
 
 
 def _complain(diverged: list[Any], several: bool) -> None:
-    from .. import console
+    from . import console
 
     for task, error in diverged:
         console.complain(f"{task.positive}: {error}" if several else str(error))

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .. import records
 from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
-from ..options import (
+from ..system import records, run_files
+from ..system.text import shown
+from .options import (
     BalanceArgument,
     BalanceOption,
     ClassWeightOption,
@@ -41,7 +42,6 @@ from ..options import (
     TestSizeOption,
     ValidationOption,
 )
-from ..text import shown
 from .shared import (
     FolderReading,
     asked_data,
@@ -62,7 +62,7 @@ from .shared import (
 from .start import check_start
 
 if TYPE_CHECKING:
-    from ..plan import Plan
+    from ..runs.plan import Plan
 
 
 def train(
@@ -119,7 +119,7 @@ def train(
     run more of them, finished or not; `--resume RUN --finish` ends it there.
     """
     asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
-    from ..checkpoint import check_intervals
+    from ..runs.checkpoint import check_intervals
 
     intervals = checkpoint, checkpoint_every
     check_intervals(*intervals)
@@ -134,8 +134,8 @@ def train(
 
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
     """Take up the training in a run folder, with more iterations where they are `given`, or end it there."""
-    from ..lock import locked
-    from ..plan import read_plan
+    from ..runs.plan import read_plan
+    from ..system.lock import locked
 
     for name in given:
         if name not in {*_CHANGEABLE, "iterations"}:
@@ -170,10 +170,10 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
     InputError, FileError
         It has more iterations than that, or what is needed to go on is not there any more.
     """
-    from ..gallery import read_json
-    from ..plan import PLAN, RESULTS, read_plan
+    from ..runs.gallery import read_json
+    from ..runs.plan import read_plan
 
-    results = read_json(run / RESULTS)
+    results = read_json(run / run_files.RESULTS)
     if results is None:
         return True
     done, planned, stopped = (
@@ -193,18 +193,16 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
         raise InputError(f"The run {shown(run)} has {done:,} iterations already; give more with --iterations.")
     if not _keeps(run):
         raise FileError(
-            f"The run {shown(run)} does not keep what more iterations need, {PLAN} and a checkpoint; go on from its "
-            f"model in a new one, with --start {quote(str(run))}."
+            f"The run {shown(run)} does not keep what more iterations need, {run_files.PLAN} and a checkpoint; "
+            f"go on from its model in a new one, with --start {quote(str(run))}."
         )
     return True
 
 
 def _keeps(run: Path) -> bool:
     """Whether a complete run has what more iterations need."""
-    from ..checkpoint import NAMES
-    from ..plan import PLAN
 
-    return (run / PLAN).is_file() and any((run / name).is_file() for name in NAMES)
+    return (run / run_files.PLAN).is_file() and any((run / name).is_file() for name in run_files.CHECKPOINTS)
 
 
 def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
@@ -227,13 +225,13 @@ def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
 
 def _say_complete(run: Path, as_json: bool) -> None:
     """Of a run that was to be resumed; it is cleared of what a process that was killed then may have left."""
-    from .. import console
-    from ..checkpoint import NAMES, remove, stamp
-    from ..lock import locked
-    from ..runs import read_results
+    from ..runs.checkpoint import remove, stamp
+    from ..runs.reading import read_results
+    from ..system.lock import locked
+    from . import console
 
     with contextlib.suppress(OSError), locked(run):
-        remove(run, but=max(NAMES, key=lambda name: stamp(run / name)))
+        remove(run, but=max(run_files.CHECKPOINTS, key=lambda name: stamp(run / name)))
     results = read_results(run) or {}
     done, planned, stopped = (results.get(name) for name in ("iterations", "max_iterations", "stopped_by"))
     by_itself = stopped not in ("iterations", "interrupted", None)
@@ -292,15 +290,16 @@ def _train(
     finish: bool = False,
 ) -> None:
     """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it."""
-    from .. import checkpoint, console, plots
     from ..data.sources import run_name
     from ..data.task import hold_out
-    from ..features import Features
-    from ..lock import locked
-    from ..plan import Plan, remove_plan, repeating, resume_command, write_plan
-    from ..run_folder import command_line, new_run_folder, results, write_run
-    from ..training import check_patience
-    from ..training import train as train_task
+    from ..images.features import Features
+    from ..runs import checkpoint, plots
+    from ..runs.plan import Plan, remove_plan, repeating, write_plan
+    from ..runs.run_folder import command_line, new_run_folder, results, write_run
+    from ..runs.training import check_patience
+    from ..runs.training import train as train_task
+    from ..system.lock import locked
+    from . import console
 
     out, asked = asked.get("out"), {name: asked[name] for name in _KINDS}
     rate, iterations = asked["learning_rate"], asked["iterations"]
@@ -373,7 +372,7 @@ def _train(
             done = checkpoints.stopped()
             where = "while its results were written" if trained else f"after {done} of {iterations} iterations"
             ending = " (to end it there, add --finish)" if done and not trained else ""
-            note(f"Stopped {where}{ending}. Go on with: {resume_command(folder)}")
+            note(f"Stopped {where}{ending}. Go on with: {run_files.resume_command(folder)}")
             raise typer.Exit(130) from None
         except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.
@@ -385,7 +384,7 @@ def _train(
             # A full disk or device: there may be room the next time, and hours of training are in the checkpoints.
             if not checkpoints.begun:
                 raise
-            raise type(error)(f"{error} Then go on with: {resume_command(folder)}") from error
+            raise type(error)(f"{error} Then go on with: {run_files.resume_command(folder)}") from error
         # Ctrl-C comes too late here.
         ignore_stop_signals()
         checkpoints.ended()

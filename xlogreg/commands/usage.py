@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from ..text import brief, listed, shown
+from ..system.text import brief, listed, shown
 
 # Typer carries a Click of its own, or uses the installed one; this is the base of what it raises.
 UsageErrors: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")

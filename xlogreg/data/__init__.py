@@ -1,1 +1,4 @@
-"""Pictures with labels, from the built-in birds, CIFAR-10 and folders, and the task made of them."""
+"""Labelled sets: the built-in birds, CIFAR-10 (read, fetch), own folders and their cache, the task.
+
+One picture file is `images`.
+"""

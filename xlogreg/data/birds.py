@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..files import reason
+from ..system.files import reason
 from .pictures import CIFAR10_CLASSES, Pictures
 
 # Tiles in a row of the sheet.

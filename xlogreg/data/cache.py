@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..files import open_regular, reason
+from ..system.files import open_regular, reason
 from .fetch import data_folder
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
-from ..checks import one_of, path_of
 from ..errors import FileError, InputError
-from ..files import open_regular, reason
-from ..text import given
+from ..system.checks import one_of, path_of
+from ..system.files import open_regular, reason
+from ..system.text import given
 from .pickles import load_batch_pickle
 from .pictures import CIFAR10_CLASSES, Pictures, class_number
 
@@ -384,7 +384,7 @@ def _decode_sheet(content: bytes, shown: str) -> _Batch:
         raise InputError(f"{shown} is not a PNG of {SIDE * SIDE} x {BATCH_PICTURES} RGB pixels; get the archive again.")
     from PIL import Image
 
-    from .. import headers
+    from ..images import headers
 
     try:
         headers.check("PNG", content)

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from ..errors import DownloadError, FileError, InputError
-from ..files import open_regular, own_temporary_folder, reason
-from ..text import given
+from ..system.files import open_regular, own_temporary_folder, reason
+from ..system.text import given
 
 Source = Literal["auto", "toronto", "npm"]
 SOURCES: tuple[Source, ...] = ("auto", "toronto", "npm")

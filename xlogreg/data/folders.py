@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checks import check_callable, of_kind, path_of, sides
 from ..errors import FileError, InputError
-from ..files import reason
-from ..images import MAX_PIXELS, decode, decoder, fit, is_picture, read_content
-from ..parallel import Threads, in_order, processors
-from ..shrinking import resizer_for
-from ..text import given, listed, shown
+from ..images.decoding import MAX_PIXELS, decode, decoder, fit, is_picture, read_content
+from ..images.fast_resize import resizer_for
+from ..system.checks import check_callable, of_kind, path_of, sides
+from ..system.files import reason
+from ..system.parallel import Threads, in_order, processors
+from ..system.text import given, listed, shown
 from .cache import Cache
 from .pictures import Pictures
 

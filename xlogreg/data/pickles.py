@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 
 from ..errors import InputError
-from ..text import brief
+from ..system.text import brief
 
 # A batch of 10,000 pictures has about 41,000 instructions; with Python 3's detour for bytes about 100,000.
 MAX_INSTRUCTIONS = 400_000

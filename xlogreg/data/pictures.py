@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import is_whole, of_kind, texts, uint8_pictures, whole_labels
 from ..errors import InputError
-from ..text import brief, given, listed, plain, short_repr
+from ..system.checks import is_whole, of_kind, texts, uint8_pictures, whole_labels
+from ..system.text import brief, given, listed, plain, short_repr
 
 # CIFAR-10's classes 0..9 under the tutorial's names, and the two that CIFAR-10 itself spells otherwise.
 CIFAR10_CLASSES = ("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FileError, InputError
-from ..images import is_picture
-from ..text import given, shown
+from ..images.decoding import is_picture
+from ..system.text import given, shown
 from .birds import load_birds
 from .pictures import Pictures
 

@@ -6,9 +6,19 @@ from typing import Literal
 
 import numpy as np
 
-from ..checks import finite_number, is_whole, list_of, of_kind, one_of, texts, uint8_pictures, unmasked, whole_labels
 from ..errors import InputError
-from ..text import brief_kind, given, short_repr, shown
+from ..system.checks import (
+    finite_number,
+    is_whole,
+    list_of,
+    of_kind,
+    one_of,
+    texts,
+    uint8_pictures,
+    unmasked,
+    whole_labels,
+)
+from ..system.text import brief_kind, given, short_repr, shown
 from .pictures import Pictures, class_number, default_class
 
 Balance = Literal["first", "random", "none"]

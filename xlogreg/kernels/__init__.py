@@ -6,12 +6,12 @@ import warnings
 from importlib.util import find_spec
 from typing import Any
 
-from ..backend import namespace
-from ..checks import one_of
-from ..engine import FEATURES, DescentOptions, Engine, alone
+from ..arrays import namespace
 from ..errors import DeviceError, InputError
-from ..reference import Reference
-from ..text import given
+from ..neuron.engine import FEATURES, DescentOptions, Engine, alone
+from ..neuron.reference import Reference
+from ..system.checks import one_of
+from ..system.text import given
 
 Array = Any
 
@@ -115,7 +115,7 @@ def available(kind: str, xp: Any = None, needs: frozenset[str] = frozenset()) ->
     """The implementations that work for a device of this kind and can do what is needed.
 
     kind : cpu, or the current gpu, whose array module is `xp`
-    needs : names of `xlogreg.engine.FEATURES`, as `DescentOptions.needs` gives them
+    needs : names of `xlogreg.neuron.engine.FEATURES`, as `DescentOptions.needs` gives them
     """
     if kind == "gpu" and (xp is None or not _has_kernels(xp)):
         return ["reference"]

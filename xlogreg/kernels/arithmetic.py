@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from ..elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
+from ..neuron.elementary import EXP_COEFFICIENTS, EXP_FLOOR, LN2_HIGH, LN2_LOW, LOG2_E, LOG_COEFFICIENTS
 from .vectors import power_of_two
 
 _LAST_EXP = len(EXP_COEFFICIENTS) - 1

@@ -1,6 +1,6 @@
 """The fused CPU kernel: gradient descent on uint8 pixels in integers, every pixel read from memory once an iteration.
 
-The split of `xlogreg.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a
+The split of `neuron.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a
 power of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into
 digits of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many
 at a time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same
@@ -14,7 +14,7 @@ One iteration, by all threads:
 3. add the threads' sums, update the weights, find their new exponents
 
 Everything but the integer sums repeats the operations of `elementary`, `exact` and `reference` in the same order
-(`steps`, `arithmetic`); `passes` has the parts.
+(`elementwise`, `arithmetic`); `propagation` has the parts.
 """
 
 import math
@@ -23,15 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from ..errors import InputError
-from ..exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
+from ..neuron.engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
+from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
 from . import digits, sums
-from .crew import allowed, giving_way, ready, together
+from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
+from .elementwise import TOTALS, exponent_of, exponents_of, largest_residual, residuals_fit, update_bias
 from .keeping import can_keep, is_kept, kept
-from .meeting import STOP, begin_share, meet, memory_size, next_block
-from .passes import (
+from .pool import allowed, giving_way, ready, run_all
+from .propagation import (
     GROUP,
     LINE,
     NO_EXPONENT,
@@ -46,9 +47,8 @@ from .passes import (
     update,
 )
 from .sources import digest_of
-from .steps import TOTALS, exponent_of, exponents_of, largest_residual, residuals_fit, update_bias
 from .sums import flush, rows_for
-from .threads import Team
+from .thread_count import ThreadCount
 
 Array = Any
 
@@ -124,18 +124,18 @@ def _compile(sources: str) -> Any:
                 exponents_of(largest, exponents)
                 plan(plans, base, residual_base, exponents, residual_exponents, orders)
             # Only now: the first thread needs all totals until here.
-            if not meet(memory, threads, give_way):
+            if not wait(memory, threads, give_way):
                 return
             clear(low[thread], high[thread], totals[thread])
             begin_share(memory, thread, thread * blocks // threads)
             prepare_weights(
                 w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread], begin, end
             )  # fmt: skip
-            if not meet(memory, threads, give_way):
+            if not wait(memory, threads, give_way):
                 return
             if thread == 0:
                 gather(plans, seen, OF_WEIGHTS)
-            if not meet(memory, threads, give_way):
+            if not wait(memory, threads, give_way):
                 return
             # The blocks of this thread's own share, which its cache may hold, and then what others have left.
             for turn in range(threads):
@@ -156,12 +156,12 @@ def _compile(sources: str) -> Any:
                     tile[thread],
                 )  # fmt: skip
                 pending[thread, model] = 0
-            if not meet(memory, threads, give_way):
+            if not wait(memory, threads, give_way):
                 return
             if not residuals_fit(totals, residual_exponents):
                 # Seldom: the largest residual has passed a power of two. The same iteration again, on the grid that it
                 # asks for; the weights do not change, so the pixels are hardly multiplied by their differences.
-                if not meet(memory, threads, give_way):
+                if not wait(memory, threads, give_way):
                     return
                 if thread == 0:
                     gather(plans, seen, OF_RESIDUALS)
@@ -174,7 +174,7 @@ def _compile(sources: str) -> Any:
                 w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept_gradients, split,
                 largest[thread], steepest[thread], begin, end,
             )  # fmt: skip
-            if not meet(memory, threads, give_way):
+            if not wait(memory, threads, give_way):
                 return
             if thread == 0:
                 gather(plans, seen, OF_RESIDUALS)
@@ -191,8 +191,8 @@ def _compile(sources: str) -> Any:
 
 
 _MODULES = (
-    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "steps", "meeting", "passes", "cpu")),
-    *("exact", "reference", "engine"),
+    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "elementwise", "barrier", "propagation", "cpu")),
+    *("neuron/exact", "neuron/reference", "neuron/engine"),
 )
 _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}"))
 
@@ -273,7 +273,7 @@ class FusedCPU(Models):
         m, d = rows.shape
         self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
-        self._team = Team(min(allowed(), -(-m // self._block)))
+        self._thread_count = ThreadCount(min(allowed(), -(-m // self._block)))
         self._give_way = giving_way()
         # Digits that each iteration multiplied, of all models together: of weights, and of residuals at most.
         self.work = np.zeros(2, np.int64)
@@ -305,11 +305,11 @@ class FusedCPU(Models):
         costs, slopes = np.empty((2, iterations, len(self.b)))
         done = 0
         while done < iterations:
-            threads, count = self._team.plan(iterations - done)
+            threads, count = self._thread_count.plan(iterations - done)
             start = time.perf_counter()
             part = slice(done, done + count)
             costs[part], slopes[part], dw, db = self._advance(count, threads)
-            self._team.note(threads, count, time.perf_counter() - start)
+            self._thread_count.note(threads, count, time.perf_counter() - start)
             done += count
         self.iterations += iterations
         self.slopes, self.gradient = slopes, Gradient(dw, db, costs[-1])
@@ -359,5 +359,5 @@ class FusedCPU(Models):
         def stop() -> None:
             memory[STOP] = 1
 
-        together(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
+        run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
         return costs, slopes, dw, db

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import elementary
-from ..backend import in_host_memory, namespace, room_for
-from ..engine import DescentOptions, Gradient, Models, check_arrays
+from ..arrays import in_host_memory, namespace, room_for
 from ..errors import DeviceError, InputError
-from ..exact import (
+from ..neuron import elementary
+from ..neuron.engine import DescentOptions, Gradient, Models, check_arrays
+from ..neuron.exact import (
     FEW,
     LARGEST_EXPONENT,
     LOSS_ABOVE,
@@ -27,7 +27,7 @@ from ..exact import (
     WEIGHT_BITS,
     WEIGHT_BITS_OF_FEW,
 )
-from ..reference import LARGEST_Z
+from ..neuron.reference import LARGEST_Z
 
 Array = Any
 

@@ -15,7 +15,7 @@ from typing import Any
 from numba import config, njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-from ..files import own_temporary_folder
+from ..system.files import own_temporary_folder
 from .arithmetic import CALLED
 
 _DIGEST = 32

@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 
 # By path below the package; what every kernel is built of.
-_COMMON = ("kernels/arithmetic", "kernels/vectors", "elementary")
+_COMMON = ("kernels/arithmetic", "kernels/vectors", "neuron/elementary")
 
 
 def digest_of(*modules: str, extra: str = "") -> str:

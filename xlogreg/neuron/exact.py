@@ -1,0 +1,205 @@
+"""Exact sums: error-free splitting, so that no order of summation can change a bit.
+
+Floating-point sums depend on their order because every addition rounds. Cut each term into pieces that are whole
+multiples of a power of two, short enough that every partial sum stays below 2^53 such units: then no addition
+rounds, and any order, any BLAS, any number of threads and any device gives the same sum.
+
+For n terms, each the product of an integer of q bits (8 for a pixel, 0 in a plain sum) and some v, |v| <= 2^e, of
+which `bits` bits are wanted::
+
+    L   = min(51, 53 - q - ceil(log2 n) - 1)       bits a piece
+    g_k = 2^(e - min(k L, bits)),  k = 1, 2, ..    grid of piece k
+    C_k = 1.5 * 2^52 g_k                           its rounding constant
+    piece_k = (rest + C_k) - C_k;  rest = rest - piece_k
+
+|sum of piece_1 times the integers| <= n * 2^q * 2^L = 2^52 units; the later pieces are smaller. All pieces together
+are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly and are
+rounded once. The grids depend on the size of the problem and its state alone, never on how the work is divided.
+
+Products keep 52 bits of residuals and 53 of weights in two pieces, enough while L >= 27, which is 131,072 terms. Larger
+sums are cut into blocks of at most that many terms; the sums of the blocks are whole multiples of the grids and are
+added as 64-bit integers.
+
+Source: T. J. Dekker (1971) for the rounding constant; S. M. Rump, T. Ogita, S. Oishi, "Accurate floating-point
+summation" (2008), for the extraction; K. Ozaki et al., "Error-free transformations of matrix multiplication" (2012).
+"""
+
+from typing import Any
+
+from ..arrays import namespace
+from ..errors import InputError
+
+Array = Any
+
+# Counts the changes of what is computed, to the last bit: a training that began with another one cannot go on.
+ARITHMETIC = 2
+PIXEL_BITS = 8
+PIXEL_SCALE = 255.0
+# What a split keeps of its values, in bits below 2^e: of residuals, and in plain sums ...
+PRODUCT_BITS = 52
+# ... of weights (see `weight_bits`) ...
+WEIGHT_BITS, WEIGHT_BITS_OF_FEW, FEW = 53, 55, 256
+# ... and in the sum of the losses. Where all residuals lie below 2^e, the losses lie below 2^(e + 21): with p, the
+# probability given to the wrong class, a loss is at most 2 p for p <= 1/2, else below 2^20 (|z| <= 1e6) and so below
+# 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61) (see `loss_bits`).
+LOSS_ABOVE = 21
+LOSS_BITS = 82
+# So many products sum exactly in two float64 pieces; more are summed in blocks.
+BLOCK_TERMS = 2**17
+# 67 million samples, or features: the 64-bit integers hold the sums of all blocks with room to spare.
+MAX_TERMS = 2**26
+# Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
+MIN_EXPONENT = -900
+# Weights from here on do not fit the grids of the sums.
+LARGEST_EXPONENT = 900
+LARGEST_WEIGHT = 2.0**LARGEST_EXPONENT
+# Squares of larger values would bring the grids near the end of float64; no training that converges comes near.
+MAX_SQUARE_EXPONENT = 450
+
+
+def bits_per_piece(n: int, q: int) -> int:
+    """L, the bits of one piece, when n terms with an integer factor of q bits are summed."""
+    if not 1 <= n <= MAX_TERMS:
+        raise InputError(f"Exact sums take 1 to {MAX_TERMS:,} terms, not {n:,}; train on fewer samples or features.")
+    # The rounding constant works while |v| is at most a third of it, which only a single plain term could exceed.
+    return min(51, 53 - q - (n - 1).bit_length() - 1)
+
+
+def weight_bits(features: int) -> int:
+    """What is kept of weights: every bit of the largest; two more where so few are summed that their rounding hardly
+    averages out."""
+    return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
+
+
+def loss_bits(samples: int) -> int:
+    """What is kept of losses: as much as three pieces hold, which is less than LOSS_BITS beyond 2^24 samples."""
+    return min(LOSS_BITS, 3 * bits_per_piece(samples, 0))
+
+
+def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_BITS) -> list[Array]:
+    """Cut v into pieces whose sums over n terms with q-bit integers are exact in float64, in any order.
+
+    Parameters
+    ----------
+    v : array, float64
+        The values, |v| <= 2^exponent.
+    exponent : int, or integer array that broadcasts against v
+        One exponent for all values, or one a row.
+    n, q, bits : int
+        Terms to be summed, bits of their integer factor, bits of v to keep.
+
+    Returns
+    -------
+    list of arrays like v, the largest piece first; their sum is v rounded to a multiple of 2^(exponent - bits).
+    """
+    xp = namespace(v)
+    length = bits_per_piece(n, q)
+    unit = power_of_two(xp, exponent)
+    pieces: list[Array] = []
+    rest = v
+    for kept in range(length, bits + length, length):
+        if pieces:
+            rest = rest - pieces[-1]
+        constant = unit * (1.5 * 2.0 ** (52 - min(kept, bits)))
+        piece = rest + constant
+        piece -= constant
+        pieces.append(piece)
+    return pieces
+
+
+def power_of_two(xp: Any, exponent: Array | int) -> Any:
+    """2^exponent, exactly: a number for a number, an array for an array."""
+    if isinstance(exponent, int):
+        return 2.0**exponent
+    return xp.ldexp(xp.ones(exponent.shape, dtype=xp.float64), exponent)
+
+
+def exponent_of(v: Array) -> Array:
+    """The smallest e with max|v| < 2^e along the last axis (kept, int32): 0 for zeros, at least -900."""
+    xp = namespace(v)
+    largest = xp.max(xp.abs(v), axis=-1, keepdims=True)
+    return xp.maximum(xp.frexp(largest)[1], MIN_EXPONENT).astype(xp.int32)
+
+
+def sum_of_squares(v: Array) -> Array:
+    """Sum of v_j v_j along the last axis, with the same bits in any order; NaN where max|v| >= 2^450.
+
+    Each square is rounded once. The exact sum of the squares has the exponent max(2 e, -900), e = `exponent_of`(v).
+    """
+    xp = namespace(v)
+    exponent = exponent_of(v)
+    total = exact_sum(v * v, xp.maximum(2 * exponent, MIN_EXPONENT))
+    return xp.where(exponent[:, 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
+
+
+def split_for_products(v: Array, exponent: Array | int, n: int, bits: int) -> Array:
+    """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
+
+    With more than `BLOCK_TERMS` terms the pieces are those of that many: the caller sums in blocks.
+    """
+    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS, bits))
+
+
+def add_products(blocks: list[Array], exponent: Array | int, bits: int) -> tuple[Array, Array]:
+    """The exact sum of products from the sums of its blocks, as two numbers: the sum rounded once, and the rest.
+
+    Parameters
+    ----------
+    blocks : for each block of at most `BLOCK_TERMS` terms the sums of the two pieces, (2 M, columns) float64
+    exponent, bits : of the values that were split: a number, or (M, 1), and a number
+
+    Returns
+    -------
+    total, rest : (M, columns) float64 each; total + rest is the exact sum, |rest| at most half a unit of total's last
+        place
+    """
+    xp = namespace(*blocks)
+    models = blocks[0].shape[0] // 2
+    if len(blocks) == 1:
+        return two_sum(blocks[0][:models], blocks[0][models:])
+    # With L = 27 bits, in units of the grids: first pieces 2^(e - 27), second pieces 2^(e - bits).
+    to_units = 1.0 / power_of_two(xp, exponent)
+    first: Any = 0
+    second: Any = 0
+    finite: Any = True
+    for block in blocks:
+        # Infinities and NaN have no integer, and must not be lost.
+        finite = finite & xp.isfinite(block[:models]) & xp.isfinite(block[models:])
+        whole = xp.where(xp.isfinite(block), block, 0.0)
+        first = first + (whole[:models] * to_units * 2.0**27).astype(xp.int64)
+        second = second + (whole[models:] * to_units * 2.0**bits).astype(xp.int64)
+    # Two halves that float64 holds exactly: 2^36 high + low.
+    carry = bits - 27
+    first = first + (second >> carry)
+    high = first >> (36 - carry)
+    low = ((first & (2 ** (36 - carry) - 1)) << carry) | (second & (2**carry - 1))
+    unit = power_of_two(xp, exponent) * 2.0**-bits
+    total, rest = two_sum(high.astype(xp.float64) * 2.0**36 * unit, low.astype(xp.float64) * unit)
+    return xp.where(finite, total, xp.nan), rest
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """a + b as two numbers: rounded, and what the rounding left, exactly (D. E. Knuth, TAOCP 2, 4.2.2)."""
+    total = a + b
+    b_part = total - a
+    return total, (a - (total - b_part)) + (b - b_part)
+
+
+def scale_and_shift(total: Array, rest: Array, shift: Array) -> Array:
+    """(total + rest) / 255 + shift, rounded once (to within 2^-50 of a last place).
+
+    With q = total / 255 rounded, total - 255 q = (total - 256 q) + q without any rounding.
+    """
+    q = total / PIXEL_SCALE
+    remainder = ((total - q * 256.0) + q) + rest
+    z, error = two_sum(q, shift)
+    return z + (error + remainder / PIXEL_SCALE)
+
+
+def exact_sum(v: Array, exponent: Array | int, bits: int = PRODUCT_BITS) -> Array:
+    """Sum along the last axis, |v| <= 2^exponent (a number, or one a row), with the same bits in any order."""
+    total = None
+    for piece in split(v, exponent, v.shape[-1], 0, bits):
+        part = piece.sum(axis=-1)
+        total = part if total is None else total + part
+    return total

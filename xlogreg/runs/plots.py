@@ -1,0 +1,242 @@
+"""Plots as PNG files: the tutorial's (examples, cost histories, a test picture, an own one), evaluation, weights.
+
+Every function writes one PNG file, whole or not at all. Matplotlib is loaded when the first picture is made, without a
+window and without its global state.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..models.evaluation import Evaluation, Judgement, roc_curve
+from ..models.weights import weight_views
+from ..system import run_files
+from ..system.files import whole_file
+from ..system.text import plain, short
+from .gallery import Tile, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..models.classifier import Classifier
+    from .training import Training
+
+_INK = "#22313f"
+_SOFT = "#5b6875"
+_GRID = "#dfe4e8"
+# After Okabe and Ito: told apart with any colour vision.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#4b4b4b")
+_STYLES = ("-", "--", ":", "-.")
+_DPI = 130
+
+
+def plot_run(folder: Path, training: "Training") -> None:
+    """The pictures of one training: the tutorial's three, and those of `plot_judgement`."""
+    task = training.task
+    plot_examples(folder / run_files.EXAMPLES, task.x_train, task.y_train, task.class_names)
+    plot_cost_histories(folder / run_files.COST_HISTORY, [training], "Cost while training")
+    # The tutorial shows test picture 10.
+    index = min(10, len(task.y_test) - 1)
+    plot_test_picture(folder / run_files.TEST_PICTURE, training, index)
+    plot_judgement(folder, training.judgement)
+
+
+def plot_judgement(folder: Path, judgement: Judgement) -> None:
+    """evaluation.png, and most_wrong.png, most_certain.png and weights.png where there is something to show."""
+    names = judgement.task.class_names
+    plot_evaluation(folder / run_files.CURVES, judgement, judgement.parts())
+    shown = [tile for tile in tiles(judgement) if tile.pixels.size]
+    for file, title, groups in (
+        (run_files.MOST_WRONG, "Most wrong test pictures", ("wrong",)),
+        (run_files.MOST_CERTAIN, "Most certain test pictures", ("certain_1", "certain_0")),
+    ):
+        chosen = [tile for tile in shown if tile.group in groups]
+        if chosen:
+            plot_sheet(folder / file, chosen, title, names)
+    plot_weights(folder / run_files.WEIGHTS, judgement.classifier)
+
+
+def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], count: int = 5) -> None:
+    """The first `count` pictures (m, h, w, c) uint8 with their labels."""
+    shown = [_Shown(x[i], f"y = {y[i]}: {_cut(class_names[y[i]], 20)}") for i in range(min(count, len(x)))]
+    _plot_pictures(path, shown, "Training pictures", len(shown), side=1.75)
+
+
+def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str) -> None:
+    """Cost against iteration, one line a training, named by its learning rate (and class, if there are several)."""
+    several = len({training.task.positive for training in trainings}) > 1
+    figure = _figure(7.2, 4.2)
+    axes = figure.add_axes((0.125, 0.12, 0.84, 0.79))
+    for i, training in enumerate(trainings):
+        # More lines than colours: the next round of colours is dashed, and so on.
+        colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
+        rate = training.classifier.learning_rate
+        label = f"{plain(short(training.task.positive))}, {rate:g}" if several else f"{rate:g}"
+        axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
+        if len(trainings) == 1 and training.validation:
+            at, costs = zip(*((record.iteration, record.cost) for record in training.validation), strict=True)
+            # The training cost may hold a penalty and weights, which the cost on validation pictures never does.
+            kind = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
+            axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{kind}")
+    axes.set(xlabel="iteration", ylabel="cost")
+    axes.set_title(title, color=_INK)
+    axes.set_xlim(0, max(len(training.history) for training in trainings))
+    axes.grid(color=_GRID, linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
+    legend = axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    _save(figure, path)
+
+
+def plot_test_picture(path: Path, training: "Training", index: int) -> None:
+    """Test picture `index` with its true and its predicted class."""
+    task, names = training.task, [plain(name) for name in training.task.class_names]
+    true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
+    verdict = "right" if true == predicted else "wrong"
+    caption = f"true: {_cut(names[true], 30)}\npredicted: {_cut(names[predicted], 30)} ({verdict})"
+    _plot_pictures(path, [_Shown(task.x_test[index], caption)], f"Test picture {index}", side=3.0)
+
+
+def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:
+    """An own picture before and after it was resized to what the model takes."""
+    named = ((original, "own picture"), (resized, "resized"))
+    shown = [_Shown(picture, f"{name}: {picture.shape[1]} x {picture.shape[0]}") for picture, name in named]
+    _plot_pictures(path, shown, caption, 2, side=3.3)
+
+
+def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluation]) -> None:
+    """ROC curve, calibration and the confusion matrix of the test pictures, side by side."""
+    task = judgement.task
+    figure = _figure(11.4, 3.9)
+    roc, reliability, matrix = (figure.add_axes((left, 0.14, 0.265, 0.775)) for left in (0.055, 0.39, 0.715))
+    for part, y, p in judgement.pictures():
+        colour, style = (_COLOURS[0], "-") if part == "test" else (_COLOURS[1], "--")
+        evaluation = parts[part]
+        if evaluation.roc_auc is not None:
+            false, true, _ = roc_curve(y, p)
+            roc.plot(false, true, style, color=colour, linewidth=1.8, label=f"{part}, area {evaluation.roc_auc:.3f}")
+        points = [(bin.mean_probability, bin.share_positive) for bin in evaluation.calibration if bin.pictures]
+        label = f"{part}, error {evaluation.calibration_error:.3f}"
+        reliability.plot(
+            *np.array(points, dtype=np.float64).T, style,
+            marker="o", markersize=4, color=colour, linewidth=1.8, label=label,
+        )  # fmt: skip
+    for axes, title, x, y_label in (
+        (roc, "ROC curve", "false positive rate", "true positive rate"),
+        (reliability, "Calibration", "predicted probability", "share that is positive"),
+    ):
+        axes.plot([0, 1], [0, 1], ":", color=_SOFT, linewidth=1)
+        axes.set(xlabel=x, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_title(title, color=_INK, fontsize=11)
+        axes.grid(color=_GRID, linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is roc else "upper left")
+    _confusion(matrix, parts["test"], task.class_names)
+    _save(figure, path)
+
+
+def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Sequence[str]) -> None:
+    """Pictures in rows with their true and predicted class and the probability of the class predicted."""
+    pictures = []
+    for tile in shown:
+        probability = tile.probability or 0.0
+        guess = int(probability >= 0.5)
+        sure = probability if guess else 1 - probability
+        text = f"{_cut(class_names[guess])} {sure:.0%}\ntrue: {_cut(class_names[tile.true or 0])}"
+        pictures.append(_Shown(tile.pixels, text, _COLOURS[1] if guess != tile.true else _INK))
+    _plot_pictures(path, pictures, title, 6, side=1.6)
+
+
+def plot_weights(path: Path, classifier: "Classifier") -> None:
+    """What the neuron looks for; no file where the weights have no picture."""
+    views, sentence = weight_views(classifier)
+    if views:
+        shown = [_Shown(view.picture, _cut(view.caption, 34)) for view in views]
+        _plot_pictures(path, shown, "What the neuron looks for", 3, side=2.4, note=sentence)
+
+
+class _Shown(NamedTuple):
+    """A picture (h, w, 1 or 3) with the lines below it."""
+
+    pixels: np.ndarray
+    caption: str
+    colour: str = _INK
+
+
+def _plot_pictures(
+    path: Path, shown: Sequence[_Shown], title: str, columns: int = 1, *, side: float, note: str = ""
+) -> None:
+    """Pictures in rows, `side` inches long at their longer side, a title above and a note below.
+
+    One axes for all, in inches: Matplotlib would take seconds to lay out a dozen of them.
+    """
+    gap, line, title_size, note_size = 0.16, 0.15, 12, 8
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // columns)
+    step = side + gap / 2 + line * (1 + max(picture.caption.count("\n") for picture in shown)) + gap
+    top = 0.45
+    # Titles and notes are no wider than the figure: about so many inches a point's size and letter.
+    widest = max(0.0085 * title_size * len(title), 0.0085 * note_size * len(note)) + 2 * gap
+    width, height = max(columns * (side + gap) + gap, widest), top + rows * step + (2 * line if note else 0.0)
+    figure = _figure(width, height)
+    axes = figure.add_axes((0, 0, 1, 1), aspect="equal", frame_on=False)
+    axes.set_axis_off()
+    axes.text(width / 2, top / 2, plain(title), ha="center", va="center", color=_INK, fontsize=title_size,
+              parse_math=False)  # fmt: skip
+    margin = (width - columns * (side + gap) + gap) / 2
+    for i, picture in enumerate(shown):
+        x, y = margin + i % columns * (side + gap), top + i // columns * step
+        # A class name is text, never a formula: dollar signs in it are not for Matplotlib to read.
+        axes.text(x + side / 2, y + side + gap / 2, picture.caption, ha="center", va="top", color=picture.colour,
+                  fontsize=8, parse_math=False)  # fmt: skip
+        tall, wide = side * np.array(picture.pixels.shape[:2]) / max(picture.pixels.shape[:2])
+        left, above = x + (side - wide) / 2, y + (side - tall) / 2
+        grey: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 255} if picture.pixels.shape[-1] == 1 else {}
+        pixels = picture.pixels.squeeze(-1) if grey else picture.pixels
+        axes.imshow(pixels, extent=(left, left + wide, above + tall, above), interpolation="nearest", **grey)
+    if note:
+        axes.text(width / 2, height - line, plain(note), ha="center", va="center", color=_SOFT, fontsize=note_size,
+                  parse_math=False)  # fmt: skip
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    _save(figure, path)
+
+
+def _confusion(axes: "Axes", evaluation: Evaluation, class_names: Sequence[str]) -> None:
+    counts = np.array(evaluation.confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1.25)
+    for true, guess in np.ndindex(2, 2):
+        ink = "white" if share[true, guess] > 0.7 else _INK
+        text = f"{counts[true, guess]}\n{share[true, guess]:.0%}"
+        axes.text(guess, true, text, ha="center", va="center", color=ink, fontsize=11)
+    names = [_cut(name, 16) for name in class_names]
+    axes.set_xticks((0, 1), names, parse_math=False)
+    axes.set_yticks((0, 1), names, rotation=90, va="center", parse_math=False)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_title(f"{evaluation.pictures} test pictures", color=_INK, fontsize=11)
+
+
+def _cut(name: str, length: int = 14) -> str:
+    text = plain(name)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    with whole_file(path) as temporary, warnings.catch_warnings():
+        # Names in scripts that the font lacks show as boxes; nobody can do anything about it here.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(temporary, format="png", dpi=_DPI)

@@ -1,0 +1,356 @@
+"""The report page: one self-contained HTML file of a run folder, made from the files in it and nothing else.
+
+No script, no reference to anything outside; names of classes and folders are text. Pictures are data URIs, curves are
+inline SVG in the page's colours. Every number carries its exact value, as `results.json` has it, in a <data> element.
+"""
+
+import base64
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, XlogregError
+from ..models.evaluation import MEASURES, roc_curve
+from ..models.weights import WeightView, summary_picture, weight_views
+from ..system import run_files
+from ..system.files import open_regular, write_whole
+from ..system.text import plain, short
+from ..system.version import __version__
+from .gallery import read_json
+from .reading import Run, folder_name, load_run, no_results, sweep_runs
+from .svg import Line, chart, dumbbell
+
+_COST_ROWS = 21
+# What has a place of its own on the page; anything else in results.json is shown as it is.
+_PLACED = frozenset((
+    "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
+    "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
+    "seconds_per_iteration", "machine", "command", "folder", "model", "asked", "trained_on", "validation",
+    "patience", "best_iteration",
+))  # fmt: skip
+# These follow from the class and the data; a run is not called by them.
+_COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
+# What odd results raise on their way to a page.
+_ODD = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError)
+
+
+def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path | None = None) -> Path:
+    """Write the page of a run folder, whole or not at all, to `path` or its own `report.html`.
+
+    `results` stands for a results.json that is not written yet.
+
+    Raises
+    ------
+    FileError, InputError
+        The folder is no run's, a file in it is damaged, or the page cannot be written.
+    """
+    path = path or folder / run_files.PAGE
+    sweep = read_json(folder / run_files.SWEEP) if results is None else None
+    if sweep is not None:
+        return write_comparison(sweep_runs(folder, sweep), path, folder_name(folder), str(sweep.get("command", "")))
+    run = load_run(folder, results)
+    try:
+        page = render_run(run)
+    except _ODD as error:
+        raise no_results(folder) from error
+    write_whole(path, page)
+    return path
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page that was made here, which may be made again."""
+    try:
+        with open_regular(path) as file:
+            return b'<meta name="generator" content="xlogreg ' in file.read(4096)
+    except (OSError, InputError):
+        return False
+
+
+def write_comparison(runs: Sequence[Run], path: Path, title: str, command: str = "") -> Path:
+    """Write one page that compares several runs, whole or not at all.
+
+    Raises
+    ------
+    FileError, InputError
+        A run's results are not as xlogreg writes them, or the page cannot be written.
+    """
+    try:
+        page = render_comparison(runs, title, command)
+    except _ODD as error:
+        raise InputError(
+            f"The runs {', '.join(run.name for run in runs)} cannot be compared: the results of one are not as xlogreg "
+            "writes them; leave it out."
+        ) from error
+    write_whole(path, page)
+    return path
+
+
+def render_run(run: Run) -> str:
+    """The page of one run."""
+    results = run.results
+    views: list[WeightView] = []
+    about_weights = "The model is not kept in this folder, so its weights are not shown."
+    if run.classifier is not None:
+        views, about_weights = weight_views(run.classifier)
+    # The tutorial compares its learning rates; a reproduction keeps the others' runs in its folder.
+    rates = [other for other in (run, *run.others) if other.history is not None] if run.others else []
+    metrics = {part: values for part, values in results.get("metrics", {}).items() if "confusion" in values}
+    return _render(
+        "run.html",
+        run=run,
+        r=results,
+        names=run.class_names,
+        metrics=metrics,
+        parts=[(style, part) for style, part in enumerate(("test", "train")) if part in metrics],
+        undefined={f"{part}: {key}": why for part, m in metrics.items() for key, why in m["undefined"].items()},
+        cost_chart=_cost_chart([run], with_validation=True) if run.history is not None else None,
+        validation=results.get("validation") or {},
+        cost_rows=_cost_rows(run),
+        digest_holds=_digest_holds(run),
+        roc=_roc_chart(run),
+        calibration=_calibration_chart(metrics),
+        views=views,
+        about_weights=about_weights,
+        tiles={group: [tile for tile in run.tiles if tile.group == group] for group in ("example", "wrong", "own")}
+        | {"certain": [tile for tile in run.tiles if tile.group.startswith("certain")]},
+        facts=_facts(run),
+        published=_published(run),
+        rates=rates,
+        rates_lines=[(i, f"{other.results['learning_rate']:g}") for i, other in enumerate(rates)],
+        rates_chart=_cost_chart(rates) if rates else None,
+    )
+
+
+def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str:
+    """The page that compares several runs."""
+    options = [_options(run) for run in runs]
+    keys = list(dict.fromkeys(key for given in options for key in given))
+    differing = [key for key in keys if len({given.get(key) for given in options}) > 1]
+    # Of pictures that are only tested on there is no other.
+    both = [(r.results.get("train_accuracy", r.results["test_accuracy"]), r.results["test_accuracy"]) for r in runs]
+    accuracies = [accuracy for pair in both for accuracy in pair]
+    low, high = 10 * math.floor(min(accuracies) / 10), 10 * math.ceil(max(accuracies) / 10)
+    low = low if low < high else high - 10
+    # An accuracy on other classes or other test pictures is no better or worse.
+    alike = not any(key in differing for key in ("positive", "source", "seed", "test_pictures", "test_positives"))
+    highest = max(run.results["test_accuracy"] for run in runs)
+    best = [i for i, run in enumerate(runs) if alike and run.results["test_accuracy"] == highest]
+    labels = [
+        ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given and key not in _COUNTS) or run.name
+        for run, given in zip(runs, options, strict=True)
+    ]
+    return _render(
+        "comparison.html",
+        title=title,
+        runs=runs,
+        labels=labels,
+        best=best,
+        low=low,
+        high=high,
+        dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
+        pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
+        of_pixels=not any((run.results.get("features") or {}).get("name") == "hog" for run in runs),
+        cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
+        cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
+        shared={key: options[0][key] for key in keys if key not in differing},
+        machine=_flat(runs[0].results.get("machine", {})),
+        command=command,
+    )
+
+
+def _summary(run: Run) -> np.ndarray | None:
+    return None if run.classifier is None else summary_picture(run.classifier)
+
+
+def _render(template: str, **context: Any) -> str:
+    from jinja2 import Environment, PackageLoader, UndefinedError
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("xlogreg", "runs/templates"), autoescape=True,
+        trim_blocks=True, lstrip_blocks=True,
+        # What would reorder the page's text is shown, not obeyed. (Markup is ours.)
+        finalize=lambda value: plain(value) if type(value) is str else value,
+    )  # fmt: skip
+    environment.filters |= {"number": _number, "uri": _uri, "words": _words, "short": short}
+    style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    # Only this very style may act on the page: no name of a class can smuggle in another.
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    try:
+        page = environment.get_template(template).render(
+            style=Markup(style), style_hash=digest, version=__version__, measures=MEASURES, svg=Markup, **context
+        )
+        # Names of folders are bytes, not always Unicode.
+        return page.encode("utf-8", "backslashreplace").decode("utf-8")
+    except UndefinedError as error:
+        raise KeyError(str(error)) from error
+
+
+def _digest_holds(run: Run) -> bool | None:
+    """Whether the costs in history.csv have the digest in results.json; None without them."""
+    from ..solvers.descent import history_sha256
+
+    return None if run.history is None else history_sha256(run.history) == run.results["history_sha256"]
+
+
+def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None, *, with_validation: bool = False) -> str:
+    lines = [
+        Line(labels[i] if labels else run.name, np.arange(len(run.history), dtype=np.float64), run.history, i)
+        for i, run in enumerate(runs)
+        if run.history is not None
+    ]
+    first = lines[0]
+    text = f"Cost against iteration: {len(lines)} lines."
+    if len(lines) == 1 and len(first.y):
+        text = f"The cost falls from {first.y[0]:.4f} to {first.y[-1]:.4f} in {len(first.y)} iterations."
+    # The axis ends at the number of iterations, one past the last cost.
+    end = float(max(2, *(len(line.y) for line in lines), 2))
+    records = (runs[0].results.get("validation") or {}).get("history") if with_validation else None
+    if records:
+        at, costs = (np.array([record[key] for record in records], dtype=np.float64) for key in ("iteration", "cost"))
+        lines.append(Line("validation", at, costs, 1))
+    return chart(lines, "iteration", "cost", text, x_range=(0.0, end))
+
+
+def _cost_rows(run: Run) -> list[tuple[int, float]]:
+    """(iteration, cost) of every 100th iteration, as results.json has them, thinned evenly if there are many."""
+    costs = run.results.get("cost_history", [])
+    every = max(1, -(-len(costs) // _COST_ROWS))
+    return [(100 * i, float(costs[i])) for i in range(0, len(costs), every)]
+
+
+def _roc_chart(run: Run) -> str | None:
+    lines = []
+    for part, style in (("train", 1), ("test", 0)):
+        if part in run.predictions:
+            try:
+                false, true, _ = roc_curve(*run.predictions[part])
+            except XlogregError:  # one class alone has no curve
+                continue
+            lines.append(Line(part, false, true, style))
+    text = "ROC curve: true against false positive rate."
+    unit = (0.0, 1.0)
+    labels = ("false positive rate", "true positive rate")
+    return chart(lines, *labels, text, x_range=unit, y_range=unit, diagonal=True) if lines else None
+
+
+def _calibration_chart(metrics: dict[str, Any]) -> str | None:
+    lines = []
+    for part, style in (("train", 1), ("test", 0)):
+        bins = [bin for bin in metrics.get(part, {}).get("calibration", ()) if bin["pictures"]]
+        if bins:
+            share = np.array([bin["pictures"] for bin in bins]) / sum(bin["pictures"] for bin in bins)
+            x, y = (
+                np.array([bin[key] for bin in bins], dtype=np.float64) for key in ("mean_probability", "share_positive")
+            )
+            lines.append(Line(part, x, y, style, 2 + 7 * np.sqrt(share)))
+    text = "Calibration: the share that is positive against the predicted probability, by bins."
+    unit = (0.0, 1.0)
+    labels = ("predicted probability", "share that is positive")
+    return chart(lines, *labels, text, x_range=unit, y_range=unit, diagonal=True) if lines else None
+
+
+def _options(run: Run) -> dict[str, str]:
+    r = run.results
+    given = {"learning_rate": r.get("learning_rate"), "iterations": r.get("iterations")}
+    # What the model sees and where it began; a digest names nothing for people.
+    chosen = {
+        "features": (r.get("features") or {}).get("name"),
+        "start": bool(r.get("start")),
+        "patience": r.get("patience"),
+    }
+    given |= {key: value for key, value in chosen.items() if value}
+    flat = _flat(r.get("data", {})) | _flat({k: v for k, v in r["task"].items() if k != "class_names"})
+    return flat | _flat(given) | _flat(r.get("options", {}))
+
+
+def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:
+    """Headed lists of names and values: everything in results.json that has no other place on the page."""
+    r = run.results
+    keys = ("model", "learning_rate", "iterations", "device", "implementation", "models_trained_together")
+    groups = [
+        ("Data", _flat(r.get("data", {}))),
+        ("Task", _flat(r["task"])),
+        ("Training", _flat({key: r[key] for key in keys if key in r}) | _flat(r.get("options", {}))),
+        ("Machine", _flat({"xlogreg": r.get("xlogreg"), **r.get("machine", {})})),
+        ("Also recorded", _flat({key: value for key, value in r.items() if key not in _PLACED})),
+    ]
+    return [(title, facts) for title, facts in groups if facts]
+
+
+def _flat(content: Any, prefix: str = "") -> dict[str, str]:
+    """A nested dict as names and values in words."""
+    flat: dict[str, str] = {}
+    for key, value in content.items() if isinstance(content, dict) else ():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat |= _flat(value, "" if key == "versions" else f"{name} ")
+        else:
+            flat[name] = _plain(key, value)
+    return flat
+
+
+def _plain(key: str, value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        text = (" x " if key == "size" else ", ").join(_plain("", item) for item in value[:50])
+        return f"{text}, and {len(value) - 50} more" if len(value) > 50 else text
+    return f"{value:,}" if isinstance(value, int) and key not in ("seed",) else str(value)
+
+
+def _published(run: Run) -> dict[str, Any] | None:
+    """The tutorial's published numbers beside the run's, for a reproduction."""
+    if run.comparison is None:
+        return None
+    from ..proof import tutorial
+
+    costs = [
+        (100 * i, published, obtained)
+        for i, (published, obtained) in enumerate(zip(tutorial.COST_HISTORY, run.results["cost_history"], strict=False))
+    ]
+    by_rate = {other.results["learning_rate"]: other.results for other in (run, *run.others)}
+    accuracies = [
+        (rate, part, published, by_rate[rate][f"{part}_accuracy"])
+        for rate, both in tutorial.ACCURACIES.items() if rate in by_rate
+        for part, published in zip(("train", "test"), both, strict=True)
+    ]  # fmt: skip
+    return {"costs": costs, "accuracies": accuracies, "reproduced": run.comparison.get("reproduced") is True}
+
+
+def _number(value: Any, key: str, unit: str = "", digits: int | None = None) -> Any:
+    """A number as people read it, its exact value beside it: <data value="62.19512195121951">62.20 %</data>."""
+    from markupsafe import Markup
+
+    if value is None:
+        return Markup('<span class="none" data-key="{}">undefined</span>').format(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{key} is no number")
+    if unit == "s":
+        text = f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s" if value < 1000 else f"{value:,.0f} s"
+    elif isinstance(value, int) or unit == "g":
+        text = f"{value:g}" if unit == "g" else f"{value:,}"
+    else:
+        text = f"{value:.{(2 if unit == '%' else 4) if digits is None else digits}f}"
+        text += "\N{NO-BREAK SPACE}%" if unit == "%" else ""
+    return Markup('<data value="{}" data-key="{}">{}</data>').format(repr(value), key, text)
+
+
+def _uri(picture: np.ndarray) -> str:
+    """A picture (h, w, 3) uint8 as a PNG data URI."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(picture)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _words(key: str) -> str:
+    return str(key).replace("_", " ")

@@ -1,0 +1,107 @@
+"""What to say of a training whose cost rose or left its range: what happened, and a learning rate that is safe."""
+
+import math
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import namespace, to_host
+from ..errors import DivergenceError
+from ..neuron.engine import DescentOptions
+from ..neuron.reference import PIXEL_SCALE
+
+Array = Any
+
+# A rise by less than this share of the cost is none: float features round.
+_RISE = 1e-6
+# Samples converted to float64 at a time.
+_CHUNK = 256
+
+
+def safe_rate(rows: Array, options: DescentOptions | None = None, weights: Array | None = None) -> float:
+    """A learning rate at which the cost never rises: ``(1 - momentum) / (mean c (|x|^2 + 1) / 4 + l2)``.
+
+    The divisor bounds the curvature of the cost in every direction. With momentum the cost may rise now and then, but
+    not above its start.
+
+    Parameters
+    ----------
+    rows : (m, d) uint8 pixels, which count divided by 255, or float features
+    weights : (m,) what each sample counts, c; None is 1
+    """
+    xp, options = namespace(rows), options or DescentOptions()
+    scale = PIXEL_SCALE if rows.dtype == xp.uint8 else 1.0
+    parts = []
+    with np.errstate(all="ignore"):
+        for start in range(0, len(rows), _CHUNK):
+            samples = rows[start : start + _CHUNK].astype(xp.float64)
+            parts.append(to_host((samples * samples).sum(axis=1)))
+        lengths = np.concatenate(parts) / scale**2
+        mean = float(lengths.mean()) + 1.0 if weights is None else float(((lengths + 1.0) * to_host(weights)).mean())
+    return (1.0 - options.momentum) / (mean / 4.0 + options.l2)
+
+
+@dataclass(frozen=True, eq=False)
+class Adviser:
+    """Knows what several models are trained on, and so what to say of each; without rows, nothing in particular.
+
+    rows : (m, d), what they see; weights : (M, m), what each sample counts for each model
+    """
+
+    rows: Array | None = None
+    options: DescentOptions | None = None
+    weights: Array | None = None
+
+    def divergence(self, model: int, iteration: int, rate: float) -> DivergenceError:
+        """The error of a model whose cost was no longer finite at this iteration."""
+        if iteration == 0:
+            what = "the cost is not finite before the first step; start from smaller weights, or from zeros"
+        else:
+            what = (
+                f"with learning rate {rate:g} the cost is no longer finite; "
+                f"{self._choose(model, rate, 'choose a smaller learning rate, {} say')}"
+            )
+        return DivergenceError(f"Training diverged at iteration {iteration}: {what}.", iteration, rate)
+
+    def note(self, model: int, history: np.ndarray, rate: float) -> str:
+        """The sentence that says that a cost ended above its start or its lowest, or still rose in its last tenth.
+
+        Else nothing. With momentum a cost swings before it settles, and only its start counts.
+        """
+        first, last = float(history[0]), float(history[-1])
+        if last > (1 + _RISE) * first:
+            what = f"The cost rose from {first:.6g} to {last:.6g}"
+        elif not (self.options and self.options.momentum) and _rose(history):
+            what = f"The cost fell from {first:.6g} to {last:.6g}, but rose on the way"
+        else:
+            return ""
+        these = "features" if self.rows is not None and self.rows.dtype.kind == "f" else "pictures"
+        advice = self._choose(model, rate, "try {}")
+        return f"{what}: the learning rate {rate:g} is too large for these {these}; {advice}."
+
+    def _choose(self, model: int, rate: float, words: str) -> str:
+        safe = math.inf
+        if self.rows is not None:
+            safe = safe_rate(self.rows, self.options, None if self.weights is None else self.weights[model])
+        # Whatever else it is, a smaller one than this.
+        advised = safe if safe < rate else rate / 10
+        if not advised > sys.float_info.min:  # NaN, too
+            return "no learning rate suits features so large, so scale them down first"
+        return words.format(f"{advised:.1g}")
+
+
+def _rose(history: np.ndarray) -> bool:
+    """Whether a cost that fell in the end is above its lowest, or goes up and down."""
+    tail = history[-max(2, len(history) // 10) :]
+    return bool(history[-1] > (1 + _RISE) * history.min() or (np.diff(tail) > _RISE * tail[:-1]).any())
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """`warnings.warn` at the line that called xlogreg, however deep inside it this is."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
