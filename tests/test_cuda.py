@@ -22,10 +22,10 @@ from xlogreg.data.task import make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import descend_many
-from xlogreg.neuron import elementary, exact
-from xlogreg.neuron.reference import Reference
+from xlogreg.neuron import elementary, exact, products
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import descend, history_sha256
+from xlogreg.solvers.gradient_descent import Reference
 
 pytestmark = pytest.mark.skipif(
     not emulated.COMPILER, reason="no C++ compiler (g++, or CXX) to run the CUDA source with"
@@ -43,10 +43,10 @@ def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
         monkeypatch.setattr(strict, name, getattr(emulated, name), raising=False)
     for name, value in {**vars(state), "capability": request.param}.items():
         monkeypatch.setattr(state, name, value)
-    kernels._warn_once.cache_clear()
+    kernels.warn_once.cache_clear()
     cuda._module.cache_clear()
     yield
-    kernels._warn_once.cache_clear()
+    kernels.warn_once.cache_clear()
     cuda._module.cache_clear()
 
 
@@ -492,19 +492,19 @@ def test_digits() -> None:
 @pytest.mark.parametrize("n", [1, 5, 1900, 2**18, 2**18 + 1, 2**19 + 3])
 @pytest.mark.parametrize("kind", ["random", "all at the bound", "alternating"])
 def test_the_digits_sums_are_the_exact_sums(n: int, kind: str) -> None:
-    """A model in NumPy of what the kernels do, against exact.add_products, by ==."""
+    """A model in NumPy of what the kernels do, against products.add_products, by ==."""
     rng = np.random.RandomState(n)
     pixels = rng.randint(0, 256, n) if kind == "random" else np.full(n, 255)
     v = rng.uniform(-1, 1, n) if kind == "random" else np.full(n, 1.0)
     if kind == "alternating":
         v[::2] = -1.0 + 2.0**-53
     bits = exact.weight_bits(n)
-    pieces = exact.split_for_products(v[None], 0, n, bits)
+    pieces = products.split_for_products(v[None], 0, n, bits)
     blocks = [
-        pieces[:, i : i + exact.BLOCK_TERMS] @ pixels[i : i + exact.BLOCK_TERMS].astype(np.float64)[:, None]
-        for i in range(0, n, exact.BLOCK_TERMS)
+        pieces[:, i : i + products.BLOCK_TERMS] @ pixels[i : i + products.BLOCK_TERMS].astype(np.float64)[:, None]
+        for i in range(0, n, products.BLOCK_TERMS)
     ]
-    wanted = float(exact.add_products(blocks, 0, bits)[0][0, 0])
+    wanted = float(products.add_products(blocks, 0, bits)[0][0, 0])
     low = high = 0
     for start in range(0, n, 65_536):  # as many terms as 32 bits hold
         part = slice(start, start + 65_536)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from xlogreg.arrays import to_host
 from xlogreg.errors import InputError
-from xlogreg.neuron import exact
+from xlogreg.neuron import exact, products
 from xlogreg.neuron.exact import (
-    BLOCK_TERMS,
     FEW,
     LOSS_ABOVE,
     LOSS_BITS,
@@ -21,14 +20,13 @@ from xlogreg.neuron.exact import (
     PRODUCT_BITS,
     WEIGHT_BITS,
     WEIGHT_BITS_OF_FEW,
-    add_products,
     bits_per_piece,
     exact_sum,
     exponent_of,
     loss_bits,
     split,
-    split_for_products,
 )
+from xlogreg.neuron.products import BLOCK_TERMS, add_products, split_for_products
 
 
 def fraction_sum(values: np.ndarray) -> Fraction:
@@ -114,8 +112,8 @@ def blockwise(v: np.ndarray, exponent: int, pixels: np.ndarray, chunk: int) -> n
     n = len(v)
     pieces = split_for_products(v[None], exponent, n, PRODUCT_BITS)
     blocks = []
-    for first in range(0, n, exact.BLOCK_TERMS):
-        last = min(n, first + exact.BLOCK_TERMS)
+    for first in range(0, n, products.BLOCK_TERMS):
+        last = min(n, first + products.BLOCK_TERMS)
         blocks.append(
             sum(
                 pieces[:, i : min(i + chunk, last)] @ pixels[i : min(i + chunk, last)]
@@ -149,7 +147,7 @@ def test_products_are_rounded_once(seed: int, n: int, chunk: int, exponent: int)
     pixels = np.random.RandomState(seed).randint(0, 256, (n, 2)).astype(np.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "bits_per_piece", lambda n, q: bits_per_piece(BLOCK_TERMS, q))
-        patch.setattr(exact, "BLOCK_TERMS", 64)
+        patch.setattr(products, "BLOCK_TERMS", 64)
         obtained = blockwise(v, exponent, pixels, chunk)
     one_block = blockwise(v, exponent, pixels, n)
     whole = fixed_point(v, exponent)

@@ -15,9 +15,10 @@ from xlogreg import kernels
 from xlogreg.benchmarking.problems import RATE, TUTORIAL, load
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
-from xlogreg.neuron.engine import DescentOptions
-from xlogreg.neuron.reference import Reference
+from xlogreg.neuron.options import DescentOptions
+from xlogreg.solvers import gradient_descent
 from xlogreg.solvers.descent import history_sha256
+from xlogreg.solvers.gradient_descent import Reference
 
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
 pool = pytest.importorskip("xlogreg.kernels.pool")
@@ -93,7 +94,7 @@ def test_the_largest_sums() -> None:
 THREADS = """
 import numpy as np
 from xlogreg.kernels import cpu, pool
-from xlogreg.neuron.reference import Reference
+from xlogreg.solvers.gradient_descent import Reference
 rng = np.random.RandomState(0)
 # Few samples meet most often.
 for m, d, models, iterations in ((1003, 517, 3, 3), (1500, 1000, 1, 3), (5, 3, 1, 50), (150, 130, 2, 300)):
@@ -358,7 +359,8 @@ def test_edges_of_float64(x: object, rates: list[float], options: dict, start: f
 def test_no_float_copy_and_no_change_of_the_pixels() -> None:
     rows = np.random.RandomState(0).randint(0, 256, (100, 64)).astype(np.uint8)
     before = rows.copy()
-    engine = kernels.engine_for("fused", rows, np.ones((1, 100)), np.zeros((1, 64)), np.zeros(1), np.array([0.1]))
+    start = (np.ones((1, 100)), np.zeros((1, 64)), np.zeros(1), np.array([0.1]))
+    engine = gradient_descent.engine_for("fused", rows, *start)
     engine.run(3)
     assert engine.rows.dtype == np.uint8  # type: ignore[attr-defined]
     assert np.array_equal(rows, before)
@@ -381,7 +383,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
     expected = descend_many(x, y, [0.1], 5)
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     kernels._why_no_numba.cache_clear()
-    kernels._warn_once.cache_clear()
+    kernels.warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="Numba is not installed; training goes on"):
             obtained = descend_many(x, y, [0.1], 5)
@@ -396,7 +398,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
         kernels._why_no_numba.cache_clear()
-        kernels._warn_once.cache_clear()
+        kernels.warn_once.cache_clear()
 
 
 def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +410,7 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
         raise RuntimeError("LLVM says no\nand more")
 
     monkeypatch.setattr(cpu, "_run", broken)
-    kernels._warn_once.cache_clear()
+    kernels.warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match=r"does not compile or start here \(LLVM says no\)"):
             obtained = descend_many(x, y, [0.1], 5)
@@ -417,7 +419,7 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
         with pytest.raises(InputError, match="does not compile"):
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
-        kernels._warn_once.cache_clear()
+        kernels.warn_once.cache_clear()
 
 
 def test_an_old_kernel_is_never_used(tmp_path: Path) -> None:

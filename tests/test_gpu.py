@@ -32,11 +32,11 @@ from xlogreg.logistic import (
     propagate,
     sigmoid,
 )
-from xlogreg.neuron.reference import Reference
 from xlogreg.proof import tutorial
 from xlogreg.proof.doctor import examine
 from xlogreg.runs.training import train_together
 from xlogreg.solvers.descent import history_sha256
+from xlogreg.solvers.gradient_descent import Reference
 
 pytestmark = pytest.mark.gpu
 

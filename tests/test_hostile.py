@@ -26,9 +26,9 @@ from xlogreg.data.pictures import Pictures
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.errors import DivergenceError, FileError, InputError, XlogregError
 from xlogreg.images import fast_resize
-from xlogreg.kernels import engine_for
 from xlogreg.models.classifier import Classifier
-from xlogreg.neuron.engine import DescentOptions, State
+from xlogreg.neuron.options import DescentOptions
+from xlogreg.neuron.state import State
 from xlogreg.runs import checkpoint, gallery, reading
 from xlogreg.runs.checkpoint import Checkpoints, latest
 from xlogreg.runs.reading import read_results
@@ -36,6 +36,7 @@ from xlogreg.runs.report import write_report
 from xlogreg.runs.run_folder import write_run
 from xlogreg.runs.training import train
 from xlogreg.solvers.descent import Frame, Progress, descend
+from xlogreg.solvers.gradient_descent import engine_for
 from xlogreg.system.run_files import CHECKPOINTS
 
 command_line = test_cli.run  # the fixture
@@ -567,7 +568,8 @@ def test_plans_crafted_and_changed_by_chance(run: Callable[..., Result], monkeyp
         assert "is no plan that this xlogreg can resume (before" in resumed(
             json.dumps(PLAN)[:-1] + f', "before": {before}}}'
         )
-    assert "that it may have); train anew." in resumed(json.dumps({**PLAN, "before": [10**15] * 70_000}))
+    long = json.dumps({**PLAN, "before": [10**15] * 70_000})
+    assert "bytes that it may have; give another." in resumed(long)
     rng = random.Random(3)
     ends = [resumed(changed_json(rng, PLAN)) for _ in range(MUTATED)]
     assert 10 < sum("is no plan" in end for end in ends) < MUTATED - 10

@@ -18,8 +18,9 @@ from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.neuron import reference
-from xlogreg.neuron.engine import DescentOptions
+from xlogreg.neuron.options import DescentOptions
 from xlogreg.proof.tutorial import GOLDEN_SHA256_100
+from xlogreg.solvers import gradient_descent
 from xlogreg.system import parallel
 from xlogreg.system.parallel import one_blas_thread
 
@@ -403,7 +404,7 @@ def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPa
     seen = []
     propagate_rows = reference.propagate_rows
     monkeypatch.setattr(
-        reference, "propagate_rows", lambda *given, **named: seen.append(threads()) or propagate_rows(*given, **named)
+        gradient_descent, "propagate_rows", lambda *given, **named: seen.append(threads()) or propagate_rows(*given, **named)
     )
     logistic.descend_many(*problem(), [0.1], 3, implementation="reference")
     assert seen == [{1}] * 3

@@ -15,9 +15,10 @@ from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, make_task
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, model, optimize, propagate
-from xlogreg.neuron.engine import FEATURES, DescentOptions
 from xlogreg.neuron.exact import LARGEST_WEIGHT
+from xlogreg.neuron.options import CAPABILITIES, DescentOptions
 from xlogreg.runs.training import train_together
+from xlogreg.solvers import gradient_descent
 from xlogreg.solvers.descent import Descent, history_sha256
 
 
@@ -389,7 +390,7 @@ def test_models_that_stop_and_diverge_in_one_block(seconds: float, monkeypatch: 
 def test_state_and_restore_and_keep(name: str, implementation: str) -> None:
     case = CASES[name]
     rows, sign = np.ascontiguousarray(X.T), np.concatenate([1.0 - 2.0 * Y] * 3)
-    engine = kernels.engine_for(
+    engine = gradient_descent.engine_for(
         implementation, rows, sign, np.zeros((3, 48)), np.zeros(3), np.array([0.1, 0.2, 0.05]),
         weights=np.concatenate([C] * 3) if case.weighted else None, options=replace(case.options, class_weight=None),
     )  # fmt: skip
@@ -447,7 +448,7 @@ def test_auto_takes_what_can_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
             assert train(name, 2).implementation == "reference"
             with pytest.raises(InputError, match=r"has no .* yet; choose reference or auto") as caught:
                 train(name, 2, implementation="fused")
-            assert all((words in str(caught.value)) == (key in case.needs) for key, words in FEATURES.items())
+            assert all((words in str(caught.value)) == (key in case.needs) for key, words in CAPABILITIES.items())
         else:
             assert train(name, 2).implementation == kernels.available("cpu")[-1]
     assert kernels.available("cpu", needs=frozenset({"l2"})) == ["reference"]

@@ -21,7 +21,8 @@ from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.errors import FileError, InputError
-from xlogreg.neuron.engine import DescentOptions, Gradient, State
+from xlogreg.neuron.options import DescentOptions
+from xlogreg.neuron.state import Gradient, State
 from xlogreg.runs import checkpoint, plots, run_folder
 from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan

@@ -21,7 +21,7 @@ from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWar
 from xlogreg.logistic import descend_many, history_sha256, model, propagate
 from xlogreg.models.classifier import Classifier
 from xlogreg.models.evaluation import evaluate
-from xlogreg.neuron.engine import DescentOptions
+from xlogreg.neuron.options import DescentOptions
 from xlogreg.proof import tutorial
 from xlogreg.runs import plots
 from xlogreg.runs.checkpoint import Checkpoints

@@ -28,7 +28,7 @@ _HOMES = {
         "accuracy", "descend_many", "forward", "history_sha256", "initialize_with_zeros", "model", "optimize",
         "predict", "propagate", "sigmoid",
     ),
-    "neuron.engine": ("DescentOptions",),
+    "neuron.options": ("DescentOptions",),
     "errors": (
         "DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "RisingCostWarning",
         "XlogregError",
@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from .logistic import propagate as propagate
     from .logistic import sigmoid as sigmoid
     from .models.classifier import Classifier as Classifier
-    from .neuron.engine import DescentOptions as DescentOptions
+    from .neuron.options import DescentOptions as DescentOptions
     from .runs.training import Training as Training
     from .runs.training import train as train
     from .runs.training import train_together as train_together

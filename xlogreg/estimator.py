@@ -9,7 +9,7 @@ from .arrays import choose_device, to_host
 from .errors import InputError
 from .logistic import check_iterations, check_learning_rate, descend_many
 from .neuron.elementary import sigmoid
-from .neuron.engine import DescentOptions
+from .neuron.options import DescentOptions
 from .neuron.reference import forward_rows
 from .solvers.advice import safe_rate, warn
 from .solvers.descent import history_sha256

@@ -17,13 +17,13 @@ import numpy as np
 
 from .arrays import namespace, on_its_device, to_host
 from .errors import InputError, RisingCostWarning
-from .kernels import engine_for
 from .neuron.elementary import sigmoid as _sigmoid
-from .neuron.engine import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .neuron.exact import LARGEST_WEIGHT, MAX_TERMS
+from .neuron.options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .neuron.reference import forward_rows, propagate_rows
 from .solvers.advice import Adviser, warn
 from .solvers.descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
+from .solvers.gradient_descent import engine_for
 from .system.checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
 from .system.text import brief_dtype, given
 

@@ -50,7 +50,7 @@ def descent_options(
     class_weight: str,
 ) -> Any:
     """The options of the descent, as they were typed."""
-    from ..neuron.engine import DescentOptions
+    from ..neuron.options import DescentOptions
 
     return DescentOptions(
         l2=l2,

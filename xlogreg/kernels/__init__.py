@@ -1,102 +1,25 @@
-"""The implementations of gradient descent: the reference and its fused twins, which give the same bits faster."""
+"""Fast twins of `neuron.reference`, equal to the bit: which there are here, and why one cannot be used."""
 
 import functools
-import logging
 import warnings
 from importlib.util import find_spec
 from typing import Any
 
-from ..arrays import namespace
-from ..errors import DeviceError, InputError
-from ..neuron.engine import FEATURES, DescentOptions, Engine, alone
-from ..neuron.reference import Reference
-from ..system.checks import one_of
-from ..system.text import given
+from ..errors import InputError
+from ..neuron.options import CAPABILITIES
 
 Array = Any
 
-_log = logging.getLogger("xlogreg")
 
-IMPLEMENTATIONS = ("auto", "reference", "fused")
-
-
-# What the fused kernels can do beyond the tutorial's training, by array module: names of `FEATURES`. For what one lacks
-# `auto` takes the reference.
-_SUPPORTS: dict[str, frozenset[str]] = {"numpy": frozenset(FEATURES), "cupy": frozenset()}
+# What the fused kernels can do beyond the tutorial's training, by array module: names of `CAPABILITIES`.
+CAPABLE_OF: dict[str, frozenset[str]] = {"numpy": frozenset(CAPABILITIES), "cupy": frozenset()}
 
 
-def engine_for(
-    implementation: str,
-    rows: Array,
-    sign: Array,
-    w: Array,
-    b: Array,
-    rates: Array,
-    chunk: int | None = None,
-    *,
-    weights: Array | None = None,
-    options: DescentOptions | None = None,
-) -> Engine:
-    """The engine of that name, ready to run; `auto` takes the fastest that can do the work.
-
-    NumPy arrays of pixels take the fused CPU kernel, CuPy arrays the fused CUDA kernels. `auto` falls back to the
-    reference where the fused kernel cannot run (float features, another array module, an option that it lacks, Numba
-    missing or broken, a GPU that is too old or does not take the kernels); only where it should have run, it warns,
-    once. Arguments as those of `Reference`.
-
-    Raises
-    ------
-    InputError
-        There is no such implementation, or it was asked for by name and cannot do this work.
-    DeviceError
-        The GPU's memory does not hold what the fused kernels need.
-    """
-    if not one_of(implementation, IMPLEMENTATIONS):
-        raise InputError(f"There is no implementation {given(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
-    xp = namespace(rows)
-    options = options or DescentOptions()
-    needs = options.needs(weights is not None)
-    lacks = needs - _SUPPORTS.get(xp.__name__, frozenset())
-    unable = ""
-    if rows.dtype != xp.uint8:
-        unable = f"it takes uint8 pixels, not {rows.dtype} features"
-    elif not _has_kernels(xp):
-        unable = f"it takes NumPy or CuPy arrays, not {xp.__name__} arrays"
-    elif lacks:
-        unable = f"it has no {' and no '.join(words for name, words in FEATURES.items() if name in lacks)} yet"
-    elif implementation != "reference":
-        unable = why_no_fused(xp)
-        if unable and implementation == "auto":
-            _warn_once(unable)
-    if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
-        return Reference(rows, sign, w, b, rates, chunk, weights=weights, options=options)
-    if unable:
-        raise InputError(_cannot(unable))
-    if chunk is not None:
-        raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
-    try:
-        if xp.__name__ == "numpy" and not is_compiled():
-            # Heard by default; the command line, which has words of its own for it, turns it off.
-            _log.warning("xlogreg is %s: some twenty seconds", compiling())
-        engine: Engine = _fused(xp)(rows, sign, w, b, rates, weights=weights, options=options)
-        with alone(engine):
-            engine.prepare()
-    except (DeviceError, MemoryError):
-        raise
-    except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
-        unable = f"it does not compile or start here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
-        if implementation == "auto":
-            _warn_once(unable)
-            return Reference(rows, sign, w, b, rates, weights=weights, options=options)
-        raise InputError(_cannot(unable)) from error
-    return engine
-
-
-def _has_kernels(xp: Any) -> bool:
+def has_kernels(xp: Any) -> bool:
     return xp.__name__ == "numpy" or hasattr(xp, "RawModule")
 
 
-def _fused(xp: Any) -> Any:
+def fused(xp: Any) -> Any:
     """The class of the fused engine for arrays of this module."""
     if xp.__name__ == "numpy":
         from .cpu import FusedCPU
@@ -107,19 +30,15 @@ def _fused(xp: Any) -> Any:
     return FusedCUDA
 
 
-def _cannot(unable: str) -> str:
-    return f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
-
-
 def available(kind: str, xp: Any = None, needs: frozenset[str] = frozenset()) -> list[str]:
     """The implementations that work for a device of this kind and can do what is needed.
 
     kind : cpu, or the current gpu, whose array module is `xp`
-    needs : names of `xlogreg.neuron.engine.FEATURES`, as `DescentOptions.needs` gives them
+    needs : names of `xlogreg.neuron.options.CAPABILITIES`, as `DescentOptions.needs` gives them
     """
-    if kind == "gpu" and (xp is None or not _has_kernels(xp)):
+    if kind == "gpu" and (xp is None or not has_kernels(xp)):
         return ["reference"]
-    lacks = needs - _SUPPORTS["numpy" if kind == "cpu" else "cupy"]
+    lacks = needs - CAPABLE_OF["numpy" if kind == "cpu" else "cupy"]
     return ["reference"] if lacks or why_no_fused(xp) else ["reference", "fused"]
 
 
@@ -178,7 +97,7 @@ def compiling() -> str:
 
 
 @functools.cache
-def _warn_once(unable: str) -> None:
+def warn_once(unable: str) -> None:
     warnings.warn(
         f"The fused kernel cannot be used: {unable}; training goes on with the reference, which gives the same bits "
         "more slowly.",

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..neuron.engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
+from ..neuron.options import DescentOptions
+from ..neuron.state import Gradient, Models, check_arrays
 from . import digits, sums
 from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
@@ -192,7 +193,7 @@ def _compile(sources: str) -> Any:
 
 _MODULES = (
     *(f"kernels/{name}" for name in ("digits", "sums", "differences", "elementwise", "barrier", "propagation", "cpu")),
-    *("neuron/exact", "neuron/reference", "neuron/engine"),
+    *("neuron/exact", "neuron/reference"),
 )
 _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}"))
 
@@ -246,7 +247,6 @@ class FusedCPU(Models):
     """Gradient descent by the fused kernel on NumPy arrays of pixels; arguments as those of `reference.Reference`."""
 
     name = "fused"
-    supports = frozenset(FEATURES)
 
     def __init__(
         self,

@@ -15,7 +15,6 @@ import numpy as np
 from ..arrays import in_host_memory, namespace, room_for
 from ..errors import DeviceError, InputError
 from ..neuron import elementary
-from ..neuron.engine import DescentOptions, Gradient, Models, check_arrays
 from ..neuron.exact import (
     FEW,
     LARGEST_EXPONENT,
@@ -27,7 +26,9 @@ from ..neuron.exact import (
     WEIGHT_BITS,
     WEIGHT_BITS_OF_FEW,
 )
+from ..neuron.options import DescentOptions
 from ..neuron.reference import LARGEST_Z
+from ..neuron.state import Gradient, Models, check_arrays
 
 Array = Any
 
@@ -207,7 +208,6 @@ class FusedCUDA(Models):
     """
 
     name = "fused"
-    supports: frozenset[str] = frozenset()
 
     def __init__(
         self,

@@ -44,8 +44,6 @@ WEIGHT_BITS, WEIGHT_BITS_OF_FEW, FEW = 53, 55, 256
 # 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61) (see `loss_bits`).
 LOSS_ABOVE = 21
 LOSS_BITS = 82
-# So many products sum exactly in two float64 pieces; more are summed in blocks.
-BLOCK_TERMS = 2**17
 # 67 million samples, or features: the 64-bit integers hold the sums of all blocks with room to spare.
 MAX_TERMS = 2**26
 # Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
@@ -130,52 +128,6 @@ def sum_of_squares(v: Array) -> Array:
     exponent = exponent_of(v)
     total = exact_sum(v * v, xp.maximum(2 * exponent, MIN_EXPONENT))
     return xp.where(exponent[:, 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
-
-
-def split_for_products(v: Array, exponent: Array | int, n: int, bits: int) -> Array:
-    """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
-
-    With more than `BLOCK_TERMS` terms the pieces are those of that many: the caller sums in blocks.
-    """
-    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS, bits))
-
-
-def add_products(blocks: list[Array], exponent: Array | int, bits: int) -> tuple[Array, Array]:
-    """The exact sum of products from the sums of its blocks, as two numbers: the sum rounded once, and the rest.
-
-    Parameters
-    ----------
-    blocks : for each block of at most `BLOCK_TERMS` terms the sums of the two pieces, (2 M, columns) float64
-    exponent, bits : of the values that were split: a number, or (M, 1), and a number
-
-    Returns
-    -------
-    total, rest : (M, columns) float64 each; total + rest is the exact sum, |rest| at most half a unit of total's last
-        place
-    """
-    xp = namespace(*blocks)
-    models = blocks[0].shape[0] // 2
-    if len(blocks) == 1:
-        return two_sum(blocks[0][:models], blocks[0][models:])
-    # With L = 27 bits, in units of the grids: first pieces 2^(e - 27), second pieces 2^(e - bits).
-    to_units = 1.0 / power_of_two(xp, exponent)
-    first: Any = 0
-    second: Any = 0
-    finite: Any = True
-    for block in blocks:
-        # Infinities and NaN have no integer, and must not be lost.
-        finite = finite & xp.isfinite(block[:models]) & xp.isfinite(block[models:])
-        whole = xp.where(xp.isfinite(block), block, 0.0)
-        first = first + (whole[:models] * to_units * 2.0**27).astype(xp.int64)
-        second = second + (whole[models:] * to_units * 2.0**bits).astype(xp.int64)
-    # Two halves that float64 holds exactly: 2^36 high + low.
-    carry = bits - 27
-    first = first + (second >> carry)
-    high = first >> (36 - carry)
-    low = ((first & (2 ** (36 - carry) - 1)) << carry) | (second & (2**carry - 1))
-    unit = power_of_two(xp, exponent) * 2.0**-bits
-    total, rest = two_sum(high.astype(xp.float64) * 2.0**36 * unit, low.astype(xp.float64) * unit)
-    return xp.where(finite, total, xp.nan), rest
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ Backward     r = sign p;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = 
              on grids that follow from the largest |r| of all samples, so that small costs and gradients are as accurate
 Update       w = w - rate dw;  b = b - rate db,  the product and the difference rounded separately
 
-The options of `neuron.engine.DescentOptions` change it so; every product, sum and quotient is rounded separately, in
+The options of `neuron.options.DescentOptions` change it so; every product, sum and quotient is rounded separately, in
 the order of the brackets. Options that are not given leave the lines above as they are.
 
 Weights      c (M, m) >= 0, a sample's class weight times its sample weight:  r = (sign p) c;  loss = softplus(v) c;
@@ -30,38 +30,27 @@ The samples are worked through in chunks, converted to float64 one chunk at a ti
 the chunks changes no bit. Float features use the same lines with unsplit products: identical to rounding only.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-
-from ..arrays import namespace, to_host
+from ..arrays import namespace
 from .elementary import sigmoid, sigmoid_and_softplus
-from .engine import FEATURES, DescentOptions, Gradient, Models, check_arrays
 from .exact import (
-    BLOCK_TERMS,
     LARGEST_WEIGHT,
     LOSS_ABOVE,
     PIXEL_SCALE,
-    PRODUCT_BITS,
-    add_products,
     exact_sum,
     exponent_of,
     loss_bits,
     scale_and_shift,
-    split_for_products,
     sum_of_squares,
-    weight_bits,
 )
+from .products import float_chunks, over_features, over_samples
+from .state import Gradient
 
 Array = Any
 
 # Up to here the cost is promised to be finite (the losses are summed below 2^20); beyond, training has diverged.
 LARGEST_Z = 1e6
-
-# A chunk of this many float64 stays in a core's second-level cache on the CPU and gives a GPU enough to do.
-_CHUNK_ELEMENTS = {"numpy": 32 * 3072}
-_CHUNK_ELEMENTS_GPU = 2**26
 
 
 def propagate_rows(
@@ -134,134 +123,21 @@ def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | Non
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
     """z = (P . w) / 255 + b, (M, m) float64, for all samples; without the division for float features."""
     xp = namespace(rows, w, b)
-    m, d = rows.shape
-    if rows.dtype != xp.uint8:
-        z = xp.empty((len(w), m), dtype=xp.float64)
-        for start, samples in _float_chunks(rows, chunk):
-            z[:, start : start + len(samples)] = w @ samples.T
-        return z + b[:, None]
-    exponent = exponent_of(w)
-    bits = weight_bits(d)
-    pieces = split_for_products(w, exponent, d, bits)
-    blocks = [xp.empty((len(pieces), m), dtype=xp.float64) for _ in range(0, d, BLOCK_TERMS)]
-    for start, samples in _float_chunks(rows, chunk):
-        for i, block in enumerate(blocks):
-            part = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
-            block[:, start : start + len(samples)] = pieces[:, part] @ samples[:, part].T
-    return scale_and_shift(*add_products(blocks, exponent, bits), b[:, None])
+    if rows.dtype == xp.uint8:
+        return scale_and_shift(*over_features(rows, w, chunk), b[:, None])
+    z = xp.empty((len(w), len(rows)), dtype=xp.float64)
+    for start, samples in float_chunks(rows, chunk):
+        z[:, start : start + len(samples)] = w @ samples.T
+    return z + b[:, None]
 
 
 def backward_rows(rows: Array, r: Array, exponent: Array, chunk: int | None = None) -> Array:
     """dw = (r . P) / (255 m), (M, d) float64, over all samples, |r| < 2^exponent; no 255 for float features."""
     xp = namespace(rows, r)
     m, d = rows.shape
-    if rows.dtype != xp.uint8:
-        dw = xp.zeros((len(r), d), dtype=xp.float64)
-        for start, samples in _float_chunks(rows, chunk):
-            dw += r[:, start : start + len(samples)] @ samples
-        return dw / m
-    pieces = split_for_products(r, exponent, m, PRODUCT_BITS)
-    blocks = []
-    for first in range(0, m, BLOCK_TERMS):
-        sums = xp.zeros((len(pieces), d), dtype=xp.float64)
-        for start, samples in _float_chunks(rows[first : first + BLOCK_TERMS], chunk):
-            sums += pieces[:, first + start : first + start + len(samples)] @ samples
-        blocks.append(sums)
-    return add_products(blocks, exponent, PRODUCT_BITS)[0] / (PIXEL_SCALE * m)
-
-
-def _float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:
-    """(start, samples as float64) for each chunk of rows; the samples are valid until the next are asked for."""
-    xp = namespace(rows)
-    if rows.dtype == xp.float64:
-        step = chunk or len(rows)
-        for start in range(0, len(rows), step):
-            yield start, rows[start : start + step]
-        return
-    step = min(len(rows), chunk or max(1, _CHUNK_ELEMENTS.get(xp.__name__, _CHUNK_ELEMENTS_GPU) // rows.shape[1]))
-    # One buffer for all chunks: fresh memory for each would cost more in page faults than the conversion itself.
-    buffer = None
-    while buffer is None:
-        try:
-            buffer = xp.empty((step, rows.shape[1]), dtype=xp.float64)
-        except MemoryError:  # CuPy's is one, too
-            if step == 1:
-                raise
-            step //= 2
-    for start in range(0, len(rows), step):
-        samples = rows[start : start + step]
-        buffer[: len(samples)] = samples
-        yield start, buffer[: len(samples)]
-
-
-class Reference(Models):
-    """Gradient descent by `propagate_rows`: the state of M models and how it advances.
-
-    Parameters
-    ----------
-    rows, sign, w, b, chunk, weights : as in `propagate_rows`
-    rates : (M,) float64, the learning rates
-    options : of which the penalty, the momentum and the wish for slopes are read here
-    """
-
-    name = "reference"
-    supports = frozenset(FEATURES)
-
-    def __init__(
-        self,
-        rows: Array,
-        sign: Array,
-        w: Array,
-        b: Array,
-        rates: Array,
-        chunk: int | None = None,
-        *,
-        weights: Array | None = None,
-        options: DescentOptions | None = None,
-    ) -> None:
-        check_arrays(rows, sign, w, b, rates, weights)
-        self.rows, self.sign, self.rates, self.chunk = rows, sign, rates, chunk
-        self.w, self.b, self.weights = w, b, weights
-        self.options = options or DescentOptions()
-        self.gradient: Gradient | None = None
-        if self.options.momentum:
-            xp = namespace(rows)
-            self.velocity = xp.zeros(w.shape, dtype=xp.float64)
-            self.bias_velocity = xp.zeros(b.shape, dtype=xp.float64)
-
-    def prepare(self) -> None:
-        """Nothing to compile."""
-
-    def run(self, iterations: int) -> np.ndarray:
-        """Advance by so many iterations; returns their costs (iterations, M), copied from the device once."""
-        xp = namespace(self.rows)
-        costs = xp.empty((iterations, len(self.b)), dtype=xp.float64)
-        with_slopes = self.options.gradient_tolerance is not None
-        slopes = xp.empty((iterations, len(self.b)), dtype=xp.float64) if with_slopes else None
-        # A diverged model works on with infinities until the caller looks at the costs; that is no news by then.
-        with np.errstate(all="ignore"):
-            for i in range(iterations):
-                gradient = propagate_rows(
-                    self.rows, self.sign, self.w, self.b, self.chunk, weights=self.weights, l2=self.options.l2
-                )
-                costs[i] = gradient.cost
-                if slopes is not None:
-                    slopes[i] = xp.maximum(xp.max(xp.abs(gradient.dw), axis=-1), xp.abs(gradient.db))
-                step, bias_step = self._step(gradient)
-                self.w = self.w - self.rates[:, None] * step
-                self.b = self.b - self.rates * bias_step
-                self.gradient = gradient
-        self.iterations += iterations
-        self.slopes = None if slopes is None else to_host(slopes)
-        return to_host(costs)
-
-    def _step(self, gradient: Gradient) -> tuple[Array, Array]:
-        momentum = self.options.momentum
-        if not momentum:
-            return gradient.dw, gradient.db
-        velocity: Array = momentum * self.velocity + gradient.dw
-        bias_velocity: Array = momentum * self.bias_velocity + gradient.db
-        self.velocity, self.bias_velocity = velocity, bias_velocity
-        if not self.options.nesterov:
-            return velocity, bias_velocity
-        return gradient.dw + momentum * velocity, gradient.db + momentum * bias_velocity
+    if rows.dtype == xp.uint8:
+        return over_samples(rows, r, exponent, chunk) / (PIXEL_SCALE * m)
+    dw = xp.zeros((len(r), d), dtype=xp.float64)
+    for start, samples in float_chunks(rows, chunk):
+        dw += r[:, start : start + len(samples)] @ samples
+    return dw / m

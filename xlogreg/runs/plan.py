@@ -78,10 +78,6 @@ def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
         raise InputError(f"{path} is no plan that this xlogreg can resume ({why}); train anew.") from error
 
 
-
-
-
-
 def remove_plan(folder: Path) -> None:
     """A training that can never be complete needs no plan."""
     (folder / run_files.PLAN).unlink(missing_ok=True)

@@ -17,9 +17,10 @@ from ..images.features import PIXELS, Features, sha256_of
 from ..logistic import accuracy, check_learning_rate, descend_many, forward
 from ..models.classifier import Classifier
 from ..models.evaluation import Judgement
-from ..neuron.engine import DescentOptions, State, check_array
 from ..neuron.exact import ARITHMETIC, LARGEST_WEIGHT
+from ..neuron.options import DescentOptions
 from ..neuron.reference import evaluate_rows
+from ..neuron.state import State, check_array
 from ..solvers.descent import ITERATIONS, Frame, Observer, history_sha256
 from ..system.checks import is_whole, list_of, of_kind
 from ..system.records import fields, many, measure, whole

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import namespace, to_host
 from ..errors import DivergenceError
-from ..neuron.engine import DescentOptions
+from ..neuron.options import DescentOptions
 from ..neuron.reference import PIXEL_SCALE
 
 Array = Any

@@ -11,8 +11,9 @@ import numpy as np
 
 from ..arrays import namespace, to_host
 from ..errors import DivergenceError, InputError
-from ..neuron.engine import DescentOptions, Engine, Gradient, State, alone, check_array
 from ..neuron.exact import LARGEST_WEIGHT
+from ..neuron.options import DescentOptions
+from ..neuron.state import Engine, Gradient, State, alone, check_array
 from ..system.checks import array_of
 from ..system.text import short_repr
 from .advice import Adviser

@@ -69,7 +69,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
             parts.append(part)
             left -= len(part)
     if left <= 0:
-        raise InputError(f"{os.fspath(path)} is larger than the {limit:,} bytes that it may have.")
+        raise InputError(f"{os.fspath(path)} is larger than the {limit:,} bytes that it may have; give another.")
     return b"".join(parts)
 
 
