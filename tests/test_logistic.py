@@ -402,10 +402,12 @@ def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPa
     second.close()
     assert threads() == before
     seen = []
-    propagate_rows = reference.propagate_rows
-    monkeypatch.setattr(
-        gradient_descent, "propagate_rows", lambda *given, **named: seen.append(threads()) or propagate_rows(*given, **named)
-    )
+
+    def watched(*given: Any, **named: Any) -> Any:
+        seen.append(threads())
+        return reference.propagate_rows(*given, **named)
+
+    monkeypatch.setattr(gradient_descent, "propagate_rows", watched)
     logistic.descend_many(*problem(), [0.1], 3, implementation="reference")
     assert seen == [{1}] * 3
     assert threads() == before

@@ -442,7 +442,7 @@ def test_functional_interface() -> None:
 
 def test_auto_takes_what_can_do_it(monkeypatch: pytest.MonkeyPatch) -> None:
     # As it is with the CUDA kernels, which have no options yet.
-    monkeypatch.setitem(kernels._SUPPORTS, "numpy", frozenset())
+    monkeypatch.setitem(kernels.CAPABLE_OF, "numpy", frozenset())
     for name, case in CASES.items():
         if case.needs:
             assert train(name, 2).implementation == "reference"

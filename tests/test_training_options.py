@@ -356,7 +356,7 @@ def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result]) -> None:
 def test_bad_options_get_one_sentence(
     run: Callable[..., Result], command: str, arguments: tuple, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(kernels._SUPPORTS, "numpy", frozenset())
+    monkeypatch.setitem(kernels.CAPABLE_OF, "numpy", frozenset())
     result = run(command, *arguments)
     assert (result.code, result.out) == (2, "")
     assert words in result.err

@@ -101,7 +101,7 @@ def _rose(history: np.ndarray) -> bool:
 
 def warn(message: str, category: type[Warning]) -> None:
     """`warnings.warn` at the line that called xlogreg, however deep inside it this is."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+    level, frame, package = 1, sys._getframe(), __name__.partition(".")[0]
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
