@@ -192,6 +192,16 @@ def test_losses_of_any_number_of_samples_have_three_pieces(n: int) -> None:
         rest = rest - piece
 
 
+def test_the_example_of_the_docstring() -> None:
+    # So many bits of the integer factor that 4 are left for a piece.
+    first, second = split(np.array([0.7, -0.3, 0.1]), 0, 3, 46, 8)
+    assert (first * 16).tolist() == [11, -5, 2]
+    assert (second * 256).tolist() == [3, 3, -6]
+    pixels = np.array([200, 7, 255])
+    assert (first @ pixels * 16, second @ pixels * 256) == (2675, -909)
+    assert 2675 * 16 - 909 == 41891
+
+
 def test_a_single_term_at_its_bound() -> None:
     for value in (1.0, -1.0, 0.85, -np.nextafter(1, 0)):
         for piece in split(np.array([value]), 0, 1, 0):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -333,3 +334,12 @@ def test_the_numbers_of_a_training_fit_on_a_terminal(monkeypatch: pytest.MonkeyP
         observer(11_803, np.array([[0.485909]]))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
     assert "  11803/1000000 cost 0.485909, validation 0.658004" in shown
+
+
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """On the command line, without the place in the code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = cli._note
+        warnings.warn("a variable is odd\nand more", RuntimeWarning, stacklevel=1)
+    assert capsys.readouterr().err == "Note: a variable is odd\n"

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -60,6 +60,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=RisingCostWarning)  # so does a note
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.showwarning = _note
     try:
         code = _run()
         if sys.stdout is not None:
@@ -81,6 +82,13 @@ def main() -> None:
         # Of a library's: what works in threads here does with fewer.
         code = _complain("The system starts no more threads for this process; raise the limit of processes (ulimit).")
     sys.exit(terminal.exit_code(code))
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the code that it came from."""
+    from . import console
+
+    console.complain((str(message).splitlines() or [""])[0], "Note")
 
 
 def _run() -> int:

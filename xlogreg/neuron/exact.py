@@ -16,6 +16,11 @@ which `bits` bits are wanted::
 are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly and are
 rounded once. The grids depend on the size of the problem and its state alone, never on how the work is divided.
 
+An example with 4 bits a piece and 8 in all, e = 0: v = 0.7, -0.3, 0.1 has the first pieces 11, -5, 2 sixteenths, and of
+the rest 0.0125, 0.0125, -0.025 the second pieces 3, 3, -6 of 256. Times the pixels 200, 7, 255 they sum up to
+2200 - 35 + 510 = 2675 and 600 + 21 - 1530 = -909, in whatever order, for all are whole numbers; together they are
+2675 / 16 - 909 / 256 = 41891 / 256, rounded once. With 52 bits instead of 8 that is the true sum but for its last bits.
+
 Products keep 52 bits of residuals and 53 of weights in two pieces, enough while L >= 27, which is 131,072 terms. Larger
 sums are cut into blocks of at most that many terms; the sums of the blocks are whole multiples of the grids and are
 added as 64-bit integers.
