@@ -28,6 +28,7 @@ from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
 from ..neuron.options import DescentOptions
 from ..neuron.state import Gradient, Models, check_arrays
 from . import digits, sums
+from .arguments import Kept, Own, Problem, Results, Shared, State
 from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
 from .elementwise import TOTALS, exponent_of, exponents_of, largest_residual, residuals_fit, update_bias
@@ -70,52 +71,25 @@ def _compile(sources: str) -> Any:
         threads: int,
         memory: Array,
         give_way: int,
-        rows: Array,
-        sign: Array,
-        importance: Array,
-        w: Array,
-        b: Array,
-        velocity_w: Array,
-        velocity_b: Array,
-        rates: Array,
-        rule: Array,
-        costs: Array,
-        slopes: Array,
-        dw: Array,
-        db: Array,
-        block: int,
-        orders: int,
-        loss_constants: Array,
-        exponents: Array,
-        residual_exponents: Array,
-        base: Array,
-        residual_base: Array,
-        plans: Array,
-        kept_weights: Array,
-        kept_sums: Array,
-        kept_residuals: Array,
-        kept_gradients: Array,
-        work: Array,
-        largest: Array,
-        steepest: Array,
-        seen: Array,
-        weights: Array,
-        low: Array,
-        high: Array,
-        totals: Array,
-        products: Array,
-        cut: Array,
-        narrow: Array,
-        pending: Array,
-        tile: Array,
-        numbers: Array,
-        whole: Array,
-        split: Array,
+        problem: Problem,
+        state: State,
+        results: Results,
+        kept: Kept,
+        shared: Shared,
+        own: Own,
     ) -> None:
-        """One thread's part of len(costs) iterations of all models, in place. All threads come here at a time; they
-        meet by `memory`, and the first of them does what is not shared. `largest` holds max|w| of each model. For the
-        rest see FusedCPU."""
+        """One thread's part of len(results.costs) iterations of all models, in place.
+
+        All threads come here at a time. They wait for each other by `memory`, and the first of them does what is not
+        shared. `shared.largest` holds max|w| of each model; for the rest see `arguments`.
+        """
         assert len(sources) > 0
+        rows, _, _, rates, rule, _, block, orders = problem
+        w, b, velocity_w, velocity_b, exponents, residual_exponents = state
+        costs, slopes, dw, db, work = results
+        base, residual_base, plans, _, _, _, _ = kept
+        largest, steepest, seen, weights, low, high, totals, split = shared
+        narrow, pending, tile = own.narrow, own.pending, own.tile
         m, d = rows.shape
         blocks = (m + block - 1) // block
         begin, end = share(d, thread, threads), share(d, thread + 1, threads)
@@ -130,7 +104,7 @@ def _compile(sources: str) -> Any:
             clear(low[thread], high[thread], totals[thread])
             begin_share(memory, thread, thread * blocks // threads)
             prepare_weights(
-                w, exponents, base, plans, kept_weights, weights, split, seen[thread], rule, totals[thread], begin, end
+                w, exponents, base, plans, kept.weights, weights, split, seen[thread], rule, totals[thread], begin, end
             )  # fmt: skip
             if not wait(memory, threads, give_way):
                 return
@@ -145,12 +119,7 @@ def _compile(sources: str) -> Any:
                     i = next_block(memory, owner, (owner + 1) * blocks // threads)
                     if i < 0:
                         break
-                    propagate(
-                        rows, sign, importance, b, base, plans, kept_sums, kept_residuals, weights,
-                        residual_exponents, loss_constants, i * block, min((i + 1) * block, m), low[thread],
-                        high[thread], totals[thread], seen[thread], products[thread], cut[thread], narrow[thread],
-                        pending[thread], tile[thread], numbers[thread], whole[thread],
-                    )  # fmt: skip
+                    propagate(problem, state, kept, shared, own, thread, i * block, min((i + 1) * block, m))
             for model in range(len(w)):
                 flush(
                     narrow[thread], model, pending[thread, model, 0], low[thread, model, :d], high[thread, model, :d],
@@ -172,7 +141,7 @@ def _compile(sources: str) -> Any:
                         residual_base[model] = NO_EXPONENT
                 continue
             update(
-                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept_gradients, split,
+                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept.gradients, split,
                 largest[thread], steepest[thread], begin, end,
             )  # fmt: skip
             if not wait(memory, threads, give_way):
@@ -192,8 +161,8 @@ def _compile(sources: str) -> Any:
 
 
 _MODULES = (
-    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "elementwise", "barrier", "propagation", "cpu")),
-    *("neuron/exact", "neuron/reference"),
+    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "elementwise", "barrier", "propagation")),
+    *("kernels/arguments", "kernels/cpu", "neuron/exact", "neuron/reference"),
 )
 _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}"))
 
@@ -283,13 +252,13 @@ class FusedCPU(Models):
         """Keep nothing of the iterations before, from which differences are taken."""
         (m, d), models = self.rows.shape, len(self.b)
         self._orders = orders_for(m, d, models)
-        self._plans = np.zeros((models, 2, PLAN), np.int64)
-        self._base, self._residual_base = np.zeros((2, models), np.int64)
+        base, residual_base = np.zeros((2, models), np.int64)
+        plans = np.zeros((models, 2, PLAN), np.int64)
         # A guess: those of the iteration before, mostly right.
         self._residual_exponents = np.zeros(models, np.int64)
-        self._kept = [np.zeros((models, *shape), np.int64) for shape in (
+        self._kept = Kept(base, residual_base, plans, *(np.zeros((models, *shape), np.int64) for shape in (
             (self._orders, d), (2, self._orders, m), (self._orders, m), (2, self._orders, d)
-        )]  # fmt: skip
+        )))  # fmt: skip
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only."""
@@ -334,27 +303,36 @@ class FusedCPU(Models):
         bias_velocity = np.empty(0) if self.bias_velocity is None else self.bias_velocity
         rule = self.options
         memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
-        arguments = (
-            _read_only(self.rows), _read_only(self.sign), _read_only(importance), self.w, self.b,
-            velocity, bias_velocity, _read_only(self.rates),
-            np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
-            costs, slopes, dw, db, block, self._orders, _loss_constants(m),
-            aligned((models,), np.int64),  # the exponents of the weights
-            self._residual_exponents, self._base, self._residual_base, self._plans, *self._kept, self.work,
-            largest,
-            aligned((threads, models), np.float64),  # the largest entry of each thread's share of the gradient
-            aligned((threads, models, 2, 2 * ORDERS), np.int64),  # the largest differences that it saw
-            of_all["weights"],
-            aligned((threads, models, padded), np.int64),  # each thread's sums of the gradient: low halves
-            aligned((threads, models, padded), np.int64),  # and high halves
-            aligned((threads, models, TOTALS), np.float64),  # its sums of residuals and losses
-            of_all["sums"], of_all["residuals"], of_all["narrow"],
-            aligned((threads, models, 2), np.int64),  # what is in the narrow sums
-            of_all["tile"],
-            aligned((threads, 3, _MAX_BLOCK), np.float64),  # its z, sigmoid and losses
-            aligned((threads, 6, _MAX_BLOCK), np.int64),  # its sums and residuals
-            aligned((2, models, padded), np.int64),  # the weights in fixed point
+        problem = Problem(
+            rows=_read_only(self.rows), sign=_read_only(self.sign), importance=_read_only(importance),
+            rates=_read_only(self.rates),
+            rule=np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
+            loss_constants=_loss_constants(m), block=block, orders=self._orders,
         )  # fmt: skip
+        state = State(
+            self.w, self.b, velocity, bias_velocity, aligned((models,), np.int64), self._residual_exponents
+        )  # fmt: skip
+        shared = Shared(
+            largest=largest,
+            steepest=aligned((threads, models), np.float64),
+            seen=aligned((threads, models, 2, 2 * ORDERS), np.int64),
+            digits=of_all["weights"],
+            low=aligned((threads, models, padded), np.int64),
+            high=aligned((threads, models, padded), np.int64),
+            totals=aligned((threads, models, TOTALS), np.float64),
+            split=aligned((2, models, padded), np.int64),
+        )
+        own = Own(
+            products=of_all["sums"],
+            cut=of_all["residuals"],
+            narrow=of_all["narrow"],
+            pending=aligned((threads, models, 2), np.int64),
+            tile=of_all["tile"],
+            numbers=aligned((threads, 3, _MAX_BLOCK), np.float64),
+            whole=aligned((threads, 6, _MAX_BLOCK), np.int64),
+        )
+        results = Results(costs, slopes, dw, db, self.work)
+        arguments = (problem, state, results, self._kept, shared, own)
 
         def stop() -> None:
             memory[STOP] = 1

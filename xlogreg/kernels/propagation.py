@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..neuron.exact import FEW, LARGEST_EXPONENT, MAX_SQUARE_EXPONENT, WEIGHT_BITS, WEIGHT_BITS_OF_FEW
+from .arguments import Kept, Own, Problem, Shared, State
 from .arithmetic import OPTIONS
 from .differences import KEPT, LARGEST, MOST_SHIFT, ORDER, ORDERS, accumulate, choose, differences
 from .digits import DIGITS
@@ -98,36 +99,15 @@ def prepare_weights(
 
 @njit(**OPTIONS)
 def propagate(
-    rows: Array,
-    sign: Array,
-    importance: Array,
-    b: Array,
-    base: Array,
-    plans: Array,
-    kept_sums: Array,
-    kept_residuals: Array,
-    weights: Array,
-    residual_exponents: Array,
-    loss_constants: Array,
-    first: int,
-    last: int,
-    low: Array,
-    high: Array,
-    totals: Array,
-    largest: Array,
-    products: Array,
-    cut: Array,
-    narrow: Array,
-    pending: Array,
-    tile: Array,
-    numbers: Array,
-    whole: Array,
+    problem: Problem, state: State, kept: Kept, shared: Shared, own: Own, thread: int, first: int, last: int
 ) -> None:
-    """Forward and backward propagation of a block: samples first .. last - 1, all models.
-
-    pending : (M, 2): digits in the narrow sums, and how much of their room is taken
-    numbers, whole : to work in, (3, samples) float64 and (6, samples) int64
-    """  # fmt: skip
+    """Forward and backward propagation of a block by this thread: samples first .. last - 1, all models."""
+    rows, sign, importance, _, _, loss_constants, _, _ = problem
+    base, _, plans, _, kept_sums, kept_residuals, _ = kept
+    b, residual_exponents, weights = state.b, state.residual_exponents, shared.digits
+    largest, low, high, totals = shared.seen[thread], shared.low[thread], shared.high[thread], shared.totals[thread]
+    products, cut, narrow, pending = own.products[thread], own.cut[thread], own.narrow[thread], own.pending[thread]
+    tile, numbers, whole = own.tile[thread], own.numbers[thread], own.whole[thread]
     pixels = rows[first:last]
     samples, features = pixels.shape
     places = np.empty(GROUP * DIGITS, np.int64)
