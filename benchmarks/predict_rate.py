@@ -144,7 +144,8 @@ def pillow(paths: list[str], threads: int) -> float:
 
 def xlogreg(paths: list[str], threads: int) -> float:
     from xlogreg.models.classifier import Classifier
-    from xlogreg.predicting.bulk import predict_many, reuse_memory
+    from xlogreg.predicting.batch import reuse_memory
+    from xlogreg.predicting.bulk import predict_many
     from xlogreg.predicting.output import lines
 
     model = Classifier(

@@ -21,7 +21,7 @@ from xlogreg.logistic import descend_many, propagate
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import history_sha256
 
-crew = pytest.importorskip("xlogreg.kernels.pool")
+pool = pytest.importorskip("xlogreg.kernels.pool")
 
 # (pictures, features, iterations); sizes that fill no block and no vector among them.
 SHAPES = [
@@ -81,7 +81,7 @@ def gpu() -> Any:
 def xlogreg_costs(implementation: str, threads: int | None) -> Callable[..., Callable[[int], np.ndarray]]:
     def setup(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
         if threads:
-            crew.allow(threads)
+            pool.allow(threads)
 
         def run(iterations: int) -> np.ndarray:
             return descend_many(x, y, [RATE], iterations, implementation=implementation).history[:, 0]
@@ -126,7 +126,7 @@ def test_optimize(benchmark: Any, name: str, shape: tuple[int, int, int]) -> Non
         assert digest == expected(*shape)[1]
         benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
     finally:
-        crew.allow(0)
+        pool.allow(0)
     note(benchmark, shape, iterations, digest, str(gpu()) if "CuPy" in name else processor_name())
 
 
