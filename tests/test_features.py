@@ -1,8 +1,11 @@
 """Features: grey and HOG in exact arithmetic, the same bits everywhere, and models that remember what they look at."""
 
+import ast
 import dataclasses
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +16,12 @@ from skimage.feature import hog as skimage_hog
 
 from xlogreg import load_birds, make_task, train
 from xlogreg.errors import InputError
+from xlogreg.images import kinds
 from xlogreg.images.features import PIXELS, Features, sha256_of
+from xlogreg.images.kinds.pixels import Pixels
 from xlogreg.models.classifier import Classifier
+from xlogreg.models.export import to_onnx
+from xlogreg.models.weights import summary_picture, weight_views
 from xlogreg.runs.run_folder import results
 
 # Of the 2064 built-in pictures; equal on every machine.
@@ -84,7 +91,7 @@ def test_hog_of_plain_and_tiny_pictures() -> None:
 
 def test_largest_blocks_stay_exact() -> None:
     # The steepest gradients there can be, in the largest block: sums of squares still are whole numbers.
-    from xlogreg.images.features import _gradient_tables
+    from xlogreg.images.kinds.hog import _gradient_tables
 
     magnitudes = _gradient_tables(9)[1]
     assert (32 * 32 * magnitudes.max()) ** 2 < 2**53
@@ -184,3 +191,46 @@ def test_files_of_format_1_and_odd_features(tmp_path: Path) -> None:
         Classifier.load(write(80, format_version="2", features=good))
     with pytest.raises(InputError, match="damaged"):
         Classifier.load(write(format_version="2"))
+
+
+class Halved(Pixels):
+    """Every second pixel down and across, in a module as a newcomer would write it."""
+
+    formats = ()
+
+    def length(self, height: int, width: int, channels: int) -> int:
+        return (height // 2) * (width // 2) * channels
+
+    def rows(self, x: np.ndarray, progress: object = None) -> np.ndarray:
+        return np.ascontiguousarray(x[:, 1::2, 1::2]).reshape(len(x), -1)
+
+    def layout(self, w: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
+        return w.reshape(height // 2, width // 2, channels)
+
+
+def test_a_kind_is_a_module_and_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "xlogreg.images.kinds.halved", SimpleNamespace(Halved=Halved))
+    monkeypatch.setitem(kinds.KINDS, "halved", ("Halved", "every second pixel"))
+    task = make_task(load_birds(), "bird")
+    (training,) = train(task, [0.005], 3, features=Features("halved"))
+    training.classifier.save(tmp_path / "model.safetensors")
+    model = Classifier.load(tmp_path)
+    assert model.features.describe() == {"name": "halved"}
+    assert np.array_equal(model.predict(task.x_test), training.prediction_test)
+    assert [view.picture.shape for view in weight_views(model)[0]] == [(16, 16, 3)] * 6
+    assert summary_picture(model).shape == (16, 16, 3)
+    with pytest.raises(InputError, match="A model of halved features cannot be exported"):
+        to_onnx(model)
+
+
+def test_nothing_but_the_table_names_a_kind() -> None:
+    package = Path(kinds.__file__).parents[2]
+    names = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        # "pixels" is a word of everyday, too: a table of the cache.
+        if isinstance(node, ast.Constant) and node.value in {*kinds.KINDS} - {"pixels"}
+    }
+    # In grey.py it is what comes out of the graph.
+    assert names == {"images/kinds/__init__.py", "images/kinds/grey.py"}

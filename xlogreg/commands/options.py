@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..images.kinds import DEFAULT, KINDS
+
 
 class BalanceOption(StrEnum):
     first = "first"
@@ -19,10 +21,9 @@ class ImplementationOption(StrEnum):
     fused = "fused"
 
 
-class FeaturesOption(StrEnum):
-    pixels = "pixels"
-    grey = "grey"
-    hog = "hog"
+FeaturesOption = StrEnum("FeaturesOption", {name: name for name in KINDS})  # type: ignore[misc]
+DEFAULT_FEATURES = FeaturesOption(DEFAULT)
+_SEEN = [words for _, words in KINDS.values()]
 
 
 SourceArgument = Annotated[
@@ -69,7 +70,7 @@ NoCacheOption = Annotated[
 ]
 FeaturesArgument = Annotated[
     FeaturesOption,
-    typer.Option(help="What to look at: the pixels, their grey values, or histograms of oriented gradients."),
+    typer.Option(help=f"What to look at: {', '.join(_SEEN[:-1])}, or {_SEEN[-1]}."),
 ]
 IterationsOption = Annotated[int, typer.Option(help="Steps of gradient descent.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:N; all give the same bits.")]

@@ -8,12 +8,12 @@ import typer
 from ..errors import InputError
 from ..system import run_files
 from .options import (
+    DEFAULT_FEATURES,
     BalanceOption,
     ClassWeightOption,
     DataOption,
     DeviceOption,
     FeaturesArgument,
-    FeaturesOption,
     ImplementationArgument,
     ImplementationOption,
     IterationsOption,
@@ -77,7 +77,7 @@ def sweep(
     validation: ValidationOption = None,
     patience: PatienceOption = None,
     start: StartOption = None,
-    features: FeaturesArgument = FeaturesOption.pixels,
+    features: FeaturesArgument = DEFAULT_FEATURES,
     size: SizeOption = None,
     max_unreadable: MaxUnreadableOption = None,
     no_cache: NoCacheOption = False,

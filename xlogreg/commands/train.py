@@ -14,6 +14,7 @@ from ..errors import DeviceError, DivergenceError, FileError, InputError, Xlogre
 from ..system import records, run_files
 from ..system.text import shown
 from .options import (
+    DEFAULT_FEATURES,
     BalanceArgument,
     BalanceOption,
     ClassWeightOption,
@@ -83,7 +84,7 @@ def train(
     validation: ValidationOption = None,
     patience: PatienceOption = None,
     start: StartOption = None,
-    features: FeaturesArgument = FeaturesOption.pixels,
+    features: FeaturesArgument = DEFAULT_FEATURES,
     size: SizeOption = None,
     max_unreadable: MaxUnreadableOption = None,
     no_cache: NoCacheOption = False,

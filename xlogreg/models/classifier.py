@@ -314,7 +314,7 @@ def _parse(content: bytes) -> dict[str, Any]:
             "trained_on": metadata["trained_on"],
             "xlogreg_version": metadata["xlogreg_version"],
         }
-        described = {"name": "pixels"} if version == 1 else json.loads(metadata["features"])
+        described = PIXELS.describe() if version == 1 else json.loads(metadata["features"])
         features = Features(**described)
         if features.describe() != described:
             raise ValueError

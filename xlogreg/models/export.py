@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
+from ..images.kinds import KINDS, kind_class
 from ..system.checks import of_kind, one_of, path_of
 from ..system.files import check_new, write_whole
 from ..system.version import __version__
 from .classifier import Classifier
 
-# The formats, and the features that each can hold.
-FORMATS = {"onnx": ("pixels", "grey"), "npz": ("pixels",)}
+# Which features a format can hold, their kinds say.
+FORMATS = ("onnx", "npz")
 # The oldest operators with which all of this can be said (ReduceSum takes its axes as an input since 13), and the file
 # format that came with them: newer runtimes read older files, never the other way round.
 OPSET, IR_VERSION = 13, 7
-# ITU-R 601 luma in whole numbers: (299 R + 587 G + 114 B + 500) // 1000.
-_LUMA, _LUMA_SCALE = (299, 587, 114), 1000
 
 
 def export(
@@ -44,7 +43,7 @@ def export(
     form = form or path.suffix.lower().removeprefix(".")
     if not one_of(form, FORMATS):
         raise InputError(f"{path} could be ONNX or npz: name it .onnx or .npz, or choose with --format.")
-    _features(classifier, form)
+    _check_form(classifier, form)
     check_new(path, force)
     write_whole(path, to_onnx(classifier) if form == "onnx" else to_npz(classifier))
     return path
@@ -53,10 +52,10 @@ def export(
 def check_exportable(classifier: Classifier) -> None:
     """An InputError if no format can hold the model's features, before anybody chooses one, or a file."""
     of_kind(classifier, Classifier, "classifier")
-    if not any(classifier.features.name in possible for possible in FORMATS.values()):
+    if not classifier.features.kind.formats:
         raise InputError(
             f"A model of {classifier.features.name} features cannot be exported: neither ONNX nor npz can hold how "
-            "they are computed; predict with xlogreg instead, or train on --features pixels or grey."
+            f"they are computed; predict with xlogreg instead, or train on --features {_kinds_for(*FORMATS)}."
         )
 
 
@@ -72,13 +71,13 @@ def to_npz(classifier: Classifier) -> bytes:
     InputError
         The model does not take pixels.
     """
-    _features(classifier, "npz")
+    _check_form(classifier, "npz")
     arrays = {
         "w": classifier.w,
         "b": np.float64(classifier.b),
         "size": np.array(classifier.size, dtype=np.int64),
         "class_names": np.array(classifier.class_names, dtype=np.str_),
-        "features": np.str_("pixels"),
+        "features": np.str_(classifier.features.name),
         "learning_rate": np.float64(classifier.learning_rate),
         "number_of_iterations": np.int64(classifier.number_of_iterations),
         "history_sha256": np.str_(classifier.history_sha256),
@@ -102,7 +101,7 @@ def to_onnx(classifier: Classifier) -> bytes:
     InputError
         The package onnx is missing, or ONNX has no operators for the model's features.
     """
-    features = _features(classifier, "onnx")
+    _check_form(classifier, "onnx")
     try:
         import onnx
         from onnx import TensorProto, helper
@@ -118,24 +117,9 @@ def to_onnx(classifier: Classifier) -> bytes:
         "b": np.array(classifier.b),
         "half": np.array(0.5),
     }
-    nodes, pixels = [], "pictures"
-    if features == "grey":
-        constants |= {
-            "luma": np.array(_LUMA, dtype=np.int32),
-            "axes": np.array([3], dtype=np.int64),
-            "rounding": np.array(_LUMA_SCALE // 2, dtype=np.int32),
-            "unit": np.array(_LUMA_SCALE, dtype=np.int32),
-        }
-        nodes += [
-            helper.make_node("Cast", ["pictures"], ["colours"], to=TensorProto.INT32),
-            helper.make_node("Mul", ["colours", "luma"], ["parts"]),
-            helper.make_node("ReduceSum", ["parts", "axes"], ["luma_sum"], keepdims=0),
-            helper.make_node("Add", ["luma_sum", "rounding"], ["luma_rounded"]),
-            helper.make_node("Div", ["luma_rounded", "unit"], ["grey"]),
-        ]
-        pixels = "grey"
+    features, nodes, more = classifier.features.kind.onnx(onnx)
     nodes += [
-        helper.make_node("Flatten", [pixels], ["rows"], axis=1),
+        helper.make_node("Flatten", [features], ["rows"], axis=1),
         helper.make_node("Cast", ["rows"], ["numbers"], to=TensorProto.DOUBLE),
         helper.make_node("MatMul", ["numbers", "w"], ["sums"]),
         helper.make_node("Div", ["sums", "scale"], ["scaled"]),
@@ -152,7 +136,7 @@ def to_onnx(classifier: Classifier) -> bytes:
             helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("probability", TensorProto.DOUBLE, ["N"]),
         ],
-        [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [onnx.numpy_helper.from_array(value, name) for name, value in (constants | more).items()],
         doc_string=_plain(f"{classifier.class_names[1]} (label 1) or {classifier.class_names[0]} (label 0)"),
     )
     model = helper.make_model(
@@ -162,16 +146,16 @@ def to_onnx(classifier: Classifier) -> bytes:
         producer_name="xlogreg",
         producer_version=__version__,
     )
-    helper.set_model_props(model, _metadata(classifier, features))
+    helper.set_model_props(model, _metadata(classifier))
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _metadata(classifier: Classifier, features: str) -> dict[str, str]:
+def _metadata(classifier: Classifier) -> dict[str, str]:
     return {
         "class_names": json.dumps(classifier.class_names),
         "size": json.dumps(classifier.size),
-        "features": features,
+        "features": classifier.features.name,
         "threshold": "0.5",
         "learning_rate": repr(classifier.learning_rate),
         "number_of_iterations": str(classifier.number_of_iterations),
@@ -186,14 +170,16 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _features(classifier: Classifier, form: str) -> str:
-    """The features' name, if the format can hold them."""
+def _check_form(classifier: Classifier, form: str) -> None:
+    """An InputError if the format cannot hold the model's features."""
     check_exportable(classifier)
-    name, possible = classifier.features.name, FORMATS[form]
-    if name not in possible:
-        others = " or ".join(other for other, names in FORMATS.items() if name in names)
+    possible = classifier.features.kind.formats
+    if form not in possible:
         raise InputError(
-            f"A model of {name} features cannot be exported to {form}, only one of {' or '.join(possible)}; export it "
-            f"to {others} instead."
+            f"A model of {classifier.features.name} features cannot be exported to {form}, only one of "
+            f"{_kinds_for(form)}; export it to {' or '.join(possible)} instead."
         )
-    return name
+
+
+def _kinds_for(*forms: str) -> str:
+    return " or ".join(name for name in KINDS if set(forms) & set(kind_class(name).formats))

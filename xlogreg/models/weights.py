@@ -13,7 +13,7 @@ from .classifier import Classifier
 
 FOR, AGAINST, ZERO = (0x0B, 0x5C, 0xA8), (0xC4, 0x5A, 0x05), (0xF6, 0xF5, 0xF1)
 _CHANNELS = ("red", "green", "blue")
-_CELL = 24  # side of a HOG cell when drawn
+_CELL = 24  # side of a cell of edges when drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +27,15 @@ class WeightView:
 
 def weight_views(classifier: Classifier) -> tuple[list[WeightView], str]:
     """Pictures of a classifier's weights, and one sentence about them, or about why there are none."""
-    kind = classifier.features.name
-    name = classifier.class_names[1]
-    w = classifier.w[:, 0]
-    height, width, channels = classifier.size
-    if not w.any():
+    name, plane = classifier.class_names[1], _layout(classifier)
+    if not classifier.w.any():
         return [], "All weights are zero: nothing was learned that could be shown."
-    if kind == "hog":
-        return _hog_views(classifier)
-    plane = w.reshape(height, width, 1 if kind == "grey" else channels)
-    channels = plane.shape[2]
+    if classifier.features.kind.edges:
+        return _edge_views(plane, name)
     # A few large weights must not turn the rest grey.
     scale = float(np.quantile(np.abs(plane), 0.995)) or float(np.abs(plane).max())
     share = np.clip(plane / scale, -1, 1)
-    if channels == 1:
+    if plane.shape[2] == 1:
         return [
             WeightView("weights", f"where bright pixels speak for {name} (blue) or against it (orange)",
                        diverging(share[..., 0]))
@@ -62,11 +57,14 @@ def summary_picture(classifier: Classifier) -> np.ndarray | None:
     views, _ = weight_views(classifier)
     if not views:
         return None
-    height, width, channels = classifier.size
-    if channels == 3 and classifier.features.name == "pixels":
-        mean = classifier.w[:, 0].reshape(height, width, 3).mean(axis=2)
+    if len(views) > 1 and not classifier.features.kind.edges:
+        mean = _layout(classifier).mean(axis=2)
         return diverging(np.clip(mean / (np.quantile(np.abs(mean), 0.995) or 1.0), -1, 1))
     return views[0].picture
+
+
+def _layout(classifier: Classifier) -> np.ndarray:
+    return classifier.features.kind.layout(classifier.w[:, 0], *classifier.size)
 
 
 def diverging(share: np.ndarray) -> np.ndarray:
@@ -81,17 +79,8 @@ def _bytes(share: np.ndarray) -> np.ndarray:
     return np.rint(share * 255).astype(np.uint8)
 
 
-def _hog_views(classifier: Classifier) -> tuple[list[WeightView], str]:
+def _edge_views(cells: np.ndarray, name: str) -> tuple[list[WeightView], str]:
     """Edges that speak for and against: one stroke a cell and direction, as dark as its weight."""
-    w, name, (height, width, _) = classifier.w[:, 0], classifier.class_names[1], classifier.size
-    hog = classifier.features
-    rows, columns, block, directions = height // hog.cell, width // hog.cell, hog.block, hog.orientations
-    # Each cell is part of several blocks; its weight is their sum.
-    cells = np.zeros((rows, columns, directions))
-    blocks = w.reshape(rows - block + 1, columns - block + 1, block, block, directions)
-    for i in range(block):
-        for j in range(block):
-            cells[i : rows - block + 1 + i, j : columns - block + 1 + j] += blocks[:, :, i, j]
     share = cells / np.abs(cells).max()
     return [
         WeightView(f"for {name}", "edges that raise the probability", _strokes(np.maximum(share, 0), FOR)),

@@ -154,7 +154,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         high=high,
         dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
         pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
-        of_pixels=not any((run.results.get("features") or {}).get("name") == "hog" for run in runs),
+        of_pixels=not any(run.classifier is not None and run.classifier.features.kind.edges for run in runs),
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
         shared={key: options[0][key] for key in keys if key not in differing},
