@@ -281,7 +281,7 @@ def test_report_replaces_only_pages_of_its_own(run: Callable[..., Result], train
 
 
 def test_a_page_that_was_resumed_says_the_first_command(run: Callable[..., Result]) -> None:
-    from xlogreg.commands.train import _KINDS
+    from xlogreg.commands.train import _DEFAULTS, _KINDS
     from xlogreg.runs.plan import Plan, read_plan, write_plan
 
     # As a training leaves it that was killed before its first checkpoint.
@@ -294,7 +294,7 @@ def test_a_page_that_was_resumed_says_the_first_command(run: Callable[..., Resul
         "device": "auto", "implementation": "auto",
     }  # fmt: skip
     write_plan(Path("run"), Plan(plan, os.getcwd(), "xlogreg train --iterations 30 --positive cat --out run"))
-    assert read_plan(Path("run"), _KINDS).options["iterations"] == 30
+    assert read_plan(Path("run"), _KINDS, _DEFAULTS).options["iterations"] == 30
     result = run("train", "--resume", "run")
     assert result.code == 0, result.err
     assert "Note: There is no checkpoint yet; training begins at the beginning.\n" in result.err

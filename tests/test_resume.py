@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.errors import FileError, InputError
-from xlogreg.neuron.options import DescentOptions
+from xlogreg.neuron.options import DescentOptions, option
 from xlogreg.neuron.state import Gradient, State
 from xlogreg.runs import checkpoint, plots, run_folder
+from xlogreg.runs import training as training_module
 from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
@@ -753,6 +755,54 @@ def test_a_plan_from_before_patience_is_resumed(run: Callable[..., Result], monk
     result = run("train", "--resume", "r")
     assert result.code == 0
     assert "Going on from iteration" in result.err
+
+
+def test_plans_of_other_versions(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    again = stop_soon(monkeypatch)
+    assert run("train", "--iterations", 500, "--l2", 0, "--out", "r").code == 130
+    again()
+    plan = json.loads(Path("r/plan.json").read_text())
+    content = {**plan, "options": {**plan["options"], "shrink_rate": 0.1}}
+    Path("r/plan.json").write_text(json.dumps(content))
+    result = run("train", "--resume", "r")
+    assert result.code == 2
+    assert result.err == (
+        "Error: r/plan.json is no plan that this xlogreg can resume: it has options of a newer one (shrink_rate); "
+        "resume it with that, or train anew.\n"
+    )
+    # Whatever came after the plan was written has its default.
+    content = {**plan, "options": {name: plan["options"][name] for name in ("source", "iterations", "device")}}
+    Path("r/plan.json").write_text(json.dumps(content))
+    result = run("train", "--resume", "r")
+    assert result.code == 0, result.err
+    assert "Going on from iteration" in result.err
+
+
+def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Later(DescentOptions):
+        shrink_rate: float = option(0.0, float, help="", words=lambda _: "")
+
+    def fingerprint(options: DescentOptions) -> str:
+        return training_module._fingerprint("data", [0.1], 10, options, None, None)
+
+    monkeypatch.setattr(training_module, "ARITHMETIC", "any")
+    before = fingerprint(DescentOptions(l2=0.1))
+    monkeypatch.setattr(training_module, "DescentOptions", Later)
+    assert fingerprint(Later(l2=0.1)) == before
+    assert len({fingerprint(Later(l2=0.1, shrink_rate=rate)) for rate in (0.0, 0.1, 0.2)}) == 3
+    # As it was before options could come.
+    assert before == "1f441ba36979a61b276402453c23b2c1cff48ba2e662fc14fc6287a7eadcb501"
+
+
+def test_more_iterations_of_a_training_from_a_model(run: Callable[..., Result]) -> None:
+    assert run("train", "--iterations", 5, "--out", "first").code == 0
+    for out, iterations in (("r", 5), ("whole", 8)):
+        assert run("train", "--iterations", iterations, "--start", "first", "--out", out).code == 0
+    result = run("train", "--resume", "r", "--iterations", 8)
+    assert result.code == 0, result.err
+    assert Path("r/history.csv").read_bytes() == Path("whole/history.csv").read_bytes()
+    assert json.loads(Path("r/plan.json").read_text())["options"]["start"] == "first"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")

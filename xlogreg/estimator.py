@@ -1,6 +1,7 @@
 """The scikit-learn face: `ImageLogisticRegression`, rows are samples. The only module that imports scikit-learn."""
 
 import functools
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
             result = descend_many(
                 device.to_device(X.T), device.to_device(labels), [rate] * len(positives), iterations,
                 implementation=self.implementation,
-                options=DescentOptions(l2=self.l2, momentum=self.momentum, nesterov=self.nesterov),
+                options=self._options(),
             )  # fmt: skip
             # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
             for error in result.errors:
@@ -169,6 +170,11 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 )
             X = X.astype(np.uint8)
         return forward_rows(np.ascontiguousarray(X), self.coef_, self.intercept_)
+
+    def _options(self) -> DescentOptions:
+        """Those of its parameters that are options of the descent."""
+        names = {field.name for field in fields(DescentOptions)}
+        return DescentOptions(**{name: value for name, value in self.get_params().items() if name in names})
 
     def _rate(self, X: np.ndarray) -> float:
         if not isinstance(self.learning_rate, str):

@@ -235,20 +235,7 @@ def show_notes(trainings: list[Training]) -> None:
 
 def describe(training: Training) -> str:
     """What of the training goes beyond the tutorial's, in words; nothing if nothing does."""
-    options, start, parts = training.options, training.start, []
-    if options.l2:
-        parts.append(f"L2 {options.l2:g}")
-    if options.momentum:
-        parts.append(f"{'Nesterov ' if options.nesterov else ''}momentum {options.momentum:g}")
-    if options.class_weight == "balanced":
-        parts.append("balanced classes")
-    elif options.class_weight is not None:
-        rest, wanted = options.class_weight
-        parts.append(f"class weights {rest:g} and {wanted:g}")
-    if options.gradient_tolerance is not None:
-        parts.append(f"stop at gradient {options.gradient_tolerance:g}")
-    if options.cost_tolerance is not None:
-        parts.append(f"stop at cost change {options.cost_tolerance:g}")
+    start, parts = training.start, training.options.in_words()
     if training.patience is not None:
         parts.append(f"early stopping after {training.patience} checks without a lower validation cost")
     if start is not None:

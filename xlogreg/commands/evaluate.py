@@ -18,7 +18,7 @@ from .options import (
     NoCacheOption,
     TestSizeOption,
 )
-from .shared import FolderReading, check_folder, load_pictures, one_task, print_json
+from .shared import FolderReading, check_folder, load_pictures, print_json, tasks_of
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier
@@ -83,7 +83,7 @@ def evaluate(
 
         task = make(*load_pictures(source, data, reading, make))
     else:
-        task = one_task(source, data, positive, balance, seed or 0, test_size, reading)
+        (task,) = tasks_of(source, data, [positive], balance, seed or 0, test_size, reading)
     if held_out is not None:
         (task,) = hold_out([task], held_out)
     judgement = judge(classifier, task)

@@ -1,12 +1,18 @@
-"""The options that the commands share, with the help that newcomers read."""
+"""The options that the commands share, with the help that newcomers read; those of a training in one table."""
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from ..images.kinds import DEFAULT, KINDS
+from ..neuron.options import DescentOptions
+from ..system import records
 
 
 class BalanceOption(StrEnum):
@@ -22,24 +28,11 @@ class ImplementationOption(StrEnum):
 
 
 FeaturesOption = StrEnum("FeaturesOption", {name: name for name in KINDS})  # type: ignore[misc]
-DEFAULT_FEATURES = FeaturesOption(DEFAULT)
 _SEEN = [words for _, words in KINDS.values()]
 
 
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="birds (built in), cifar10 (see `xlogreg fetch`), a folder with one sub-folder of pictures per class, "
-        "or a CIFAR-10 archive, folder or batch.",
-    ),
-]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="A CIFAR-10 archive or folder of your own, for `cifar10`.")
-]
-PositiveOption = Annotated[
-    str | None,
-    typer.Option(help="The class to recognise, by name or number. [default: bird; of a folder's two classes, one]"),
 ]
 BalanceArgument = Annotated[
     BalanceOption | None,
@@ -48,15 +41,11 @@ BalanceArgument = Annotated[
         "[default: first; random for a folder]"
     ),
 ]
-SeedOption = Annotated[int, typer.Option(help="Seed of the shuffle and the draw.")]
 TestSizeOption = Annotated[
     float | None,
     typer.Option(
         help="Pictures held back for testing: a number, or a share below 1. [default: 164 in 2064; a fifth of a folder]"
     ),
-]
-SizeOption = Annotated[
-    str | None, typer.Option(help="Resize a folder's pictures to N x N, or HxW (height x width). [default: 32]")
 ]
 MaxUnreadableOption = Annotated[
     float | None,
@@ -68,78 +57,161 @@ MaxUnreadableOption = Annotated[
 NoCacheOption = Annotated[
     bool, typer.Option("--no-cache", help="Neither use nor keep a folder's decoded pictures in the cache folder.")
 ]
-FeaturesArgument = Annotated[
-    FeaturesOption,
-    typer.Option(help=f"What to look at: {', '.join(_SEEN[:-1])}, or {_SEEN[-1]}."),
-]
-IterationsOption = Annotated[int, typer.Option(help="Steps of gradient descent.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:N; all give the same bits.")]
 ImplementationArgument = Annotated[ImplementationOption, typer.Option(help="How to compute; all give the same bits.")]
 OutOption = Annotated[Path | None, typer.Option(help="Folder for the results, new or empty. [default: runs/NAME-N]")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(help="A run folder, or its model.safetensors.")]
 
-# Training beyond the tutorial's: train and sweep.
-_PANEL = "Beyond the tutorial (all keep the same bits on every machine)"
-L2Option = Annotated[
-    float,
-    typer.Option(
-        "--l2", rich_help_panel=_PANEL,
-        help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
-    ),
-]  # fmt: skip
-MomentumOption = Annotated[
-    float,
-    typer.Option(
-        rich_help_panel=_PANEL,
-        help="From 0 to below 1: keep this share of the last step's direction, to arrive sooner. Try 0.9.",
-    ),
-]
-NesterovOption = Annotated[
-    bool, typer.Option("--nesterov", rich_help_panel=_PANEL, help="Nesterov's form of the momentum, often steadier.")
-]
-StopGradientOption = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=_PANEL, show_default=False,
-        help="Stop early once no part of the gradient is larger than this, 0.001 say. [default: never]",
-    ),
-]  # fmt: skip
-StopCostOption = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=_PANEL, show_default=False,
-        help="Stop early once an iteration changes the cost by no more than this, 1e-5 say. [default: never]",
-    ),
-]  # fmt: skip
-ClassWeightOption = Annotated[
-    str,
-    typer.Option(
-        rich_help_panel=_PANEL, metavar="none|balanced|A,B",
-        help="What a picture counts: all alike; both classes alike, however many pictures they have; or A for one of "
-        "the rest and B for one of the wanted class.",
-    ),
-]  # fmt: skip
-ValidationOption = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE", rich_help_panel=_PANEL, show_default=False,
-        help="Hold out this share of the training pictures, 0.2 say, and report cost and accuracy on them every 100 "
-        "iterations; see --patience. [default: none]",
-    ),
-]  # fmt: skip
-StartOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="MODEL", rich_help_panel=_PANEL, show_default=False,
-        help="Go on from this run folder or model file (its weights; momentum starts afresh). [default: zeros]",
-    ),
-]  # fmt: skip
-PatienceOption = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", rich_help_panel=_PANEL, show_default=False,
-        help="Early stopping: end after N checks (one every 100 iterations) without a lower cost on the pictures of "
-        "--validation, and keep the model of the lowest. Try 3. [default: never]",
-    ),
-]  # fmt: skip
+# Beyond the tutorial's.
+_beyond = functools.partial(
+    typer.Option, show_default=False, rich_help_panel="Beyond the tutorial (all keep the same bits on every machine)"
+)
+
+
+class _Train:
+    """The options of a training: its type, how it is typed, the kind in a plan where that is not all of the type, and
+    the default of each. One that is added here is an option of `train` and `sweep`, and in the plan."""
+
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="birds (built in), cifar10 (see `xlogreg fetch`), a folder with one sub-folder of pictures per class, "
+            "or a CIFAR-10 archive, folder or batch.",
+        ),
+    ] = "birds"
+    positive: Annotated[
+        str | None,
+        typer.Option(help="The class to recognise, by name or number. [default: bird; of a folder's two classes, one]"),
+    ] = None
+    learning_rate: Annotated[float, typer.Option(help="Step size of gradient descent.")] = 0.005
+    iterations: Annotated[int, typer.Option(help="Steps of gradient descent."), records.whole(1)] = 2000
+    balance: BalanceArgument = None
+    seed: Annotated[int, typer.Option(help="Seed of the shuffle and the draw."), records.whole(0, 2**32 - 1)] = 0
+    test_size: TestSizeOption = None
+    descent: DescentOptions  # all of its options
+    validation: Annotated[
+        float | None,
+        _beyond(
+            metavar="SHARE",
+            help="Hold out this share of the training pictures, 0.2 say, and report cost and accuracy on them every "
+            "100 iterations; see --patience. [default: none]",
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        _beyond(
+            metavar="N",
+            help="Early stopping: end after N checks (one every 100 iterations) without a lower cost on the pictures "
+            "of --validation, and keep the model of the lowest. Try 3. [default: never]",
+        ),
+        records.whole(1),
+    ] = None
+    start: Annotated[
+        Path | None,
+        _beyond(
+            metavar="MODEL",
+            help="Go on from this run folder or model file (its weights; momentum starts afresh). [default: zeros]",
+        ),
+    ] = None
+    features: Annotated[
+        FeaturesOption,
+        typer.Option(help=f"What to look at: {', '.join(_SEEN[:-1])}, or {_SEEN[-1]}."),
+    ] = FeaturesOption(DEFAULT)
+    size: Annotated[
+        str | None, typer.Option(help="Resize a folder's pictures to N x N, or HxW (height x width). [default: 32]")
+    ] = None
+    max_unreadable: MaxUnreadableOption = None
+    no_cache: NoCacheOption = False
+    data: DataOption = None
+    device: DeviceOption = "auto"
+    implementation: ImplementationArgument = ImplementationOption.auto
+
+
+class _Several:
+    """What is another thing for several trainings."""
+
+    learning_rate: Annotated[
+        list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")
+    ] = None
+    positive: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: as in train]"),
+    ] = None
+
+
+class _OfOneClass:
+    balance: Annotated[
+        BalanceOption | None, typer.Option(help="As in train, for one class. [default: as in train]")
+    ] = None
+
+
+# Options by name: their annotations, as Typer takes them, and defaults.
+Table = dict[str, tuple[Any, Any]]
+
+
+def typed_name(field: dataclasses.Field[Any]) -> str:
+    """What an option of the descent is called on the command line and in a plan."""
+    return str(field.metadata["typed"] or field.name)
+
+
+def _of_descent() -> Table:
+    table: Table = {}
+    for field in dataclasses.fields(DescentOptions):
+        name, kind, default, metavar = typed_name(field), field.type, field.default, None
+        if name == "class_weight":
+            kind, default, metavar = str, "none", "none|balanced|A,B"
+        flag, shown = f"--{name.replace('_', '-')}", default is not None
+        asked = _beyond(flag, metavar=metavar, help=field.metadata["help"], show_default=shown)
+        table[name] = Annotated[kind, asked], default
+    return table
+
+
+def _table(declared: type) -> Table:
+    table: Table = {}
+    for name, annotation in get_type_hints(declared, include_extras=True).items():
+        table |= _of_descent() if annotation is DescentOptions else {name: (annotation, getattr(declared, name))}
+    return table
+
+
+TRAIN = _table(_Train)
+# In the order of the help, the rates and classes first.
+SWEEP = _table(_Several) | TRAIN | _table(_Several) | _table(_OfOneClass)
+
+
+def takes(table: Table) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Has a command take the options of a table where it has the parameter `asked`, which is given them by name."""
+
+    def of(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def called(**given: Any) -> None:
+            command(asked={name: given.pop(name) for name in table}, **given)
+
+        new = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+        parameters: list[inspect.Parameter] = []
+        for one in inspect.signature(command).parameters.values():
+            options = table if one.name == "asked" else {one.name: (one.annotation, one.default)}
+            parameters += [new(name, annotation=kind, default=default) for name, (kind, default) in options.items()]
+        # Typer looks at both.
+        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {one.name: one.annotation for one in parameters}
+        return called
+
+    return of
+
+
+_KINDS: dict[type, records.Kind] = {
+    str: records.text, float: records.number(), bool: records.flag, Path: records.made(records.text, Path),
+}  # fmt: skip
+
+
+def plan_kind(annotation: Any) -> records.Kind:
+    """What an option must be in a plan: of the kind that its annotation names, or anything of its type."""
+    wanted, *said = get_args(annotation)
+    several = get_args(wanted)  # such as `int | None`
+    kind = several[0] if several else wanted
+    named: list[Any] = [one for one in said if inspect.isfunction(one)]
+    if not named:
+        named = [records.made(records.any_of(*kind), kind) if issubclass(kind, StrEnum) else _KINDS[kind]]
+    return records.optional(named[0]) if several else named[0]

@@ -5,16 +5,17 @@ import json
 import re
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ..errors import InputError
+from ..neuron.options import DescentOptions
 from ..system.parallel import STOP_SIGNALS
 from ..system.text import brief, listed, shown
-from .options import BalanceOption
+from .options import BalanceOption, typed_name
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
@@ -41,25 +42,10 @@ def check_options(rates: list[float], iterations: int) -> None:
     check_iterations(iterations)
 
 
-def descent_options(
-    l2: float,
-    momentum: float,
-    nesterov: bool,
-    stop_gradient: float | None,
-    stop_cost: float | None,
-    class_weight: str,
-) -> Any:
+def descent_options(asked: dict[str, Any]) -> Any:
     """The options of the descent, as they were typed."""
-    from ..neuron.options import DescentOptions
-
-    return DescentOptions(
-        l2=l2,
-        momentum=momentum,
-        nesterov=nesterov,
-        gradient_tolerance=stop_gradient,
-        cost_tolerance=stop_cost,
-        class_weight=class_weights(class_weight),
-    )
+    given = {field.name: asked[typed_name(field)] for field in fields(DescentOptions)}
+    return DescentOptions(**{**given, "class_weight": class_weights(given["class_weight"])})
 
 
 def class_weights(text: str) -> Any:
@@ -172,45 +158,6 @@ def parsed_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def one_task(
-    source: str,
-    data: Path | None,
-    positive: str | None,
-    balance: BalanceOption | None,
-    seed: int,
-    test_size: float | None,
-    reading: FolderReading | None = None,
-    validation: float | None = None,
-) -> Any:
-    """The task, before pictures are held out; whether so many can be is asked before they are read."""
-    from ..data.task import hold_out, make_task
-
-    chosen: Any = balance.value if balance is not None else None
-
-    def make(pictures: Any, test: Any) -> Any:
-        return make_task(pictures, positive, test=test, balance=chosen, seed=seed, test_size=test_size)
-
-    def check(pictures: Any, test: Any) -> None:
-        if test_size is None and validation is None:
-            pictures, test = _plenty(pictures, test)
-        task = make(pictures, test)
-        if validation is not None:
-            hold_out([task], validation)
-
-    return make(*load_pictures(source, data, reading or FolderReading(), check))
-
-
-def _plenty(pictures: Any, test: Any) -> tuple[Any, Any]:
-    """So many of each class that any can be split: too few may be too few that can be read, which reading will say."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    times = 1 if len(pictures) > 100 else 100
-    many = {name: np.repeat(getattr(pictures, name), times, axis=0) for name in ("x", "labels", "index")}
-    return replace(pictures, **many, files=tuple(np.repeat(np.array(pictures.files, dtype=object), times))), test
-
-
 def tasks_of(
     source: str,
     data: Path | None,
@@ -221,16 +168,19 @@ def tasks_of(
     reading: FolderReading | None = None,
     validation: float | None = None,
 ) -> list[Any]:
-    """The tasks of several classes, as `one_task` makes that of one."""
-    if len(positives) < 2:
-        positive = positives[0] if positives else None
-        return [one_task(source, data, positive, balance, seed, test_size, reading, validation)]
-    from ..data.task import hold_out, make_tasks
+    """The task, or those of several classes, before pictures are held out; whether so many can be is asked before they
+    are read."""
+    from ..data.task import hold_out, make_task, make_tasks
 
-    if balance not in (None, BalanceOption.none):
+    several = len(positives) > 1
+    if several and balance not in (None, BalanceOption.none):
         raise InputError("Several classes are trained on all pictures together; leave --balance out.")
+    chosen: Any = balance.value if balance is not None else None
 
     def make(pictures: Any, test: Any) -> list[Any]:
+        if not several:
+            positive = positives[0] if positives else None
+            return [make_task(pictures, positive, test=test, balance=chosen, seed=seed, test_size=test_size)]
         tasks = make_tasks(pictures, positives, test=test, seed=seed, test_size=test_size)
         names = [task.positive for task in tasks]
         if len(set(names)) < len(names):
@@ -247,6 +197,17 @@ def tasks_of(
     return make(*load_pictures(source, data, reading or FolderReading(), check))
 
 
+def _plenty(pictures: Any, test: Any) -> tuple[Any, Any]:
+    """So many of each class that any can be split: too few may be too few that can be read, which reading will say."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    times = 1 if len(pictures) > 100 else 100
+    many = {name: np.repeat(getattr(pictures, name), times, axis=0) for name in ("x", "labels", "index")}
+    return replace(pictures, **many, files=tuple(np.repeat(np.array(pictures.files, dtype=object), times))), test
+
+
 def asked_data(source: str, data: Path | None, started_in: str | None = None) -> dict[str, str | None]:
     """What a run records of where its pictures came from, so that they can be found again."""
     return {
@@ -254,13 +215,6 @@ def asked_data(source: str, data: Path | None, started_in: str | None = None) ->
         "data": None if data is None else str(data),
         "started_in": started_in or str(Path.cwd()),
     }
-
-
-def first_model(start: Path | None) -> Any:
-    """The model that --start names."""
-    from ..models.classifier import Classifier
-
-    return None if start is None else Classifier.load(start)
 
 
 def note_other_classes(start: Any, task: Any) -> None:

@@ -1,89 +1,20 @@
 """`xlogreg sweep`: several learning rates and classes in one pass."""
 
 import os
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ..errors import InputError
 from ..system import run_files
-from .options import (
-    DEFAULT_FEATURES,
-    BalanceOption,
-    ClassWeightOption,
-    DataOption,
-    DeviceOption,
-    FeaturesArgument,
-    ImplementationArgument,
-    ImplementationOption,
-    IterationsOption,
-    JsonOption,
-    L2Option,
-    MaxUnreadableOption,
-    MomentumOption,
-    NesterovOption,
-    NoCacheOption,
-    OutOption,
-    PatienceOption,
-    SeedOption,
-    SizeOption,
-    SourceArgument,
-    StartOption,
-    StopCostOption,
-    StopGradientOption,
-    TestSizeOption,
-    ValidationOption,
-)
-from .shared import (
-    FolderReading,
-    asked_data,
-    check_features,
-    check_folder,
-    check_options,
-    chosen_device,
-    descent_options,
-    feature_rows,
-    first_model,
-    note_other_classes,
-    print_json,
-    stop_signals,
-    tasks_of,
-    training_folder,
-)
-from .start import check_start
+from .options import SWEEP, JsonOption, OutOption, takes
+from .prepare import prepared
+from .shared import asked_data, check_options, print_json, stop_signals, training_folder
 
 
+@takes(SWEEP)
 def sweep(
-    source: SourceArgument = "birds",
-    learning_rate: Annotated[
-        list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")
-    ] = None,
-    positive: Annotated[
-        list[str] | None,
-        typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: as in train]"),
-    ] = None,
-    iterations: IterationsOption = 2000,
-    balance: Annotated[
-        BalanceOption | None, typer.Option(help="As in train, for one class. [default: as in train]")
-    ] = None,
-    seed: SeedOption = 0,
-    test_size: TestSizeOption = None,
-    l2: L2Option = 0.0,
-    momentum: MomentumOption = 0.0,
-    nesterov: NesterovOption = False,
-    stop_gradient: StopGradientOption = None,
-    stop_cost: StopCostOption = None,
-    class_weight: ClassWeightOption = "none",
-    validation: ValidationOption = None,
-    patience: PatienceOption = None,
-    start: StartOption = None,
-    features: FeaturesArgument = DEFAULT_FEATURES,
-    size: SizeOption = None,
-    max_unreadable: MaxUnreadableOption = None,
-    no_cache: NoCacheOption = False,
-    data: DataOption = None,
-    device: DeviceOption = "auto",
-    implementation: ImplementationArgument = ImplementationOption.auto,
+    asked: dict[str, Any],
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -93,44 +24,25 @@ def sweep(
     rate is too large, that model is left out, the others are kept and the exit code is 2.
     """
     from ..data.sources import run_name
-    from ..data.task import hold_out
-    from ..images.features import Features
     from ..runs import plots
     from ..runs.report import write_report
     from ..runs.run_folder import command_line, new_run_folder, results, write_json, write_run
-    from ..runs.training import check_patience, train_together
+    from ..runs.training import train_together
     from ..system.files import make_folder
     from . import console
 
-    rates, positives = learning_rate or [0.01, 0.005, 0.001, 0.0001], positive or []
+    rates, positives = asked["learning_rate"] or [0.01, 0.005, 0.001, 0.0001], asked["positive"] or []
+    source, data, iterations = asked["source"], asked["data"], asked["iterations"]
     check_options(rates, iterations)
     for given, kind in ((rates, "learning rate"), (positives, "class")):
         if len(set(given)) < len(given):
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
-    options = descent_options(l2, momentum, nesterov, stop_gradient, stop_cost, class_weight)
-    check_patience(patience, validation is not None)
-    chosen = chosen_device(device)
-    first = first_model(start)
-    chosen_features = Features(features.value)
-    check_features(source, size, chosen_features, first)
-    check_folder(source, out)
-    reading = FolderReading(size, max_unreadable, no_cache)
-    tasks = tasks_of(source, data, positives, balance, seed, test_size, reading, validation)
-    whole = tasks[0]
-    if validation is not None:
-        tasks = hold_out(tasks, validation)
-    check_start(start, first, (source, data), whole, tasks[0])
-    for task in tasks:
-        note_other_classes(first, task)
-    rows = feature_rows(tasks[0], chosen_features)
+    tasks, keywords = prepared(asked, rates, positives, out)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
     with training_folder(folder), stop_signals(), console.training_progress(iterations, what) as observer:
         diverged: list[Any] = []
-        trainings = train_together(
-            tasks, rates, iterations, device=chosen, implementation=implementation.value, observer=observer,
-            options=options, start=first, diverged=diverged, features=chosen_features, rows=rows, patience=patience,
-        )  # fmt: skip
+        trainings = train_together(tasks, rates, iterations, observer=observer, diverged=diverged, **keywords)
         if not trainings:
             # Nothing is kept, and the folder goes.
             _complain(diverged, len(tasks) > 1)

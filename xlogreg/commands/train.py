@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-from enum import Enum, StrEnum
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,86 +10,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
-from ..system import records, run_files
+from ..system import run_files
 from ..system.text import shown
-from .options import (
-    DEFAULT_FEATURES,
-    BalanceArgument,
-    BalanceOption,
-    ClassWeightOption,
-    DataOption,
-    DeviceOption,
-    FeaturesArgument,
-    FeaturesOption,
-    ImplementationArgument,
-    ImplementationOption,
-    IterationsOption,
-    JsonOption,
-    L2Option,
-    MaxUnreadableOption,
-    MomentumOption,
-    NesterovOption,
-    NoCacheOption,
-    OutOption,
-    PatienceOption,
-    PositiveOption,
-    SeedOption,
-    SizeOption,
-    SourceArgument,
-    StartOption,
-    StopCostOption,
-    StopGradientOption,
-    TestSizeOption,
-    ValidationOption,
-)
-from .shared import (
-    FolderReading,
-    asked_data,
-    check_features,
-    check_folder,
-    check_options,
-    chosen_device,
-    descent_options,
-    feature_rows,
-    first_model,
-    ignore_stop_signals,
-    note_other_classes,
-    one_task,
-    print_json,
-    stop_signals,
-    training_folder,
-)
-from .start import check_start
+from .options import TRAIN, JsonOption, OutOption, plan_kind, takes
+from .prepare import prepared
+from .shared import asked_data, check_options, ignore_stop_signals, print_json, stop_signals, training_folder
 
 if TYPE_CHECKING:
     from ..runs.plan import Plan
 
 
+# What each option of a plan must be there, and what it was where a plan is from before it.
+_KINDS = {name: plan_kind(annotation) for name, (annotation, _) in TRAIN.items()}
+_DEFAULTS = {name: default for name, (_, default) in TRAIN.items()}
+# These change no bit; a training may be taken up on another machine.
+_CHANGEABLE = {"device", "implementation", "data", "no_cache"}
+
+
+@takes(TRAIN)
 def train(
     context: typer.Context,
-    source: SourceArgument = "birds",
-    positive: PositiveOption = None,
-    learning_rate: Annotated[float, typer.Option(help="Step size of gradient descent.")] = 0.005,
-    iterations: IterationsOption = 2000,
-    balance: BalanceArgument = None,
-    seed: SeedOption = 0,
-    test_size: TestSizeOption = None,
-    l2: L2Option = 0.0,
-    momentum: MomentumOption = 0.0,
-    nesterov: NesterovOption = False,
-    stop_gradient: StopGradientOption = None,
-    stop_cost: StopCostOption = None,
-    class_weight: ClassWeightOption = "none",
-    validation: ValidationOption = None,
-    patience: PatienceOption = None,
-    start: StartOption = None,
-    features: FeaturesArgument = DEFAULT_FEATURES,
-    size: SizeOption = None,
-    max_unreadable: MaxUnreadableOption = None,
-    no_cache: NoCacheOption = False,
-    data: DataOption = None,
-    device: DeviceOption = "auto",
-    implementation: ImplementationArgument = ImplementationOption.auto,
+    asked: dict[str, Any],
     out: OutOption = None,
     checkpoint: Annotated[
         float, typer.Option(metavar="SECONDS", help="Keep where the training stands about this often.")
@@ -119,18 +59,17 @@ def train(
     Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash, and with --iterations gives a
     run more of them, finished or not; `--resume RUN --finish` ends it there.
     """
-    asked = {name: value for name, value in locals().items() if name in _KINDS or name == "out"}
     from ..runs.checkpoint import check_intervals
 
     intervals = checkpoint, checkpoint_every
     check_intervals(*intervals)
-    given = {name: asked[name] for name in (*_KINDS, "out") if _was_given(context, name)}
+    given = {name: value for name, value in {**asked, "out": out}.items() if _was_given(context, name)}
     if resume is not None:
         _resume(resume, given, finish, intervals, as_json)
     elif finish:
         raise InputError("--finish ends a training that was stopped; name its folder with --resume.")
     else:
-        _train(asked, None, intervals, as_json)
+        _train(asked, None, intervals, as_json, out=out)
 
 
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
@@ -151,7 +90,7 @@ def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[flo
     if wanted is not None:
         check_options([], wanted)
     if _goes_on(run, wanted):
-        plan = read_plan(run, _KINDS)
+        plan = read_plan(run, _KINDS, _DEFAULTS)
         # Before data are read, which takes long, and until all is written.
         with locked(run):
             # Else another process has ended it just now.
@@ -186,7 +125,7 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
     if wanted is None:
         # One that was to have more iterations, and was stopped again.
         with contextlib.suppress(XlogregError):
-            return int(read_plan(run, _KINDS).options["iterations"]) > planned
+            return int(read_plan(run, _KINDS, _DEFAULTS).options["iterations"]) > planned
         return False
     if stopped not in ("iterations", "interrupted"):
         return False
@@ -248,38 +187,10 @@ def _say_complete(run: Path, as_json: bool) -> None:
         print_json({**results, "folder": str(run)})
 
 
-_NAME, _NUMBER, _PATH = records.text, records.number(), records.made(records.text, Path)
-
-
-def _one_of(options: type[StrEnum]) -> records.Kind:
-    return records.made(records.any_of(*options), options)
-
-
-# What the bits of a training depend on, and what each is in a plan.
-_KINDS: dict[str, records.Kind] = {
-    "source": _NAME, "positive": records.optional(_NAME), "learning_rate": _NUMBER, "iterations": records.whole(1),
-    "balance": records.optional(_one_of(BalanceOption)), "seed": records.whole(0, 2**32 - 1),
-    "test_size": records.optional(_NUMBER), "l2": _NUMBER, "momentum": _NUMBER, "nesterov": records.flag,
-    "stop_gradient": records.optional(_NUMBER), "stop_cost": records.optional(_NUMBER), "class_weight": _NAME,
-    "validation": records.optional(_NUMBER), "patience": records.optional(records.whole(1)),
-    "start": records.optional(_PATH), "features": _one_of(FeaturesOption),
-    "size": records.optional(_NAME), "max_unreadable": records.optional(_NUMBER), "no_cache": records.flag,
-    "data": records.optional(_PATH), "device": _NAME, "implementation": _one_of(ImplementationOption),
-}  # fmt: skip
-# These change no bit; a training may be taken up on another machine.
-_CHANGEABLE = {"device", "implementation", "data", "no_cache"}
-
-
 def _was_given(context: typer.Context, name: str) -> bool:
     # By name: Typer carries a Click of its own, or uses the installed one.
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    return str(value) if isinstance(value, Path) else value
 
 
 def _train(
@@ -289,45 +200,22 @@ def _train(
     as_json: bool,
     plan: "Plan | None" = None,
     finish: bool = False,
+    out: Path | None = None,
 ) -> None:
     """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it."""
     from ..data.sources import run_name
-    from ..data.task import hold_out
-    from ..images.features import Features
     from ..runs import checkpoint, plots
     from ..runs.plan import Plan, remove_plan, repeating, write_plan
     from ..runs.run_folder import command_line, new_run_folder, results, write_run
-    from ..runs.training import check_patience
     from ..runs.training import train as train_task
     from ..system.lock import locked
     from . import console
 
-    out, asked = asked.get("out"), {name: asked[name] for name in _KINDS}
     rate, iterations = asked["learning_rate"], asked["iterations"]
-    check_options([rate], iterations)
-    options = descent_options(*(
-        asked[name] for name in ("l2", "momentum", "nesterov", "stop_gradient", "stop_cost", "class_weight")
-    ))  # fmt: skip
-    check_patience(asked["patience"], asked["validation"] is not None)
-    chosen = chosen_device(asked["device"])
-    start = first_model(asked["start"])
-    features = Features(asked["features"].value)
-    check_features(asked["source"], asked["size"], features, start)
-    if run is None:
-        check_folder(asked["source"], out)
-    task = one_task(
-        asked["source"], asked["data"], asked["positive"], asked["balance"], asked["seed"], asked["test_size"],
-        FolderReading(asked["size"], asked["max_unreadable"], asked["no_cache"]), asked["validation"],
-    )  # fmt: skip
-    whole = task
-    if asked["validation"] is not None:
-        (task,) = hold_out([task], asked["validation"])
-    check_start(asked["start"], start, (asked["source"], asked["data"]), whole, task)
-    note_other_classes(start, task)
-    rows = feature_rows(task, features)
+    positives = [] if asked["positive"] is None else [asked["positive"]]
+    (task,), keywords = prepared(asked, [rate], positives, out, new=run is None)
     if plan is None:
-        options_asked = {name: _plain(value) for name, value in asked.items()}
-        plan = Plan(options_asked, str(Path.cwd()), command_line())
+        plan = Plan(asked, str(Path.cwd()), command_line())
     if run is None:
         # However soon it is killed, what there is of it can be taken up.
         folder = new_run_folder(run_name(asked["source"]), out=out, first=functools.partial(write_plan, plan=plan))
@@ -356,10 +244,8 @@ def _train(
         try:
             with console.training_progress(iterations, "training") as observer:
                 (training,) = train_task(
-                    task, [rate], iterations, device=chosen, implementation=asked["implementation"].value,
-                    observer=observer, options=options, start=start, features=features, rows=rows,
-                    checkpoints=checkpoints, patience=asked["patience"],
-                )  # fmt: skip
+                    task, [rate], iterations, observer=observer, checkpoints=checkpoints, **keywords
+                )
             trained = True
             with console.working("drawing pictures and report"):
                 command = repeating(plan.command, len(training.history)) if finish else plan.command

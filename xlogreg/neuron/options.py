@@ -1,13 +1,16 @@
-"""How gradient descent goes beyond the tutorial's, and what that asks of an implementation."""
+"""How gradient descent goes beyond the tutorial's, and what that asks of an implementation.
+
+An option is declared here and nowhere else: command line, plan, results and the words of the tables come from it. The
+command line reads this before anything is computed, so NumPy is imported where a value is checked.
+"""
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from typing import Any, Literal
 
-import numpy as np
-
 from ..errors import InputError
-from ..system.checks import finite_number
 from ..system.text import given
 
 # Classes and samples may weigh this much; the grids of the exact sums stay inside float64 with room to spare.
@@ -20,6 +23,60 @@ CAPABILITIES = {
     "nesterov": "Nesterov's momentum",
     "slopes": "stopping by the gradient",
 }
+
+
+def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> float:
+    from ..system.checks import finite_number
+
+    number = finite_number(value)
+    if number is None or not 0 <= number < below:
+        raise InputError(f"{what} must be {wanted}, not {given(value)}.")
+    return number
+
+
+def _class_weight(value: Any) -> Any:
+    if isinstance(value, str) and value == "balanced":
+        return value
+    try:
+        weights = () if isinstance(value, (str, dict, set)) else tuple(value)
+    except Exception:  # no numbers, or whatever a class of somebody else's raises
+        weights = ()
+    if len(weights) != 2:
+        raise InputError(
+            "The class weights must be None, 'balanced' or two numbers, those of class 0 and class 1, "
+            f"not {given(value)}."
+        )
+    words = f"from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}"
+    first, second = (_number(weight, "A class weight", words, math.nextafter(LARGEST_SAMPLE_WEIGHT, math.inf))
+                     for weight in weights)  # fmt: skip
+    if not first and not second:
+        raise InputError("Both class weights are 0, which leaves nothing to train on; give at least one above 0.")
+    return first, second
+
+
+def _flag(value: Any) -> bool:
+    import numpy as np
+
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"Nesterov's momentum is on or off, True or False, not {given(value)}.")
+    return bool(value)
+
+
+def _weights_in_words(options: "DescentOptions") -> str:
+    if not isinstance(options.class_weight, tuple):
+        return "balanced classes"
+    rest, wanted = options.class_weight
+    return f"class weights {rest:g} and {wanted:g}"
+
+
+def option(
+    default: Any, check: Callable[..., Any], *, help: str, words: "Callable[[DescentOptions], str]", typed: str = "",
+    **keywords: Any,
+) -> Any:  # fmt: skip
+    """A field of `DescentOptions`: its default, the check of a value (with these keywords), its help, the words for it
+    where it is not the default, and its name on the command line where that is another."""
+    checked = partial(check, **keywords)
+    return field(default=default, metadata={"check": checked, "help": help, "words": words, "typed": typed})
 
 
 @dataclass(frozen=True)
@@ -45,31 +102,43 @@ class DescentOptions:
         A value is none of these.
     """
 
-    l2: float = 0.0
-    momentum: float = 0.0
-    nesterov: bool = False
-    gradient_tolerance: float | None = None
-    cost_tolerance: float | None = None
-    class_weight: Literal["balanced"] | tuple[float, float] | None = None
+    l2: float = option(
+        0.0, _number, what="The L2 penalty", wanted="finite and at least 0, 0.001 say",
+        help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
+        words=lambda options: f"L2 {options.l2:g}",
+    )  # fmt: skip
+    momentum: float = option(
+        0.0, _number, what="The momentum", wanted="at least 0 and below 1, 0.9 say", below=1.0,
+        help="From 0 to below 1: keep this share of the last step's direction, to arrive sooner. Try 0.9.",
+        words=lambda options: f"{'Nesterov ' * options.nesterov}momentum {options.momentum:g}",
+    )  # fmt: skip
+    nesterov: bool = option(
+        False, _flag, help="Nesterov's form of the momentum, often steadier.", words=lambda options: ""
+    )
+    gradient_tolerance: float | None = option(
+        None, _number, what="The gradient to stop at", wanted="finite and at least 0, 1e-6 say", typed="stop_gradient",
+        help="Stop early once no part of the gradient is larger than this, 0.001 say. [default: never]",
+        words=lambda options: f"stop at gradient {options.gradient_tolerance:g}",
+    )  # fmt: skip
+    cost_tolerance: float | None = option(
+        None, _number, what="The change of the cost to stop at", wanted="finite and at least 0, 1e-6 say",
+        typed="stop_cost",
+        help="Stop early once an iteration changes the cost by no more than this, 1e-5 say. [default: never]",
+        words=lambda options: f"stop at cost change {options.cost_tolerance:g}",
+    )  # fmt: skip
+    class_weight: Literal["balanced"] | tuple[float, float] | None = option(
+        None, _class_weight, words=_weights_in_words,
+        help="What a picture counts: all alike; both classes alike, however many pictures they have; or A for one of "
+        "the rest and B for one of the wanted class.",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        momentum = _number(self.momentum, "The momentum", "at least 0 and below 1, 0.9 say", below=1.0)
-        if not isinstance(self.nesterov, (bool, np.bool_)):
-            raise InputError(f"Nesterov's momentum is on or off, True or False, not {given(self.nesterov)}.")
-        if self.nesterov and not momentum:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None or one.default is not None:
+                object.__setattr__(self, one.name, one.metadata["check"](value))  # the dataclass is frozen
+        if self.nesterov and not self.momentum:
             raise InputError("Nesterov's form needs a momentum above 0; give one, 0.9 say, or leave nesterov out.")
-        fields: dict[str, Any] = {
-            "l2": _number(self.l2, "The L2 penalty", "finite and at least 0, 0.001 say"),
-            "momentum": momentum,
-            "nesterov": bool(self.nesterov),
-            "class_weight": _class_weight(self.class_weight),
-        }
-        for name, words in (("gradient_tolerance", "gradient"), ("cost_tolerance", "change of the cost")):
-            value = getattr(self, name)
-            if value is not None:
-                fields[name] = _number(value, f"The {words} to stop at", "finite and at least 0, 1e-6 say")
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)  # the dataclass is frozen
 
     @property
     def stops(self) -> bool:
@@ -87,34 +156,13 @@ class DescentOptions:
         }
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 
+    def in_words(self) -> list[str]:
+        """What differs from the tutorial's; what stops it comes last."""
+        changed = [one for one in fields(self) if getattr(self, one.name) != one.default]
+        changed.sort(key=lambda one: one.name.endswith("_tolerance"))
+        return [words for one in changed if (words := one.metadata["words"](self))]
+
     def as_dict(self) -> dict[str, Any]:
         """The options in plain types, as `results.json` has them."""
         weight = self.class_weight
         return {**asdict(self), "class_weight": list(weight) if isinstance(weight, tuple) else weight}
-
-
-def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> float:
-    number = finite_number(value)
-    if number is None or not 0 <= number < below:
-        raise InputError(f"{what} must be {wanted}, not {given(value)}.")
-    return number
-
-
-def _class_weight(value: Any) -> Any:
-    if value is None or (isinstance(value, str) and value == "balanced"):
-        return value
-    try:
-        weights = () if isinstance(value, (str, dict, set)) else tuple(value)
-    except Exception:  # no numbers, or whatever a class of somebody else's raises
-        weights = ()
-    if len(weights) != 2:
-        raise InputError(
-            "The class weights must be None, 'balanced' or two numbers, those of class 0 and class 1, "
-            f"not {given(value)}."
-        )
-    words = f"from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}"
-    first, second = (_number(weight, "A class weight", words, math.nextafter(LARGEST_SAMPLE_WEIGHT, math.inf))
-                     for weight in weights)  # fmt: skip
-    if not first and not second:
-        raise InputError("Both class weights are 0, which leaves nothing to train on; give at least one above 0.")
-    return first, second

@@ -8,12 +8,11 @@ from typing import Any
 from ..errors import FileError, InputError
 from ..system import run_files
 from ..system.files import reason, write_whole
-from ..system.records import Kind, Odd, any_of, as_it_is, fields, many, read_record, text, whole, words
+from ..system.records import Kind, any_of, as_it_is, fields, many, read_record, text, whole, words
+from ..system.text import brief, listed
 
 _FORMAT = "xlogreg plan 2"
 _MAX_BYTES = 1 << 20
-# Options that came later, as plans from before have them.
-_LATER = {"patience": None}
 
 
 @dataclass(frozen=True)
@@ -38,17 +37,17 @@ def repeating(command: str, iterations: int) -> str:
 
 
 def write_plan(folder: Path, plan: Plan) -> None:
-    """Keep a plan, its options in plain types."""
+    """Keep a plan, its options in plain types; paths become texts."""
     content: dict[str, Any] = {
         "format": _FORMAT, "started_in": plan.started_in, "command": plan.command, "options": plan.options,
     }  # fmt: skip
     if plan.before:
         content["before"] = list(plan.before)
-    write_whole(folder / run_files.PLAN, json.dumps(content, indent=2) + "\n")
+    write_whole(folder / run_files.PLAN, json.dumps(content, indent=2, default=str) + "\n")
 
 
-def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
-    """The plan of the training in `folder`, its options of these kinds.
+def read_plan(folder: Path, kinds: dict[str, Kind], defaults: dict[str, Any]) -> Plan:
+    """The plan of the training in `folder`, its options of these kinds; those that came later have their defaults.
 
     Raises
     ------
@@ -60,9 +59,12 @@ def read_plan(folder: Path, kinds: dict[str, Kind]) -> Plan:
     kind = fields({**kinds_of_all, "before": many(whole(1))}, needed=frozenset(kinds_of_all))
     try:
         content = read_record(path, _MAX_BYTES, kind)
-        options = _LATER | fields({})(content["options"])
-        if set(options) != set(kinds):
-            raise Odd("those of this xlogreg", "options")
+        options = defaults | fields({})(content["options"])
+        if unknown := sorted(set(options) - set(kinds)):
+            raise InputError(
+                f"{path} is no plan that this xlogreg can resume: it has options of a newer one "
+                f"({listed([brief(name) for name in unknown], 3)}); resume it with that, or train anew."
+            )
         before = tuple(content.get("before", ()))
         return Plan(fields(kinds)(options), content["started_in"], content["command"], before)
     except (FileNotFoundError, NotADirectoryError):

@@ -337,6 +337,10 @@ def _data_sha256(features_sha256: str, tasks: Sequence[Task], start: Classifier 
     return digest.hexdigest()
 
 
+# The options of the descent that every fingerprint names.
+_FIRST = ("l2", "momentum", "nesterov", "gradient_tolerance", "cost_tolerance", "class_weight")
+
+
 def _fingerprint(
     data_sha256: str,
     rates: Sequence[float],
@@ -346,10 +350,13 @@ def _fingerprint(
     patience: int | None,
 ) -> str:
     """SHA-256 of all that the bits of a training depend on."""
+    # Options that came later are named where they change something, so that checkpoints from before stay of use.
+    default = DescentOptions().as_dict()
+    changed = {name: value for name, value in options.as_dict().items() if name in _FIRST or value != default[name]}
     plan = {
         "arithmetic": ARITHMETIC, "data": data_sha256, "rates": [float(rate) for rate in rates],
         "iterations": int(iterations),
-        "options": options.as_dict(), "start": None if start is None else [start.history_sha256, float(start.b).hex()],
+        "options": changed, "start": None if start is None else [start.history_sha256, float(start.b).hex()],
     }  # fmt: skip
     if patience is not None:
         plan["patience"] = patience
