@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_cli
+from helpers import Result
 from PIL import Image
-from test_cli import Result
 
 from xlogreg.data import folders, sources
 from xlogreg.runs import plots
-
-run = test_cli.run  # the fixture
 
 
 @pytest.fixture(scope="module")

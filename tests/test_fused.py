@@ -1,6 +1,5 @@
 """The fused CPU kernel against the reference, by ==, for every size, layout and number of threads."""
 
-import os
 import subprocess
 import sys
 import warnings
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -115,8 +115,10 @@ print(pool.allowed())
 
 def test_threads() -> None:
     # More threads than there are cores, which only a process of its own can have.
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "NUMBA_NUM_THREADS": "7"}
-    done = subprocess.run([sys.executable, "-c", THREADS], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], env=environment(NUMBA_NUM_THREADS="7"),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["7"]
 
@@ -494,12 +496,12 @@ print(digits.BITS, digits.WIDTH, digits.MULTIPLY)
 
 
 def variant_environment(name: str, cpu: str = "host") -> dict[str, str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "XLOGREG_KERNEL": name}
+    variables = environment(XLOGREG_KERNEL=name)
     for key in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
-        environment.pop(key, None)
+        variables.pop(key, None)
     if cpu != "host":
-        environment |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "+sse2"}
-    return environment
+        variables |= {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": "+sse2"}
+    return variables
 
 
 # What the processor has, and the same layouts in code for one that has nothing.
@@ -510,8 +512,8 @@ CPUS = ["host", "x86-64"] if vectors.X86 else ["host"]
 @pytest.mark.parametrize("name", digits.VARIANTS)
 def test_inner_loops_of_every_variant(tmp_path: Path, name: str, cpu: str) -> None:
     """What the inner loops compile to for processors with and without VNNI or AVX, and without any x86, is exact."""
-    environment = {**variant_environment(name, cpu), "NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", LOOPS], env=environment, capture_output=True, text=True, check=False)
+    variables = {**variant_environment(name, cpu), "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", LOOPS], env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     variant = digits.VARIANTS[name]
     there = vectors.features() if cpu == "host" and vectors.X86 else {"sse2"} if vectors.X86 else set()

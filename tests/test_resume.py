@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
-import test_cli
-from test_cli import Result
+from helpers import Result
 
 from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
@@ -34,7 +34,6 @@ from xlogreg.system.run_files import CHECKPOINTS
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
-command_line = test_cli.run  # the fixture
 MOMENTUM = DescentOptions(momentum=0.9, nesterov=True, l2=0.01, class_weight="balanced", gradient_tolerance=0.012)
 
 
@@ -45,10 +44,10 @@ def task() -> Task:
 
 
 @pytest.fixture
-def run(command_line: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line in this process, without the pictures, which take longer than all the rest."""
     monkeypatch.setattr(plots, "plot_run", lambda *_: None)
-    return command_line
+    return run
 
 
 # As a plan has them.
@@ -514,7 +513,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "XLOGREG_DATA": str(folder / "cache")}
+    return helpers.environment(XLOGREG_DATA=str(folder / "cache"))
 
 
 def stamps(run: Path) -> set[tuple[str, int]]:

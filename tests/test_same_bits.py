@@ -1,12 +1,11 @@
 """The promise: cost history, weights and bias of the tutorial's run have the same bits however they are computed."""
 
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 
@@ -125,6 +124,7 @@ def test_optimize_is_propagate_repeated(columns: tuple[np.ndarray, np.ndarray], 
 
 SCRIPT = """
 import hashlib, sys
+import helpers
 import numpy as np
 from xlogreg import DescentOptions, as_columns, descend_many, history_sha256, load_birds, make_task, optimize
 task = make_task(load_birds(), "bird")
@@ -162,7 +162,7 @@ def test_threads_and_blas(reference: tuple, implementation: str, environment: di
     # NumPy warns where a feature that is to be disabled was not there anyway; that is no error here.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, implementation],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment},
+        env=helpers.environment(**environment),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,18 +3,18 @@
 import csv
 import json
 import re
-import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Result
 from PIL import Image
 
 from xlogreg import kernels
-from xlogreg.commands import cli, console
+from xlogreg.commands import console
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
 from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWarning
@@ -242,31 +242,6 @@ def test_diverging_models_are_told_or_raise(task: Task) -> None:
         train(task, [1e8, 0.2], 60)
     with pytest.raises(DivergenceError):
         train(task, [1e8], 60)
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run the command line in this process, in a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as caught:
-            code = int(caught.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
 
 
 def test_train_with_everything_and_go_on(run: Callable[..., Result]) -> None:

@@ -1,0 +1,61 @@
+"""What several test files make and start: models, odd pictures, the command line's processes."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from xlogreg.models.classifier import Classifier
+
+
+class Result(NamedTuple):
+    """What a command left: its exit code, and what it wrote to both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a Python of its own that imports this source tree."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
+
+
+def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:
+    """A model that nobody trained."""
+    rng = np.random.RandomState(seed)
+    return Classifier(
+        w=rng.normal(0, 0.3, (size[0] * size[1] * size[2], 1)), b=0.1, class_names=("not bird", "bird"), size=size,
+        learning_rate=0.005, number_of_iterations=2000, history_sha256="ab" * 32, trained_on="Vögel <&>",
+        xlogreg_version="0.1.0",
+    )  # fmt: skip
+
+
+def sample(height: int = 12, width: int = 20) -> np.ndarray:
+    """A picture with a gradient and a mark in one corner."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 12, y * 20, (x + y) * 7], axis=2).astype(np.uint8)
+    rgb[:3, :3] = (255, 0, 0)
+    return rgb
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it is so large."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def riff(kind: bytes, content: bytes) -> bytes:
+    """A WebP of one part."""
+    body = b"WEBP" + kind + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(body)) + body
