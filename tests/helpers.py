@@ -1,14 +1,22 @@
 """What several test files make and start: models, odd pictures, the command line's processes."""
 
+import hashlib
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from xlogreg.models.classifier import Classifier
+from xlogreg.system.files import own_temporary_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class Result(NamedTuple):
@@ -22,6 +30,24 @@ class Result(NamedTuple):
 def environment(**more: str) -> dict[str, str]:
     """Of a Python of its own that imports this source tree."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
+
+
+def made_once(text: str, make: Callable[[Path], None]) -> Path:
+    """The file that `make` writes: what takes long to compile is compiled by one process, for all and for later.
+
+    The text says everything that the file depends on: options and compiler too.
+    """
+    folder = Path(own_temporary_folder()) / "tests"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / hashlib.sha256(text.encode()).hexdigest()
+    with open(f"{path}.lock", "w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            new = folder / f"{path.name}.{os.getpid()}"
+            make(new)
+            os.replace(new, path)
+    return path
 
 
 def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:

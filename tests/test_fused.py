@@ -1,6 +1,7 @@
 """The fused CPU kernel against the reference, by ==, for every size, layout and number of threads."""
 
 import ast
+import functools
 import subprocess
 import sys
 import tracemalloc
@@ -229,9 +230,7 @@ def smooth(m: int, d: int, models: int = 1, rate: float = 0.5, seed: int = 0) ->
 
 
 @EVERY_VARIANT
-@pytest.mark.parametrize(
-    ("m", "d", "models"), [(200, 300, 1), (500, 385, 3), (96, 96, 1), (440, 440, 9), (47, 500, 1)]
-)
+@pytest.mark.parametrize(("m", "d", "models"), [(200, 300, 1), (500, 385, 3), (96, 96, 1), (440, 440, 9), (47, 500, 1)])
 def test_differences_change_no_bit(m: int, d: int, models: int) -> None:
     reference, fused = smooth(m, d, models)
     for iterations in (1, 2, 60, 7):
@@ -454,6 +453,7 @@ def compiled_into(module: str) -> set[str]:
     def names(node: ast.AST, how: type) -> set[str]:
         return {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, how)}
 
+    @functools.cache
     def imports(module: str) -> dict[str, tuple[str, str]]:
         """Module and name there of what is taken from the package."""
         return {
@@ -464,6 +464,7 @@ def compiled_into(module: str) -> set[str]:
             for alias in each.names
         }  # fmt: skip
 
+    @functools.cache
     def made(module: str, name: str) -> list[ast.stmt]:
         """What gives a module's name its value."""
         kinds = (ast.FunctionDef, ast.ClassDef)
