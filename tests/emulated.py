@@ -65,7 +65,7 @@ def library(code: str, tensor: bool = True) -> ctypes.CDLL:
     code = f"#define TENSOR_CORES {int(tensor)}\n" + code
     text = Path(__file__).with_name("emulator.h").read_text(encoding="utf-8") + code + _ENTRY
     command = [
-        COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
+        COMPILER, "-std=c++17", "-O3", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
         "-shared", "-fPIC", "-x", "c++", "-",
     ]  # fmt: skip
 
