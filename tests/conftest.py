@@ -17,6 +17,7 @@ from hypothesis import settings
 from xlogreg.arrays import choose_device
 from xlogreg.commands import cli
 from xlogreg.errors import DeviceError
+from xlogreg.runs import plots
 
 # Deterministic, and never failing because a shared machine was slow.
 settings.register_profile("xlogreg", derandomize=True, deadline=None, print_blob=True)
@@ -55,6 +56,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Result(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures of a run, which take longer than all the rest: for tests that do not look at them."""
+    for name in ("plot_run", "plot_judgement", "plot_cost_histories"):
+        monkeypatch.setattr(plots, name, lambda *_: None)
 
 
 def _cupy() -> Any:

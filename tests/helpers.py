@@ -32,19 +32,24 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
 
 
+def folder(name: str) -> Path:
+    """One that later runs of the tests find again."""
+    path = Path(own_temporary_folder()) / "tests" / name
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
 def made_once(text: str, make: Callable[[Path], None]) -> Path:
     """The file that `make` writes: what takes long to compile is compiled by one process, for all and for later.
 
     The text says everything that the file depends on: options and compiler too.
     """
-    folder = Path(own_temporary_folder()) / "tests"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / hashlib.sha256(text.encode()).hexdigest()
+    path = folder("") / hashlib.sha256(text.encode()).hexdigest()
     with open(f"{path}.lock", "w") as lock:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            new = folder / f"{path.name}.{os.getpid()}"
+            new = path.with_suffix(f".{os.getpid()}")
             make(new)
             os.replace(new, path)
     return path
