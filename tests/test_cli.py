@@ -154,7 +154,7 @@ def test_sweep(run: Callable[..., Result]) -> None:
     assert (Path("here/rate-0.01/model.safetensors")).is_file()
 
 
-def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
+def test_sweep_of_several_classes(run: Callable[..., Result], no_plots: None) -> None:
     rates = ("--learning-rate", 0.01, "--learning-rate", 0.001)
     result = run("sweep", "--positive", "bird", "--positive", "frog", *rates, "--iterations", 20, "--json")
     runs = {(r["task"]["positive"], r["learning_rate"]): r for r in json.loads(result.out)["runs"]}
