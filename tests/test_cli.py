@@ -29,7 +29,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a short training, by the installed command in a process of its own."""
     folder = tmp_path_factory.mktemp("trained")
     done = subprocess.run(
-        [sys.executable, "-m", "xlogreg", "train", "--iterations", "250", "--device", "cpu"],
+        [sys.executable, "-m", "xlogreg", "train", "--iterations", "250", "--device", "cpu", "--checkpoint", "3600"],
         cwd=folder, capture_output=True, text=True, check=False,
         env=environment(),
     )  # fmt: skip
