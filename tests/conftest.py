@@ -1,7 +1,9 @@
 """What all tests share: where the real data are, and which array modules the core is tested on."""
 
+import io
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import strict
+from helpers import Result
 from hypothesis import settings
 
 from xlogreg.arrays import choose_device
+from xlogreg.commands import cli
 from xlogreg.errors import DeviceError
+from xlogreg.runs import plots
 
 # Deterministic, and never failing because a shared machine was slow.
 settings.register_profile("xlogreg", derandomize=True, deadline=None, print_blob=True)
@@ -31,6 +36,33 @@ def real_data() -> Path:
     path = Path(folder).resolve()
     assert (path / "cifar-10-batches-py" / "data_batch_1").is_file(), f"no CIFAR-10 batches in {path}"
     return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process, in a fresh folder; `stdin` is its standard input."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
+
+    def call(*arguments: object, stdin: bytes = b"") -> Result:
+        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as caught:
+            code = int(caught.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures of a run, which take longer than all the rest: for tests that do not look at them."""
+    for name in ("plot_run", "plot_judgement", "plot_cost_histories"):
+        monkeypatch.setattr(plots, name, lambda *_: None)
 
 
 def _cupy() -> Any:

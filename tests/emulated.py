@@ -6,23 +6,22 @@ test sets the device's size, the order of the threads and the free memory.
 
 import ctypes
 import functools
-import hashlib
 import mmap
 import os
+import platform
 import shutil
 import subprocess
-import tempfile
 import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import strict
+from helpers import made_once
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++")) or ""
 POINTER = ctypes.c_void_p
 KERNELS = ("descend_in_tiles", "descend_in_one_read")
-_FOLDER = tempfile.TemporaryDirectory(prefix="xlogreg-emulator-")
 
 # A small device; `seed` is the order in which threads take turns.
 state = types.SimpleNamespace(
@@ -65,15 +64,17 @@ def library(code: str, tensor: bool = True) -> ctypes.CDLL:
     """The source as a library of this processor, with emulated tensor cores or dp4a."""
     code = f"#define TENSOR_CORES {int(tensor)}\n" + code
     text = Path(__file__).with_name("emulator.h").read_text(encoding="utf-8") + code + _ENTRY
-    base = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
-    base.with_suffix(".cpp").write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [COMPILER, "-std=c++17", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
-         "-shared", "-fPIC", "-o", str(base.with_suffix(".so")), str(base.with_suffix(".cpp"))],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[:4000]
-    loaded = ctypes.CDLL(str(base.with_suffix(".so")))
+    command = [
+        COMPILER, "-std=c++17", "-O3", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-w",
+        "-shared", "-fPIC", "-x", "c++", "-",
+    ]  # fmt: skip
+
+    def compiled(path: Path) -> None:
+        done = subprocess.run([*command, "-o", str(path)], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[:4000]
+
+    version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=True).stdout
+    loaded = ctypes.CDLL(str(made_once(f"{version}{platform.machine()}{command}{text}", compiled)))
     loaded.total.restype = ctypes.c_double
     loaded.total.argtypes = [ctypes.c_longlong, ctypes.c_longlong]
     return loaded

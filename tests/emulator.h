@@ -45,6 +45,9 @@ struct Thread {
     unsigned thread, block;
     std::vector<std::pair<uint4*, const uint4*>> copies;
     bool started = false, finished = false;
+    // Until this number is another one, it is not its turn: a look at it takes less time than to go there and back.
+    const unsigned* awaited = nullptr;
+    unsigned before = 0;
 };
 static std::vector<Block> blocks;
 static std::vector<Warp> warps;
@@ -68,12 +71,13 @@ static void main_of_thread() {
     _longjmp(scheduler, 1);
 }
 static void wait(unsigned& arrived, unsigned& generation, unsigned count) {
-    unsigned before = generation;
     if (++arrived == count) {
         arrived = 0;
         ++generation;
     } else {
-        while (generation == before) yield();
+        current->awaited = &generation;
+        current->before = generation;
+        yield();
     }
 }
 static Block& block() { return blocks[blockIdx.x]; }
@@ -113,6 +117,8 @@ static int run(unsigned grid, unsigned size, unsigned shared, unsigned long long
             if (mode == 2 && i / size != chosen) continue;
             if (mode == 3 && i / 32 == chosen) continue;
             current = &threads[i];
+            if (current->awaited && *current->awaited == current->before) continue;
+            current->awaited = nullptr;
             threadIdx.x = current->thread;
             blockIdx.x = current->block;
             shared_memory = (uint4*)(((uintptr_t)blocks[blockIdx.x].shared.data() + 15) / 16 * 16);
@@ -196,14 +202,18 @@ static void multiply(int (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsi
     unsigned mine[6] = {a0, a1, a2, a3, b0, b1};
     memcpy(warp.fragments[lane], mine, sizeof(mine));
     emulator::wait(warp.arrived, warp.generation, 32);
-    for (int i = 0; i < 4; ++i) {
-        int row = g + 8 * (i / 2), digit = 2 * q + i % 2;
-        long long total = sums[i];
-        for (int k = 0; k < 32; ++k) {
-            unsigned a = warp.fragments[row % 8 * 4 + k % 16 / 4][row / 8 + 2 * (k / 16)];
-            unsigned b = warp.fragments[digit * 4 + k % 16 / 4][4 + k / 16];
-            total += (int)(a >> (8 * (k % 4)) & 255) * (int)(signed char)(b >> (8 * (k % 4)) & 255);
+    unsigned words[2][2][8];  // of two rows of pixels and of two digits, 32 bytes each
+    for (int i = 0; i < 2; ++i)
+        for (int k = 0; k < 8; ++k) {
+            words[0][i][k] = warp.fragments[g * 4 + k % 4][i + 2 * (k / 4)];
+            words[1][i][k] = warp.fragments[(2 * q + i) * 4 + k % 4][4 + k / 4];
         }
+    for (int i = 0; i < 4; ++i) {
+        const unsigned char* pixels = (const unsigned char*)words[0][i / 2];
+        const signed char* digits = (const signed char*)words[1][i % 2];
+        int products = 0;
+        for (int k = 0; k < 32; ++k) products += pixels[k] * digits[k];
+        long long total = (long long)sums[i] + products;
         if (total != (int)total) abort();  // 32 bits overflowed
         sums[i] = (int)total;
     }

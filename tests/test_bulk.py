@@ -17,11 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Result, classifier, environment
 from PIL import Image
-from test_classifier import classifier
-from test_cli import Result
 
-from xlogreg.commands import cli
 from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
 from xlogreg.images import fast_resize
@@ -37,23 +35,10 @@ SIZES = ((4, 5), (9, 12), (40, 31), (3, 7), (64, 64))
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run the command line in this process, in a fresh folder with a model in it; `stdin` is its standard input."""
-    monkeypatch.chdir(tmp_path)
+def run(run: Callable[..., Result]) -> Callable[..., Result]:
+    """The command line in a folder with a model in it."""
     classifier().save("model")
-
-    def call(*arguments: object, stdin: bytes = b"") -> Result:
-        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as caught:
-            code = int(caught.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
+    return run
 
 
 def make(folder: Path, names: list[str]) -> list[Path]:
@@ -174,7 +159,8 @@ def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> Non
     # Killed as it is, a program cannot end them: they see it themselves.
     code = """
 import os, signal, time
-from test_bulk import bulk, classifier, resize
+from helpers import classifier
+from test_bulk import bulk, resize
 bulk.LONG, bulk.BUSY = 0.0, 9.0
 bulk.can_fork = lambda: False
 team = bulk._Team(classifier(), 2)
@@ -231,7 +217,8 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
 _COPIES = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from test_bulk import Failure, bulk, classifier, lines, predict_many
+from helpers import classifier
+from test_bulk import Failure, bulk, lines, predict_many
 
 teams, here, kind = [], [], sys.argv[1]
 bulk.SOON, bulk.LONG, class_, predict_batch = 0.0, 1000.0, bulk._Team, bulk.predict_batch
@@ -359,7 +346,8 @@ def test_closed_streams_with_copies(tmp_path: Path) -> None:
 
 _MEMORY = """
 import itertools, resource, sys
-from test_bulk import classifier, predict_many
+from helpers import classifier
+from test_bulk import predict_many
 peaks = []
 for count in (400, 4000):
     for batch in predict_many(classifier(), itertools.repeat(sys.argv[1], count), threads=2, processes=True):
@@ -633,10 +621,6 @@ def test_standard_streams(tmp_path: Path) -> None:
         assert done.stdout.startswith({"csv": b"path,label", "json": b"{", "text": b"\\xe9.png: "}[form])
     rows = list(csv.DictReader(io.StringIO(shell("{} é.png --csv", PYTHONIOENCODING="ascii").stdout.decode())))
     assert rows[0]["path"] == "é.png"
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes and signals")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import classifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,15 +18,6 @@ from xlogreg.errors import FileError, InputError, XlogregError
 from xlogreg.models import classifier as module
 from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.neuron.exact import LARGEST_WEIGHT
-
-
-def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:
-    rng = np.random.RandomState(seed)
-    return Classifier(
-        w=rng.normal(0, 0.3, (size[0] * size[1] * size[2], 1)), b=0.1, class_names=("not bird", "bird"), size=size,
-        learning_rate=0.005, number_of_iterations=2000, history_sha256="ab" * 32, trained_on="Vögel <&>",
-        xlogreg_version="0.1.0",
-    )  # fmt: skip
 
 
 def test_saved_and_loaded_is_the_same(tmp_path: Path) -> None:

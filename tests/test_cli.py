@@ -8,15 +8,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Result, bomb, environment
 from PIL import Image
-from test_images import bomb
 
-from xlogreg.commands import cli
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import make_task
 from xlogreg.models.classifier import Classifier
@@ -26,40 +24,14 @@ from xlogreg.runs.gallery import write_gallery
 from xlogreg.solvers.descent import history_sha256
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run the command line in this process, in a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as caught:
-            code = int(caught.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder of a short training, by the installed command in a process of its own."""
     folder = tmp_path_factory.mktemp("trained")
     done = subprocess.run(
-        [sys.executable, "-m", "xlogreg", "train", "--iterations", "250", "--device", "cpu"],
+        [sys.executable, "-m", "xlogreg", "train", "--iterations", "250", "--device", "cpu", "--checkpoint", "3600"],
         cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout
@@ -182,7 +154,7 @@ def test_sweep(run: Callable[..., Result]) -> None:
     assert (Path("here/rate-0.01/model.safetensors")).is_file()
 
 
-def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
+def test_sweep_of_several_classes(run: Callable[..., Result], no_plots: None) -> None:
     rates = ("--learning-rate", 0.01, "--learning-rate", 0.001)
     result = run("sweep", "--positive", "bird", "--positive", "frog", *rates, "--iterations", 20, "--json")
     runs = {(r["task"]["positive"], r["learning_rate"]): r for r in json.loads(result.out)["runs"]}
@@ -437,12 +409,10 @@ def test_full_disk(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) 
 def test_closed_and_full_standard_output(trained: Path) -> None:
     command = f"{sys.executable} -m xlogreg predict {trained} {trained}/examples.png {trained}/examples.png"
     # With a buffer, as people have it, whatever the machine that tests sets.
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": ""}
-    done = subprocess.run(f"{command} | true", shell=True, env=environment, capture_output=True, text=True, check=False)
+    options = {"shell": True, "env": environment(PYTHONUNBUFFERED=""), "capture_output": True, "text": True}
+    done = subprocess.run(f"{command} | true", check=False, **options)
     assert done.stderr == ""
-    done = subprocess.run(
-        f"{command} > /dev/full", shell=True, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(f"{command} > /dev/full", check=False, **options)
     assert done.returncode == 2
     assert done.stderr.startswith("Error: ")
     assert "No space left on device" in done.stderr

@@ -36,7 +36,7 @@ TILES, ONE_READ = emulated.KERNELS
 MODES = [(TILES, True), (TILES, False), (ONE_READ, False)]
 
 
-@pytest.fixture(autouse=True, params=["90", "75"], ids=["tensor cores", "dp4a"])
+@pytest.fixture(params=["90", "75"], ids=["tensor cores", "dp4a"])
 def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """The strict stand-in with raw kernels: a small device."""
     for name in ("RawModule", "cuda", "get_default_memory_pool"):
@@ -48,6 +48,9 @@ def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
     yield
     kernels.warn_once.cache_clear()
     cuda._module.cache_clear()
+
+
+on_device = pytest.mark.usefixtures("device")
 
 
 def plan(
@@ -109,6 +112,7 @@ def assert_equal(arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
 @pytest.mark.parametrize(("m", "d"), [(1, 1), (2, 3), (3, 17), (5, 200), (64, 64), (65, 33), (131, 48), (300, 7)])
+@on_device
 def test_sizes(kernel: str, resident: bool, m: int, d: int) -> None:
     assert_equal(problem(m, d, seed=m * 1000 + d), plan(kernel, resident, m, d))
 
@@ -119,6 +123,7 @@ def test_sizes(kernel: str, resident: bool, m: int, d: int) -> None:
     st.sampled_from([1e-9, 0.01, 1.0, 30.0]), st.sampled_from([32, 64, 96]), st.integers(1, 7),
     st.integers(7_000, 60_000),
 )  # fmt: skip
+@on_device
 def test_any_problem_on_any_device(
     m: int, d: int, models: int, seed: int, scale: float, rate: float, threads: int, processors: int, shared: int
 ) -> None:
@@ -128,6 +133,7 @@ def test_any_problem_on_any_device(
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_the_order_of_threads_changes_no_bit(kernel: str, resident: bool) -> None:
     for seed in range(12):
         state.seed = seed
@@ -137,6 +143,7 @@ def test_the_order_of_threads_changes_no_bit(kernel: str, resident: bool) -> Non
 
 
 @pytest.mark.parametrize("resident", [True, False])
+@on_device
 def test_several_models(resident: bool) -> None:
     arrays = problem(70, 50, models=3, scale=0.2)
     together = assert_equal(arrays, plan(TILES, resident, 70, 50, models=3))
@@ -148,6 +155,7 @@ def test_several_models(resident: bool) -> None:
         assert np.array_equal(alone.w.get(), together.w.get()[one])
 
 
+@on_device
 def test_two_models_one_after_the_other() -> None:
     state.processors = 3
     launches = state.launches
@@ -159,6 +167,7 @@ def test_two_models_one_after_the_other() -> None:
     assert alone.run(7)[4:].tolist() == engine.run(3).tolist()
 
 
+@on_device
 def test_sums_of_z_are_for_tiles_alone() -> None:
     arrays = problem(3000, 16)
     sizes = [fused(arrays, plan(kernel, False, 3000, 16))._workspace.shape[0] for kernel in (TILES, ONE_READ)]
@@ -166,6 +175,7 @@ def test_sums_of_z_are_for_tiles_alone() -> None:
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_rows_begin_at_multiples_of_16_bytes(kernel: str, resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays, chosen = problem(61, 37), plan(kernel, resident, 61, 37)
     assert assert_equal(arrays, chosen)._pixels.shape == (61, 48)
@@ -182,6 +192,7 @@ def test_rows_begin_at_multiples_of_16_bytes(kernel: str, resident: bool, monkey
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_exponents_that_change(kernel: str, resident: bool) -> None:
     # From zeros, and with weights that double again and again: resident tiles repeat their forward pass.
     rows, sign, w, b, _ = problem(40, 20, scale=0.0)
@@ -192,6 +203,7 @@ def test_exponents_that_change(kernel: str, resident: bool) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_residuals_that_get_smaller_and_smaller(kernel: str, resident: bool) -> None:
     # Their grid follows the largest of them: a turn in which it changes is done again.
     models = 1 if kernel == ONE_READ else 2
@@ -204,6 +216,7 @@ def test_residuals_that_get_smaller_and_smaller(kernel: str, resident: bool) -> 
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_the_largest_sums(kernel: str, resident: bool) -> None:
     # Every pixel 255, weights and residuals at their bounds: nothing may overflow (the emulator's dp4a looks).
     for m, d, cut in ((40, 3000, 1), (20_000, 3, 1), (70_000, 1, 3)):
@@ -213,6 +226,7 @@ def test_the_largest_sums(kernel: str, resident: bool) -> None:
             assert_equal(arrays, plan(kernel, resident, m, d, threads=256, cut=cut), iterations=2)
 
 
+@on_device
 def test_more_terms_than_32_bits_hold() -> None:
     # Over 2^18 samples: the reference works in blocks, and threads empty their 32-bit sums on the way.
     m = 2**18 + 77
@@ -222,6 +236,7 @@ def test_more_terms_than_32_bits_hold() -> None:
     assert_equal(problem(m, 2), cuda.plan_for(m, 2, 1, 4, 200_000, state.capability >= "80", 64, 64), iterations=1)
 
 
+@on_device
 def test_unaligned_pixels() -> None:
     rows, *rest = problem(30, 32)
     memory = strict.zeros((30 * 32 + 1,), np.uint8)
@@ -233,6 +248,7 @@ def test_unaligned_pixels() -> None:
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_calls_of_any_length_are_one_run(kernel: str, resident: bool) -> None:
     arrays, chosen = problem(50, 40, rate=1.0), plan(kernel, resident, 50, 40)
     whole, parts = fused(arrays, chosen), fused(arrays, chosen)
@@ -242,6 +258,7 @@ def test_calls_of_any_length_are_one_run(kernel: str, resident: bool) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_the_tutorials_pictures(kernel: str, resident: bool) -> None:
     task = make_task(load_birds(), "bird")
     rows = task.x_train.reshape(1900, -1)
@@ -258,6 +275,7 @@ def test_the_tutorials_pictures(kernel: str, resident: bool) -> None:
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
 def test_divergence(kernel: str, resident: bool) -> None:
     rows, sign, w, b, _ = problem(40, 20, scale=0.0)
     iterations = []
@@ -275,6 +293,7 @@ def test_divergence(kernel: str, resident: bool) -> None:
     assert np.isnan(engine.run(3)).all()
 
 
+@on_device
 def test_one_synchronisation_a_run() -> None:
     engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
     before, launches = strict.synchronisations, state.launches
@@ -293,6 +312,7 @@ def expected() -> np.ndarray:
     return descend_many(x.get(), y.get(), [0.1], 5, implementation="reference").history
 
 
+@on_device
 def test_auto_takes_the_fused_kernels() -> None:
     x, y = columns()
     result = descend_many(x, y, [0.1], 5)
@@ -310,6 +330,7 @@ def test_auto_takes_the_fused_kernels() -> None:
     ("attribute", "value", "why"),
     [("cooperative", False, "no cooperative launches"), ("capability", "70", "7.5 or later, not 7.0")],
 )
+@on_device
 def test_a_gpu_that_cannot_run_them(attribute: str, value: Any, why: str) -> None:
     setattr(state, attribute, value)
     x, y = columns()
@@ -327,6 +348,7 @@ def test_a_gpu_that_cannot_run_them(attribute: str, value: Any, why: str) -> Non
 
 
 @pytest.mark.parametrize("when", ["compile", "launch"])
+@on_device
 def test_kernels_that_fail_are_no_failure(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE\nand more")
@@ -346,6 +368,7 @@ def test_kernels_that_fail_are_no_failure(monkeypatch: pytest.MonkeyPatch, when:
         descend_many(x, y, [0.1], 5, implementation="fused")
 
 
+@on_device
 def test_what_cuda_reports_is_one_sentence() -> None:
     for error, words in (
         (emulated.OutOfMemoryError("12 bytes"), r"memory of gpu:0 is full \(12 bytes\)"),
@@ -360,6 +383,7 @@ def test_what_cuda_reports_is_one_sentence() -> None:
             on_its_device(fail)(strict.zeros(3, float))
 
 
+@on_device
 def test_no_memory_left(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = columns()
 
@@ -376,6 +400,7 @@ def test_no_memory_left(monkeypatch: pytest.MonkeyPatch) -> None:
         descend_many(x, y, [0.1], 5)
 
 
+@on_device
 def test_memory_that_ends_in_the_launch_is_no_failure_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise emulated.OutOfMemoryError
@@ -386,6 +411,7 @@ def test_memory_that_ends_in_the_launch_is_no_failure_to_compile(monkeypatch: py
         descend_many(x, y, [0.1], 5)
 
 
+@on_device
 def test_arrays_of_a_gpu_that_is_not_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = columns()
     x._on = y._on = 1
@@ -400,6 +426,7 @@ def test_arrays_of_a_gpu_that_is_not_the_current_one(monkeypatch: pytest.MonkeyP
         descend_many(x, y, [0.1], 5)
 
 
+@on_device
 def test_the_plain_code_takes_smaller_chunks_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = columns()
     empty, asked = strict.empty, []
@@ -422,6 +449,7 @@ def test_the_plain_code_takes_smaller_chunks_where_memory_ends(monkeypatch: pyte
         descend_many(x, y, [0.1], 5, implementation="reference")
 
 
+@on_device
 def test_blocks_that_are_not_resident_together() -> None:
     state.occupancy = 0
     x, y = columns()
@@ -431,6 +459,7 @@ def test_blocks_that_are_not_resident_together() -> None:
     assert np.array_equal(result.history, expected())
 
 
+@on_device
 def test_prepared_once() -> None:
     engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
     launches = state.launches
@@ -438,12 +467,14 @@ def test_prepared_once() -> None:
     assert state.launches == launches
 
 
+@on_device
 def test_a_grid_that_was_cut_gives_no_costs() -> None:
     engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
     engine.plan = dataclasses.replace(engine.plan, blocks=engine.plan.blocks - 1)
     assert np.isnan(engine.run(2)).all()
 
 
+@on_device
 def test_two_engines_at_once() -> None:
     small, large = problem(5, 4), problem(50, 40)
     engines = [fused(arrays, None) for arrays in (large, small)]

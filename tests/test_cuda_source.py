@@ -2,12 +2,14 @@
 
 import ctypes
 import functools
+import json
 import re
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import made_once
 
 from xlogreg.kernels import cuda
 
@@ -27,11 +29,22 @@ def nvrtc() -> ctypes.CDLL:
 @functools.cache
 def compiled(capability: int) -> tuple[str, str]:
     """(PTX, the assembler's log) for a GPU of this capability, compiled as CuPy does."""
+    nvrtc()
+    source = cuda.source()
+    options = [*cuda.OPTIONS, "-ftz=true", f"--gpu-architecture=sm_{capability}", "--ptxas-options=-v"]
+
+    def make(path: Path) -> None:
+        path.write_text(json.dumps(_compile(source.encode(), options)))
+
+    version = metadata.version("nvidia-cuda-nvrtc")
+    ptx, log = json.loads(made_once(f"nvrtc {version} {options}\n{source}", make).read_text())
+    return ptx, log
+
+
+def _compile(source: bytes, options: list[str]) -> tuple[str, str]:
     library = nvrtc()
     program = ctypes.c_void_p()
-    source = cuda.source().encode()
     assert library.nvrtcCreateProgram(ctypes.byref(program), source, b"cuda.cu", 0, None, None) == 0
-    options = [*cuda.OPTIONS, "-ftz=true", f"--gpu-architecture=sm_{capability}", "--ptxas-options=-v"]
     result = library.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*[word.encode() for word in options])
     )

@@ -7,14 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_cli
+from helpers import Result
 from PIL import Image
-from test_cli import Result
 
 from xlogreg.data import folders, sources
-from xlogreg.runs import plots
-
-run = test_cli.run  # the fixture
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +26,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(source: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(source: Path, run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run on them, `model`, in this folder, and no picture is decoded from now on."""
-    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
     shutil.copytree(source, "photos")
     result = run("train", "photos", "--positive", "ant", "--size", 8, "--iterations", 2, "--out", "model", "--no-cache")
     assert result.code == 0, result.err

@@ -12,15 +12,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from test_bulk import run as run  # the fixture
-from test_classifier import classifier
-from test_cli import Result
+from helpers import Result, classifier
 
 from xlogreg import load_birds, make_task, train
 from xlogreg.errors import FileError, InputError
 from xlogreg.images.features import Features
 from xlogreg.models.classifier import Classifier
 from xlogreg.models.export import export, to_npz, to_onnx
+
+
+@pytest.fixture
+def run(run: Callable[..., Result]) -> Callable[..., Result]:
+    """The command line in a folder with a model in it."""
+    classifier().save("model")
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +155,7 @@ def test_files_are_not_overwritten(run: Callable[..., Result], tmp_path: Path) -
 def test_without_onnx_one_sentence_says_so() -> None:
     code = """
 import sys; sys.modules["onnx"] = None
-from test_classifier import classifier
+from helpers import classifier
 from xlogreg.models.export import to_npz, to_onnx
 from xlogreg.errors import InputError
 to_npz(classifier())

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import Result, bomb
 from PIL import Image
 from skimage.data import lfw_subset
-from test_images import bomb
 
 from xlogreg import make_task, make_tasks, read_folder
-from xlogreg.commands import cli
 from xlogreg.data import cache as cache_module
 from xlogreg.data import folders
 from xlogreg.data.cache import Cache
@@ -51,25 +50,6 @@ def read(folder: Path, **options: Any) -> tuple[Pictures, Reading]:
     told: list[Reading] = []
     pictures = read_folder(folder, FolderOptions(told=told.append, **options))
     return pictures, told[0]
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
-    """Run the command line in this process; its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "kept"))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as caught:
-            code = int(caught.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -206,7 +186,7 @@ def test_a_large_photograph_is_reduced_in_whole_numbers() -> None:
 # --------------------------------------------------------------------------------------------------------- bad folders
 
 
-def test_empty_flat_and_one_class(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_empty_flat_and_one_class(tmp_path: Path, run: Callable[..., Result]) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "cat").mkdir()
@@ -224,7 +204,7 @@ def test_empty_flat_and_one_class(tmp_path: Path, run: Callable[..., Any]) -> No
         read_folder(tmp_path / "nowhere")
 
 
-def assert_bad(run: Callable[..., Any], words: str, *arguments: object) -> None:
+def assert_bad(run: Callable[..., Result], words: str, *arguments: object) -> None:
     code, out, err = run("train", "photos", "--iterations", 2, *arguments)
     error = err.splitlines()[-1]
     assert (code, out) == (2, "")
@@ -243,7 +223,7 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path: Path) -> None:
     assert read_folder(tmp_path).class_names == ("Test", "train")
 
 
-def test_one_unreadable_among_hundreds(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_one_unreadable_among_hundreds(tmp_path: Path, run: Callable[..., Result]) -> None:
     for i in range(200):
         save(tmp_path / "photos" / ("cat", "dog")[i % 2] / f"{i:03d}.png", i, (8, 8))
     before, _ = read(tmp_path / "photos")
@@ -260,7 +240,7 @@ def test_one_unreadable_among_hundreds(tmp_path: Path, run: Callable[..., Any]) 
     assert "010.png" in err
 
 
-def test_the_limit_of_unreadable_pictures(photos: Path, run: Callable[..., Any]) -> None:
+def test_the_limit_of_unreadable_pictures(photos: Path, run: Callable[..., Result]) -> None:
     for i in range(11):
         (photos / "cat" / f"bad{i:02d}.jpg").write_bytes(b"\xff\xd8\xff junk")
     # 11 of 23: more than 10, and more than 10 %.
@@ -276,7 +256,7 @@ def test_the_limit_of_unreadable_pictures(photos: Path, run: Callable[..., Any])
         read(photos, max_unreadable=0)
 
 
-def test_all_unreadable(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_all_unreadable(tmp_path: Path, run: Callable[..., Result]) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         (tmp_path / "photos" / name / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
@@ -286,7 +266,7 @@ def test_all_unreadable(tmp_path: Path, run: Callable[..., Any]) -> None:
     assert_bad(run, "cannot be read")
 
 
-def test_classes_that_are_not_there(photos: Path, run: Callable[..., Any]) -> None:
+def test_classes_that_are_not_there(photos: Path, run: Callable[..., Result]) -> None:
     assert_bad(run, "There is no class 'dgo'; the classes are cat, dog. Did you mean 'dog'?", "--positive", "dgo")
     save(photos / "bird" / "a.png")
     assert_bad(run, "There are 3 classes (bird, cat, dog); name the one to recognise with --positive.")
@@ -313,7 +293,7 @@ NAMES = (
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
-def test_odd_names(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_odd_names(tmp_path: Path, run: Callable[..., Result]) -> None:
     names = (*NAMES, os.fsdecode(b"\xff"))
     for number, name in enumerate(names):
         for i in range(3):
@@ -379,7 +359,7 @@ def test_files_follow_their_pictures() -> None:
         assert [int(name.startswith("1/")) for name in files] == y.tolist()
 
 
-def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Result], no_plots: None) -> None:
     assert make_task(labelled(20, 1500), "a").left_out == "20 of 1,500 others are used"
     assert make_task(labelled(20, 1500), "b").left_out == "20 of 1,500 pictures of b are used"
     assert make_task(labelled(20, 20), "b").left_out == make_task(labelled(20, 30), "b", balance="none").left_out == ""
@@ -465,7 +445,7 @@ def aged(folder: Path) -> None:
 def test_only_what_changed_is_decoded_again(photos: Path, tmp_path: Path, decoded: list[str]) -> None:
     def again() -> tuple[Pictures, int, list[str]]:
         decoded.clear()
-        with Cache(tmp_path / "kept") as cache:
+        with Cache(tmp_path / "cache") as cache:
             pictures, reading = read(photos, cache=cache)
         assert not reading.note
         assert np.array_equal(pictures.x, read_folder(photos).x)
@@ -481,25 +461,25 @@ def test_only_what_changed_is_decoded_again(photos: Path, tmp_path: Path, decode
     # The content counts, not the name.
     (photos / "cat" / "new.png").rename(photos / "dog" / "other.png")
     assert again()[1:] == (12, [])
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         assert read(photos, cache=cache, size=(16, 16))[1].cached == 0
 
 
 def test_unchanged_files_are_not_even_read(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_SETTLED", 0)
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         expected, _ = read(photos, cache=cache)
     opened: list[str] = []
     original = folders.read_content
     monkeypatch.setattr(folders, "read_content", lambda path: opened.append(path.name) or original(path))
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         assert np.array_equal(read(photos, cache=cache)[0].x, expected.x)
     assert opened == []
     for damage in ("'text'", "x'00'", "NULL || 1"):
         with sqlite3.connect(cache.path) as connection:
             connection.execute(f"UPDATE files SET sha256 = coalesce({damage}, 5)")
         connection.close()
-        with Cache(tmp_path / "kept") as cache:
+        with Cache(tmp_path / "cache") as cache:
             assert np.array_equal(read(photos, cache=cache)[0].x, expected.x)
         assert len(opened) == 12
         opened.clear()
@@ -509,21 +489,21 @@ def test_unchanged_files_are_not_even_read(photos: Path, tmp_path: Path, monkeyp
     save(path, 77)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         changed, _ = read(photos, cache=cache)
     assert opened == ["3.bmp"]
     assert np.array_equal(changed.x[3], to_pixels(path, (32, 32)))
 
 
 def test_times_of_fresh_files_are_not_relied_on(photos: Path, tmp_path: Path) -> None:
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         read(photos, cache=cache)
         path = photos / "cat" / "0.png"
         assert cache.digest_of(path, path.stat()) is None
 
 
 def test_damaged_entries_are_made_again(photos: Path, tmp_path: Path, decoded: list[str]) -> None:
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         expected, _ = read(photos, cache=cache)
     with sqlite3.connect(cache.path) as connection:
         rows = connection.execute("SELECT key, bytes FROM pixels ORDER BY key").fetchall()
@@ -537,7 +517,7 @@ def test_damaged_entries_are_made_again(photos: Path, tmp_path: Path, decoded: l
     decoded.clear()
     for cached, made in ((7, 5), (12, 0)):
         decoded.clear()
-        with Cache(tmp_path / "kept") as cache:
+        with Cache(tmp_path / "cache") as cache:
             pictures, reading = read(photos, cache=cache)
         assert (reading.cached, len(decoded)) == (cached, made)
         assert np.array_equal(pictures.x, expected.x)
@@ -545,7 +525,7 @@ def test_damaged_entries_are_made_again(photos: Path, tmp_path: Path, decoded: l
 
 @pytest.mark.parametrize("damage", ["cut", "text", "page"])
 def test_a_damaged_cache_begins_anew(photos: Path, tmp_path: Path, damage: str) -> None:
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         expected, _ = read(photos, cache=cache)
     content = cache.path.read_bytes()
     cache.path.write_bytes({
@@ -555,12 +535,12 @@ def test_a_damaged_cache_begins_anew(photos: Path, tmp_path: Path, damage: str) 
     }[damage])  # fmt: skip
     readings = []
     for _ in range(3):
-        with Cache(tmp_path / "kept") as cache:
+        with Cache(tmp_path / "cache") as cache:
             pictures, reading = read(photos, cache=cache)
         assert np.array_equal(pictures.x, expected.x)
         readings.append(reading)
     assert (readings[2].cached, readings[2].note) == (12, "")
-    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["pictures.sqlite"]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["pictures.sqlite"]
 
 
 def database(path: Path, script: str) -> bytes:
@@ -596,7 +576,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_what_xlogreg_did_not_write_stays(photos: Path, tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "kept" / "pictures.sqlite"
+    path = tmp_path / "cache" / "pictures.sqlite"
     content = database(path, FOREIGN[kind] or "CREATE TABLE a (b)")
     plain_content = {"text": b"my notes", "short": content[:60], "magic": b"SQLite format 3\0" + b"\xff" * 5000}
     path.write_bytes(content := plain_content.get(kind, content))
@@ -611,7 +591,7 @@ def test_what_xlogreg_did_not_write_stays(photos: Path, tmp_path: Path, kind: st
 
 
 def test_an_older_cache_is_used(photos: Path, tmp_path: Path) -> None:
-    path = tmp_path / "kept" / "pictures.sqlite"
+    path = tmp_path / "cache" / "pictures.sqlite"
     database(path, OLDER)
     for cached in (0, 12):
         with Cache(path.parent) as cache:
@@ -642,11 +622,11 @@ def test_a_cache_waits_for_nobody(tmp_path: Path) -> None:
 
 
 def test_a_cache_takes_no_longer_than_it_may(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         expected, _ = read(photos, cache=cache)
     monkeypatch.setattr(cache_module, "_SECONDS", -1.0)
     monkeypatch.setattr(cache_module, "_STEPS", 1)
-    with Cache(tmp_path / "kept") as cache:
+    with Cache(tmp_path / "cache") as cache:
         pictures, reading = read(photos, cache=cache)
     assert np.array_equal(pictures.x, expected.x)
     assert "interrupted" in reading.note
@@ -676,7 +656,7 @@ def test_fuzzed_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return schema(connection)
 
     monkeypatch.setattr(cache_module, "_schema", hasty)
-    folder = tmp_path / "kept"
+    folder = tmp_path / "cache"
     with Cache(folder) as cache:
         for i in range(12):
             cache.put(b"key %d" % i, bytes([i]) * 1000)
@@ -731,7 +711,7 @@ CRAFTED = [
 def test_crafted_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(CRAFTED) >= 50
     monkeypatch.setattr(cache_module, "_SETTLED", 0)
-    path = tmp_path / "kept" / "pictures.sqlite"
+    path = tmp_path / "cache" / "pictures.sqlite"
     for script in CRAFTED:
         for there in path.parent.iterdir() if path.parent.exists() else ():
             there.unlink()
@@ -791,7 +771,7 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- must show
 
 
-def test_faces_in_one_command(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_faces_in_one_command(tmp_path: Path, run: Callable[..., Result], no_plots: None) -> None:
     for i, picture in enumerate(lfw_subset()):
         path = tmp_path / "faces" / ("face" if i < 100 else "other") / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -824,7 +804,7 @@ def test_read_picture_is_what_a_folder_holds(photos: Path) -> None:
     assert np.array_equal(pictures.x[0], read_picture(photos / "cat" / "0.png"))
 
 
-def test_evaluate_tells_when_a_folder_has_changed(photos: Path, run: Callable[..., Any]) -> None:
+def test_evaluate_tells_when_a_folder_has_changed(photos: Path, run: Callable[..., Result]) -> None:
     for i in range(20, 60):
         save(photos / ("cat" if i % 2 else "dog") / f"{i}.png", i)
     options = ("--positive", "dog", "--iterations", 5, "--no-cache")
@@ -845,7 +825,7 @@ def test_evaluate_tells_when_a_folder_has_changed(photos: Path, run: Callable[..
     assert run("evaluate", "run", "--seed", 0)[0] == 0
 
 
-def test_all_of_another_folder_is_tested_on(photos: Path, run: Callable[..., Any]) -> None:
+def test_all_of_another_folder_is_tested_on(photos: Path, run: Callable[..., Result]) -> None:
     for i in range(7):
         save(Path("others") / "dog" / f"{i}.png", 50 + i)
         save(Path("others") / "cat" / f"{i}.png", 60 + i)
@@ -880,7 +860,7 @@ def test_class_names_in_either_form_of_unicode() -> None:
     assert class_number(composed, (split, composed)) == 1
 
 
-def test_sweep_of_classes_with_long_names(photos: Path, run: Callable[..., Any]) -> None:
+def test_sweep_of_classes_with_long_names(photos: Path, run: Callable[..., Result]) -> None:
     names = ["x" * 240, "x" * 241, "cat"]
     for number, name in enumerate(names[:2]):
         for i in range(4):
@@ -901,7 +881,7 @@ def test_the_unreadable_one_that_is_named_is_of_another_class(photos: Path) -> N
         read(photos, max_unreadable=11)
 
 
-def test_a_picture_is_found_by_its_file(photos: Path, run: Callable[..., Any]) -> None:
+def test_a_picture_is_found_by_its_file(photos: Path, run: Callable[..., Result]) -> None:
     odd = 'a "<b>bold</b>", & so.png'
     for i in range(8):
         save(photos / "cat" / f"{i} {odd}", 90 + i)
@@ -932,7 +912,7 @@ def test_a_picture_is_found_by_its_file(photos: Path, run: Callable[..., Any]) -
     assert "&#39;iteration&#39;" not in page
 
 
-def test_a_comparison_names_the_features(photos: Path, run: Callable[..., Any]) -> None:
+def test_a_comparison_names_the_features(photos: Path, run: Callable[..., Result]) -> None:
     for i in range(20, 30):
         save(photos / "cat" / f"{i}.png", i)
         save(photos / "dog" / f"{i}.png", 40 + i)

@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_cli
+from helpers import Result, classifier
 from safetensors.numpy import load, save
-from test_classifier import classifier
-from test_cli import Result
 
 from xlogreg.data import sources
 from xlogreg.data.pictures import Pictures
@@ -39,7 +37,6 @@ from xlogreg.solvers.descent import Frame, Progress, descend
 from xlogreg.solvers.gradient_descent import engine_for
 from xlogreg.system.run_files import CHECKPOINTS
 
-command_line = test_cli.run  # the fixture
 train_command = sys.modules["xlogreg.commands.train"]
 training_module = sys.modules["xlogreg.runs.training"]
 
@@ -504,9 +501,7 @@ def test_models_crafted_and_changed_by_chance() -> None:
 
 
 @pytest.fixture
-def run(
-    command_line: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, pictures: Pictures
-) -> Callable[..., Result]:
+def run(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, pictures: Pictures) -> Callable[..., Result]:
     """The command line on small pictures, up to the training."""
     monkeypatch.setattr(sources, "load_birds", lambda: pictures)
 
@@ -514,7 +509,7 @@ def run(
         raise InputError("It has come far enough.")
 
     monkeypatch.setattr("xlogreg.runs.training.train", no_training)
-    return command_line
+    return run
 
 
 def assert_one_sentence(result: Result) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import chunk, riff, sample
 from PIL import Image
-from test_images import chunk, riff, sample
 
 from xlogreg.errors import InputError
 from xlogreg.images import decoding, fast_resize, headers, smoothing

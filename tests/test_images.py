@@ -5,11 +5,11 @@ import subprocess
 import sys
 import threading
 import warnings
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import bomb, riff, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
@@ -17,14 +17,6 @@ from PIL import Image, features
 from xlogreg.errors import FileError, InputError, XlogregError
 from xlogreg.images import decoding
 from xlogreg.images.decoding import read_picture, resize, to_pixels
-
-
-def sample(height: int = 12, width: int = 20) -> np.ndarray:
-    """A picture with a gradient and a mark in one corner."""
-    y, x = np.mgrid[:height, :width]
-    rgb = np.stack([x * 12, y * 20, (x + y) * 7], axis=2).astype(np.uint8)
-    rgb[:3, :3] = (255, 0, 0)
-    return rgb
 
 
 @pytest.mark.parametrize(
@@ -151,17 +143,6 @@ def test_whole_numbers_of_other_types_are_told_what_to_become() -> None:
             resize(other * (1 if other.min() < 0 else 2), (4, 4))
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def bomb(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
-
-
 @pytest.mark.parametrize("side", [50_000, 12_000, 2**31 - 1])
 def test_bombs_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
     (tmp_path / "bomb.png").write_bytes(bomb(side, side))
@@ -171,11 +152,6 @@ def test_bombs_are_refused_before_decoding(tmp_path: Path, side: int) -> None:
         with pytest.raises(InputError, match=r"bomb\.png .*pixels"):
             read_picture(tmp_path / "bomb.png")
     assert limit == Image.MAX_IMAGE_PIXELS
-
-
-def riff(kind: bytes, content: bytes) -> bytes:
-    body = b"WEBP" + kind + struct.pack("<I", len(content)) + content
-    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 @pytest.mark.parametrize(

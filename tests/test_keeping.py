@@ -24,7 +24,7 @@ from xlogreg.system import files
 
 keeping = pytest.importorskip("xlogreg.kernels.keeping")
 
-from test_classifier import classifier  # noqa: E402
+from helpers import classifier, environment  # noqa: E402
 
 from xlogreg import kernels  # noqa: E402
 from xlogreg.kernels import cpu, pool  # noqa: E402
@@ -236,7 +236,7 @@ def test_a_number_of_threads_that_is_none_is_said_in_one_line() -> None:
     code = "from xlogreg import kernels; print(kernels.why_no_fused() or 'it works')"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        env={**os.environ, "NUMBA_NUM_THREADS": "x", "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment(NUMBA_NUM_THREADS="x"),
     )  # fmt: skip
     assert done.stdout == "it works\n"
     assert "'NUMBA_NUM_THREADS' is defined but its associated value 'x' could not be parsed" in done.stderr

@@ -1,11 +1,11 @@
 """Training holds no float copy of the pictures."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from helpers import environment
 
 SCRIPT = """
 import sys
@@ -34,7 +34,7 @@ print((status("VmHWM:") - before) / x.nbytes)
 def test_peak_memory_of_50000_pictures(implementation: str, bound: float) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, implementation],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy as np
 import pytest
-import test_cli
-from test_cli import Result
+from helpers import Result
 
 from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
@@ -36,7 +36,6 @@ from xlogreg.system.run_files import CHECKPOINTS
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
-command_line = test_cli.run  # the fixture
 MOMENTUM = DescentOptions(momentum=0.9, nesterov=True, l2=0.01, class_weight="balanced", gradient_tolerance=0.012)
 
 
@@ -47,10 +46,9 @@ def task() -> Task:
 
 
 @pytest.fixture
-def run(command_line: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command line in this process, without the pictures, which take longer than all the rest."""
-    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
-    return command_line
+def run(run: Callable[..., Result], no_plots: None) -> Callable[..., Result]:
+    """The command line in this process, without the pictures."""
+    return run
 
 
 # As a plan has them.
@@ -512,11 +510,13 @@ def kept_to_go_on(run: Path) -> set[str]:
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "xlogreg", "train", *map(str, arguments)]
+    """`xlogreg train` without the pictures, which take longer than all the rest."""
+    code = "from xlogreg.runs import plots; plots.plot_run = lambda *_: None; from xlogreg.__main__ import main; main()"
+    return [sys.executable, "-c", code, "train", *map(str, arguments)]
 
 
 def environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "XLOGREG_DATA": str(folder / "cache")}
+    return helpers.environment(XLOGREG_DATA=str(folder / "cache"))
 
 
 def stamps(run: Path) -> set[tuple[str, int]]:

@@ -16,13 +16,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
-import test_cli
+from helpers import Result
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
-from test_cli import Result
 
 from xlogreg import __main__, kernels
 from xlogreg.commands import cli, console, terminal
@@ -30,8 +30,6 @@ from xlogreg.models.classifier import Classifier, Failure
 from xlogreg.predicting.paths import picture_paths
 from xlogreg.runs import plots
 from xlogreg.runs.training import Validation
-
-run = test_cli.run  # the fixture
 
 
 def folder(path: Path, classes: tuple[str | bytes, ...], count: int = 8) -> Path:
@@ -96,7 +94,7 @@ def shell(command: str, **environment: str) -> tuple[int, str, str]:
     started = f"{sys.executable} -m xlogreg"
     done = subprocess.run(
         ["sh", "-c", command.replace("xlogreg", started)], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "", **environment},
+        env=helpers.environment(**{"PYTHONUNBUFFERED": "", **environment}),
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

@@ -3,18 +3,18 @@
 import csv
 import json
 import re
-import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import Result
 from PIL import Image
 
 from xlogreg import kernels
-from xlogreg.commands import cli, console
+from xlogreg.commands import console
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
 from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWarning
@@ -244,32 +244,7 @@ def test_diverging_models_are_told_or_raise(task: Task) -> None:
         train(task, [1e8], 60)
 
 
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run the command line in this process, in a fresh folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["xlogreg", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as caught:
-            code = int(caught.code or 0)
-        captured = capsys.readouterr()
-        return Result(code, captured.out, captured.err)
-
-    return call
-
-
-def test_train_with_everything_and_go_on(run: Callable[..., Result]) -> None:
+def test_train_with_everything_and_go_on(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(
         "train", "--l2", 0.01, "--momentum", 0.9, "--nesterov", "--stop-gradient", 1e-9, "--stop-cost", 1e-3,
         "--class-weight", "1,1.5", "--validation", 0.1, "--iterations", 60,
@@ -298,6 +273,7 @@ def test_train_with_everything_and_go_on(run: Callable[..., Result]) -> None:
     x, y = as_columns(task.x_train, task.y_train)
     assert report["history_sha256"] == history_sha256(descend_many(x, y, [0.005], 60, options=options).histories[0])
 
+    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
     again = run("train", "--start", "runs/birds-1", "--iterations", 3, "--json", "--class-weight", "balanced")
     assert again.code == 0, again.err
     second = json.loads(again.out)
@@ -308,7 +284,7 @@ def test_train_with_everything_and_go_on(run: Callable[..., Result]) -> None:
     assert second["cost_history"][0] == pytest.approx(propagate(model.w, model.b, x, y)[1], rel=1e-2)
 
 
-def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result]) -> None:
+def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result], no_plots: None) -> None:
     rates = ("--learning-rate", 1e8, "--learning-rate", 0.005)
     result = run("sweep", *rates, "--iterations", 100, "--out", "here")
     assert result.code == 2
@@ -480,9 +456,7 @@ def test_a_cost_that_falls_but_rises_on_the_way_is_told_of() -> None:
     assert Adviser(options=DescentOptions(momentum=0.5)).note(0, zigzag / zigzag[0], 0.2) == ""
 
 
-def test_the_command_line_says_it_once(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("plot_run", "plot_cost_histories"):
-        monkeypatch.setattr(plots, name, lambda *_: None)
+def test_the_command_line_says_it_once(run: Callable[..., Result], no_plots: None) -> None:
     result = run("train", "--learning-rate", 0.5, "--iterations", 5)
     assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
     assert "Warning" not in result.err
@@ -497,10 +471,8 @@ def test_the_command_line_says_it_once(run: Callable[..., Result], monkeypatch: 
 
 
 def test_a_start_is_not_tested_on_what_it_learned_from(
-    run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], tmp_path: Path, no_plots: None
 ) -> None:
-    monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
-    monkeypatch.setattr(plots, "plot_run", lambda *_: None)
     rng = np.random.RandomState(0)
     for name in ("yes", "no"):
         (tmp_path / "photos" / name).mkdir(parents=True)
@@ -543,7 +515,9 @@ def test_a_start_is_not_tested_on_what_it_learned_from(
     assert "are no longer those that the model to start from was trained on (added, changed" in result.err
 
 
-def test_early_stopping_on_the_command_line(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_on_the_command_line(
+    run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(console, "_PLAIN_SECONDS", 0.0)
     few = ("--validation", 0.2, "--patience", 2, "--iterations", 900)
     result = run("train", "--learning-rate", 0.02, *few, "--out", "one")

@@ -1,0 +1,92 @@
+"""What several test files make and start: models, odd pictures, the command line's processes."""
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from xlogreg.models.classifier import Classifier
+from xlogreg.system.files import own_temporary_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class Result(NamedTuple):
+    """What a command left: its exit code, and what it wrote to both streams."""
+
+    code: int
+    out: str
+    err: str
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a Python of its own that imports this source tree."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
+
+
+def folder(name: str) -> Path:
+    """One that later runs of the tests find again."""
+    path = Path(own_temporary_folder()) / "tests" / name
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def made_once(text: str, make: Callable[[Path], None]) -> Path:
+    """The file that `make` writes: what takes long to compile is compiled by one process, for all and for later.
+
+    The text says everything that the file depends on: options and compiler too.
+    """
+    path = folder("") / hashlib.sha256(text.encode()).hexdigest()
+    with open(f"{path}.lock", "w") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            new = path.with_suffix(f".{os.getpid()}")
+            make(new)
+            os.replace(new, path)
+    return path
+
+
+def classifier(size: tuple[int, int, int] = (4, 5, 3), seed: int = 0) -> Classifier:
+    """A model that nobody trained."""
+    rng = np.random.RandomState(seed)
+    return Classifier(
+        w=rng.normal(0, 0.3, (size[0] * size[1] * size[2], 1)), b=0.1, class_names=("not bird", "bird"), size=size,
+        learning_rate=0.005, number_of_iterations=2000, history_sha256="ab" * 32, trained_on="Vögel <&>",
+        xlogreg_version="0.1.0",
+    )  # fmt: skip
+
+
+def sample(height: int = 12, width: int = 20) -> np.ndarray:
+    """A picture with a gradient and a mark in one corner."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 12, y * 20, (x + y) * 7], axis=2).astype(np.uint8)
+    rgb[:3, :3] = (255, 0, 0)
+    return rgb
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A part of a PNG."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of few bytes that says it is so large."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def riff(kind: bytes, content: bytes) -> bytes:
+    """A WebP of one part."""
+    body = b"WEBP" + kind + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(body)) + body
