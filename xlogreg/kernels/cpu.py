@@ -74,7 +74,7 @@ def _compile(sources: str) -> Any:
         problem: Problem,
         state: State,
         results: Results,
-        kept: Kept,
+        past: Kept,
         shared: Shared,
         own: Own,
     ) -> None:
@@ -87,7 +87,7 @@ def _compile(sources: str) -> Any:
         rows, _, _, rates, rule, _, block, orders = problem
         w, b, velocity_w, velocity_b, exponents, residual_exponents = state
         costs, slopes, dw, db, work = results
-        base, residual_base, plans, _, _, _, _ = kept
+        base, residual_base, plans, _, _, _, _ = past
         largest, steepest, seen, weights, low, high, totals, split = shared
         narrow, pending, tile = own.narrow, own.pending, own.tile
         m, d = rows.shape
@@ -104,7 +104,7 @@ def _compile(sources: str) -> Any:
             clear(low[thread], high[thread], totals[thread])
             begin_share(memory, thread, thread * blocks // threads)
             prepare_weights(
-                w, exponents, base, plans, kept.weights, weights, split, seen[thread], rule, totals[thread], begin, end
+                w, exponents, base, plans, past.weights, weights, split, seen[thread], rule, totals[thread], begin, end
             )  # fmt: skip
             if not wait(memory, threads, give_way):
                 return
@@ -119,7 +119,7 @@ def _compile(sources: str) -> Any:
                     i = next_block(memory, owner, (owner + 1) * blocks // threads)
                     if i < 0:
                         break
-                    propagate(problem, state, kept, shared, own, thread, i * block, min((i + 1) * block, m))
+                    propagate(problem, state, past, shared, own, thread, i * block, min((i + 1) * block, m))
             for model in range(len(w)):
                 flush(
                     narrow[thread], model, pending[thread, model, 0], low[thread, model, :d], high[thread, model, :d],
@@ -141,7 +141,7 @@ def _compile(sources: str) -> Any:
                         residual_base[model] = NO_EXPONENT
                 continue
             update(
-                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, kept.gradients, split,
+                w, velocity_w, rates, rule, residual_exponents, dw, m, low, high, plans, past.gradients, split,
                 largest[thread], steepest[thread], begin, end,
             )  # fmt: skip
             if not wait(memory, threads, give_way):
