@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Callable
@@ -106,7 +107,7 @@ def test_without_a_home_it_is_kept_among_the_temporary_files(
     refuse_homes(monkeypatch)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    monkeypatch.setattr(files.tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     before = keeping.config.CACHE_DIR
     assert not is_loaded(module())
     assert is_loaded(module())

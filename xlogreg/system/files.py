@@ -5,10 +5,7 @@ import contextlib
 import errno
 import functools
 import os
-import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -85,7 +82,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         The folder does not exist or is not writable, or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.part")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -152,6 +149,8 @@ def own_temporary_folder() -> str:
     OSError
         There is no place for temporary files.
     """
+    import tempfile  # not quick to load, and seldom needed
+
     if hasattr(os, "getuid"):
         folder = Path(tempfile.gettempdir()) / f"xlogreg-kernels-{os.getuid()}"
         with contextlib.suppress(OSError):
@@ -165,6 +164,9 @@ def own_temporary_folder() -> str:
 
 @functools.cache
 def _new_temporary_folder() -> str:
+    import shutil
+    import tempfile
+
     folder = tempfile.mkdtemp(prefix="xlogreg-kernels-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
