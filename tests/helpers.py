@@ -5,18 +5,33 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from xlogreg.kernels import objective_for
 from xlogreg.models.classifier import Classifier
+from xlogreg.neuron.options import DescentOptions
+from xlogreg.solvers.gradient_descent import GradientDescent
 from xlogreg.system.files import own_temporary_folder
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def descent(
+    kind: Any, rows: Any, sign: Any, w: Any, b: Any, rates: Any, *, sample_weight: Any = None,
+    options: DescentOptions | None = None, **more: Any,
+) -> GradientDescent:  # fmt: skip
+    """Gradient descent on an objective: of this class, or as `objective_for` gives it for this name."""
+    options = options or DescentOptions()
+    if isinstance(kind, str):
+        kind, more = partial(objective_for, kind), {**more, "needs": options.needs(sample_weight is not None)}
+    return GradientDescent(kind(rows, sign, sample_weight=sample_weight, l2=options.l2, **more), w, b, rates, options)
 
 
 class Result(NamedTuple):

@@ -172,6 +172,10 @@ def frexp(values: StrictArray) -> tuple[StrictArray, StrictArray]:
     return _wrap(mantissa), _wrap(exponent)
 
 
+def stack(arrays: list[StrictArray]) -> StrictArray:
+    return _wrap(np.stack([_raw(array) for array in arrays]))
+
+
 def concatenate(arrays: list[StrictArray], axis: int = 0) -> StrictArray:
     return _wrap(np.concatenate([_raw(array) for array in arrays], axis=axis))
 

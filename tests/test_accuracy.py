@@ -8,7 +8,7 @@ import pytest
 
 from xlogreg.logistic import descend_many
 from xlogreg.neuron.elementary import sigmoid
-from xlogreg.neuron.reference import propagate_rows
+from xlogreg.neuron.reference import Reference
 
 TRAININGS = 300
 
@@ -59,7 +59,7 @@ def test_cost_and_gradient_of_random_trainings(precise: None) -> None:
     costs = []
     for seed in range(TRAININGS):
         rows, sign, w, b = trained(seed)
-        obtained = propagate_rows(rows, sign, w, b)
+        obtained = Reference(rows, sign).evaluate(w, b)
         cost, dw, db = true_gradient(rows, sign[0], w[0], b[0])
         largest_z = np.abs(rows @ w[0] / 255 + b).max()
         error = float(abs(mpmath.mpf(float(obtained.cost[0])) - cost) / cost)
@@ -82,5 +82,5 @@ def test_two_pictures_that_are_told_apart(precise: None, steeper: int) -> None:
     result = descend_many(x, y, [5.0], 3000)
     sign, w, b = 1.0 - 2.0 * y, result.w * steeper / 8, result.b * steeper / 8
     cost, *_ = true_gradient(x.T, sign[0], w[0], b[0])
-    obtained = float(propagate_rows(np.ascontiguousarray(x.T), sign, w, b).cost[0])
+    obtained = float(Reference(np.ascontiguousarray(x.T), sign).evaluate(w, b).cost[0])
     assert abs(mpmath.mpf(obtained) - cost) <= (4e-16 + 1.2e-16 * float(abs(w).max())) * cost

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import strict
 from emulated import state
+from helpers import descent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +24,10 @@ from xlogreg.errors import DeviceError, DivergenceError, InputError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import descend_many
 from xlogreg.neuron import elementary, exact, products
+from xlogreg.neuron.reference import Reference
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import descend, history_sha256
-from xlogreg.solvers.gradient_descent import Reference
+from xlogreg.solvers.gradient_descent import GradientDescent
 
 pytestmark = pytest.mark.skipif(
     not emulated.COMPILER, reason="no C++ compiler (g++, or CXX) to run the CUDA source with"
@@ -43,10 +45,10 @@ def device(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> I
         monkeypatch.setattr(strict, name, getattr(emulated, name), raising=False)
     for name, value in {**vars(state), "capability": request.param}.items():
         monkeypatch.setattr(state, name, value)
-    kernels.warn_once.cache_clear()
+    kernels._warn_once.cache_clear()
     cuda._module.cache_clear()
     yield
-    kernels.warn_once.cache_clear()
+    kernels._warn_once.cache_clear()
     cuda._module.cache_clear()
 
 
@@ -86,17 +88,17 @@ def separable(m: int, d: int, models: int = 1) -> tuple:
     return rows, sign, np.zeros((models, d)), np.zeros(models), np.array([80.0 / d, 4.0 / d] * models)[:models]
 
 
-def fused(arrays: tuple, chosen: cuda.Plan | None) -> cuda.FusedCUDA:
+def fused(arrays: tuple, chosen: cuda.Plan | None) -> GradientDescent:
     if chosen is not None:
         state.processors, state.shared = max(state.processors, chosen.blocks), max(state.shared, chosen.shared)
-    engine = cuda.FusedCUDA(*[strict.array(array) for array in arrays], plan=chosen)
-    engine.prepare()
+    engine = descent(cuda.FusedCUDA, *[strict.array(array) for array in arrays], plan=chosen)
+    engine.objective.prepare()
     return engine
 
 
-def assert_equal(arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -> cuda.FusedCUDA:
+def assert_equal(arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -> GradientDescent:
     rows, sign, w, b, rates = arrays
-    reference, engine = Reference(rows, sign, w.copy(), b.copy(), rates), fused(arrays, chosen)
+    reference, engine = descent(Reference, rows, sign, w.copy(), b.copy(), rates), fused(arrays, chosen)
     expected, obtained = reference.run(iterations), engine.run(iterations)
     assert obtained.tolist() == expected.tolist()
     assert np.isfinite(expected).all()
@@ -108,6 +110,19 @@ def assert_equal(arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -
     assert np.array_equal(engine.gradient.db.get(), reference.gradient.db)
     assert np.array_equal(engine.gradient.cost.get(), reference.gradient.cost)
     return engine
+
+
+@pytest.mark.parametrize(("kernel", "resident"), MODES)
+@on_device
+def test_an_evaluation_anywhere(kernel: str, resident: bool) -> None:
+    rows, sign, w, b, rates = problem(40, 50, 2)
+    engine, plain = fused((rows, sign, w, b, rates), plan(kernel, resident, 40, 50, 2)), Reference(rows, sign)
+    for scale in (0.0, 1e-3, 40.0, 0.1):
+        expected = plain.evaluate(w * scale, b)
+        obtained = engine.objective.evaluate(*map(strict.array, (w * scale, b)))
+        for name in ("dw", "db", "cost"):
+            assert getattr(obtained, name).get().tolist() == getattr(expected, name).tolist()
+        assert engine.run(2).shape == (2, 2)
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -163,14 +178,14 @@ def test_two_models_one_after_the_other() -> None:
     assert state.launches == launches + 2 * 2  # of no iterations, and of all
     engine.keep([1])
     rows, sign, w, b, rates = problem(61, 40, models=2, scale=0.2)
-    alone = Reference(rows, sign[1:], w[1:].copy(), b[1:].copy(), rates[1:])
+    alone = descent(Reference, rows, sign[1:], w[1:].copy(), b[1:].copy(), rates[1:])
     assert alone.run(7)[4:].tolist() == engine.run(3).tolist()
 
 
 @on_device
 def test_sums_of_z_are_for_tiles_alone() -> None:
     arrays = problem(3000, 16)
-    sizes = [fused(arrays, plan(kernel, False, 3000, 16))._workspace.shape[0] for kernel in (TILES, ONE_READ)]
+    sizes = [fused(arrays, plan(kernel, False, 3000, 16)).objective._workspace.shape[0] for kernel in (TILES, ONE_READ)]
     assert sizes[0] - sizes[1] == 2 * 3 * 3000
 
 
@@ -178,17 +193,17 @@ def test_sums_of_z_are_for_tiles_alone() -> None:
 @on_device
 def test_rows_begin_at_multiples_of_16_bytes(kernel: str, resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays, chosen = problem(61, 37), plan(kernel, resident, 61, 37)
-    assert assert_equal(arrays, chosen)._pixels.shape == (61, 48)
+    assert assert_equal(arrays, chosen).objective._pixels.shape == (61, 48)
     # Not where there is no memory for a copy, nor where they are in the host's, which is no place for another one.
     runtime = emulated.cuda.runtime
     with monkeypatch.context() as patch:
         patch.setattr(runtime, "pointerGetAttributes", lambda _: types.SimpleNamespace(type=1))
-        assert assert_equal(arrays, chosen)._pixels.shape == (61, 37)
+        assert assert_equal(arrays, chosen).objective._pixels.shape == (61, 37)
     state.free = 61 * 48
-    assert assert_equal(arrays, chosen)._pixels.shape == (61, 37)
+    assert assert_equal(arrays, chosen).objective._pixels.shape == (61, 37)
     arrays = problem(61, 48)
     engine = fused(arrays, chosen=plan(kernel, resident, 61, 48))
-    assert engine._pixels is engine.rows
+    assert engine.objective._pixels is engine.objective.rows
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -212,7 +227,7 @@ def test_residuals_that_get_smaller_and_smaller(kernel: str, resident: bool) -> 
         state.seed = seed
         chosen = plan(kernel, resident, 60, 40, models, threads=64 if seed % 2 else 32)
         engine = assert_equal(arrays, chosen, iterations=40)
-        assert engine._exponents.get()[0, 1] < -1
+        assert engine.objective._exponents.get()[0, 1] < -1
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -242,9 +257,9 @@ def test_unaligned_pixels() -> None:
     memory = strict.zeros((30 * 32 + 1,), np.uint8)
     memory._values[1:] = rows.reshape(-1)
     state.shared = 60_000
-    engine = cuda.FusedCUDA(strict.StrictArray(memory._values[1:].reshape(30, 32)), *map(strict.array, rest))
-    engine.prepare()
-    assert engine.run(3).tolist() == Reference(rows, *rest).run(3).tolist()
+    engine = descent(cuda.FusedCUDA, strict.StrictArray(memory._values[1:].reshape(30, 32)), *map(strict.array, rest))
+    engine.objective.prepare()
+    assert engine.run(3).tolist() == descent(Reference, rows, *rest).run(3).tolist()
 
 
 @pytest.mark.parametrize(("kernel", "resident"), MODES)
@@ -281,7 +296,10 @@ def test_divergence(kernel: str, resident: bool) -> None:
     iterations = []
     for rate in (1e6, 1e300):
         arrays = (rows, sign, w, b, np.array([rate]))
-        engines = Reference(rows, sign, w.copy(), b.copy(), arrays[4]), fused(arrays, plan(kernel, resident, 40, 20))
+        engines = (
+            descent(Reference, *arrays),
+            fused(arrays, plan(kernel, resident, 40, 20)),
+        )
         for engine in engines:
             with pytest.raises(DivergenceError) as caught:
                 descend(engine, 1000)
@@ -463,14 +481,14 @@ def test_blocks_that_are_not_resident_together() -> None:
 def test_prepared_once() -> None:
     engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
     launches = state.launches
-    engine.prepare()
+    engine.objective.prepare()
     assert state.launches == launches
 
 
 @on_device
 def test_a_grid_that_was_cut_gives_no_costs() -> None:
     engine = fused(problem(50, 40), plan(TILES, True, 50, 40))
-    engine.plan = dataclasses.replace(engine.plan, blocks=engine.plan.blocks - 1)
+    engine.objective.plan = dataclasses.replace(engine.objective.plan, blocks=engine.objective.plan.blocks - 1)
     assert np.isnan(engine.run(2)).all()
 
 
@@ -479,7 +497,7 @@ def test_two_engines_at_once() -> None:
     small, large = problem(5, 4), problem(50, 40)
     engines = [fused(arrays, None) for arrays in (large, small)]
     for engine, arrays in zip(engines, (large, small), strict=True):
-        assert engine.run(3).tolist() == Reference(*arrays).run(3).tolist()
+        assert engine.run(3).tolist() == descent(Reference, *arrays).run(3).tolist()
 
 
 def test_too_many_models() -> None:
@@ -523,19 +541,20 @@ def test_digits() -> None:
 @pytest.mark.parametrize("n", [1, 5, 1900, 2**18, 2**18 + 1, 2**19 + 3])
 @pytest.mark.parametrize("kind", ["random", "all at the bound", "alternating"])
 def test_the_digits_sums_are_the_exact_sums(n: int, kind: str) -> None:
-    """A model in NumPy of what the kernels do, against products.add_products, by ==."""
+    """A model in NumPy of what the kernels do, against `products`, by ==."""
     rng = np.random.RandomState(n)
     pixels = rng.randint(0, 256, n) if kind == "random" else np.full(n, 255)
     v = rng.uniform(-1, 1, n) if kind == "random" else np.full(n, 1.0)
     if kind == "alternating":
         v[::2] = -1.0 + 2.0**-53
     bits = exact.weight_bits(n)
-    pieces = products.split_for_products(v[None], 0, n, bits)
+    pieces = np.array(exact.split(v, 0, min(n, products.BLOCK_TERMS), exact.PIXEL_BITS, bits))
     blocks = [
-        pieces[:, i : i + products.BLOCK_TERMS] @ pixels[i : i + products.BLOCK_TERMS].astype(np.float64)[:, None]
+        pieces[:, i : i + products.BLOCK_TERMS] @ pixels[i : i + products.BLOCK_TERMS].astype(np.float64)
         for i in range(0, n, products.BLOCK_TERMS)
     ]
-    wanted = float(products.add_products(blocks, 0, bits)[0][0, 0])
+    whole: Any = sum(products.whole_sums(*block, 0, bits) for block in blocks)
+    wanted = float(blocks[0].sum() if len(blocks) == 1 else products.round_whole(whole, 0, bits)[0])
     low = high = 0
     for start in range(0, n, 65_536):  # as many terms as 32 bits hold
         part = slice(start, start + 65_536)

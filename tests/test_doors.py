@@ -101,7 +101,7 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"x": X, "y": Y, "learning_rates": np.array([0.1, 0.2]), "number_of_iterations": 2, "w": np.zeros((2, 4)),
          "b": np.zeros(2), "observer": None, "implementation": "auto", "options": None,
          "sample_weight": np.ones((1, 6)),
-         "visitor": None},
+         "monitor": None},
     ),
     "predict": (xlogreg.predict, {"w": W, "b": 0.0, "x": X}),
     "accuracy": (xlogreg.accuracy, {"prediction": Y, "y": Y}),
@@ -177,7 +177,7 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
 }  # fmt: skip
 
-_CALLED = {"observer", "visitor"}
+_CALLED = {"observer", "monitor"}
 # Of these there is nothing to call with odd values.
 NO_DOORS = {"__version__", "Device", "Training", "load_birds"}
 

@@ -1,14 +1,17 @@
 """Exact sums against Python's own integers and fractions: any order, any chunking, any size."""
 
+import functools
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlogreg.arrays import to_host
+from xlogreg.arrays import namespace, to_host
 from xlogreg.errors import InputError
 from xlogreg.neuron import exact, products
 from xlogreg.neuron.exact import (
@@ -26,7 +29,8 @@ from xlogreg.neuron.exact import (
     loss_bits,
     split,
 )
-from xlogreg.neuron.products import BLOCK_TERMS, add_products, split_for_products
+from xlogreg.neuron.products import BLOCK_TERMS, over_samples, round_whole
+from xlogreg.neuron.reference import Reference, Sums, gradient_of, propagate_backward, propagate_forward
 
 
 def fraction_sum(values: np.ndarray) -> Fraction:
@@ -108,19 +112,11 @@ def fixed_point(v: np.ndarray, exponent: int) -> list[int]:
 
 
 def blockwise(v: np.ndarray, exponent: int, pixels: np.ndarray, chunk: int) -> np.ndarray:
-    """The product as the reference computes it: blocks of BLOCK_TERMS terms, each in chunks."""
-    n = len(v)
-    pieces = split_for_products(v[None], exponent, n, PRODUCT_BITS)
-    blocks = []
-    for first in range(0, n, products.BLOCK_TERMS):
-        last = min(n, first + products.BLOCK_TERMS)
-        blocks.append(
-            sum(
-                pieces[:, i : min(i + chunk, last)] @ pixels[i : min(i + chunk, last)]
-                for i in range(first, last, chunk)
-            )
-        )
-    return add_products(blocks, exponent, PRODUCT_BITS)[0][0]
+    """The product as the reference computes it: whole sums of BLOCK_TERMS terms, each in chunks, added."""
+    rows, at = pixels.astype(np.uint8), np.array([[exponent]], np.int32)
+    blocks = [slice(i, i + products.BLOCK_TERMS) for i in range(0, len(v), products.BLOCK_TERMS)]
+    sums: Any = sum(over_samples(rows[block], v[None, block], at, chunk) for block in blocks)
+    return round_whole(sums, at, PRODUCT_BITS)[0][0]
 
 
 def test_a_million_samples_of_a_few_features() -> None:
@@ -220,6 +216,30 @@ def test_rows_have_their_own_grids(to_xp: Callable) -> None:
     for row in range(3):
         alone = split(v[row : row + 1], exponent_of(v[row : row + 1]), 50, PIXEL_BITS)
         assert [to_host(piece)[row].tolist() for piece in together] == [piece[0].tolist() for piece in alone]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_parts_of_the_samples_add_up_in_any_order(to_xp: Callable, seed: int) -> None:
+    """However the samples are divided, on however many machines: whole numbers are added, and rounded once."""
+    rng = np.random.RandomState(seed)
+    m, d, models = 500, 30, 2
+    rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
+    sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
+    w, b = rng.normal(0, 1, (models, d)) * 10.0 ** rng.randint(-9, 1), rng.normal(0, 1, models)
+    c = rng.uniform(0, 3, (models, m))
+    expected = Reference(rows, sign, sample_weight=c, l2=0.1).evaluate(w, b)
+    rows, sign, c, w, b = map(to_xp, (rows, sign, c, w, b))
+    ends = [0, 1, *sorted(rng.choice(np.arange(2, m), 5, replace=False).tolist()), m]
+    parts = [slice(*pair) for pair in itertools.pairwise(ends)]
+    rng.shuffle(parts)
+    outputs = [propagate_forward(rows[part], sign[:, part], w, b, None, c[:, part]) for part in parts]
+    exponent = functools.reduce(namespace(w).maximum, [exponent_of(output.residuals) for output in outputs])
+    sums = [
+        propagate_backward(rows[part], output, exponent, m) for part, output in zip(parts, outputs, strict=True)
+    ]
+    obtained = gradient_of(functools.reduce(Sums.plus, sums), exponent, m, w, 0.1)
+    for name in ("dw", "db", "cost"):
+        assert to_host(getattr(obtained, name)).tolist() == getattr(expected, name).tolist()
 
 
 def test_sizes() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
-from helpers import environment
+from helpers import descent, environment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,9 +20,9 @@ from xlogreg.benchmarking.problems import RATE, TUTORIAL, load
 from xlogreg.errors import DivergenceError, InputError
 from xlogreg.logistic import descend_many, optimize
 from xlogreg.neuron.options import DescentOptions
-from xlogreg.solvers import gradient_descent
+from xlogreg.neuron.reference import Reference
 from xlogreg.solvers.descent import history_sha256
-from xlogreg.solvers.gradient_descent import Reference
+from xlogreg.solvers.gradient_descent import GradientDescent
 
 numba = pytest.importorskip("numba")
 cpu = pytest.importorskip("xlogreg.kernels.cpu")
@@ -36,6 +36,7 @@ vectors = pytest.importorskip("xlogreg.kernels.vectors")
 
 # Runs once more for each variant of the kernel.
 EVERY_VARIANT = pytest.mark.every_variant
+KINDS = (Reference, cpu.FusedCPU)
 
 
 def engines(m: int, d: int, models: int = 1, seed: int = 0, scale: float = 0.0, rate: float = 0.05) -> tuple:
@@ -46,7 +47,7 @@ def engines(m: int, d: int, models: int = 1, seed: int = 0, scale: float = 0.0, 
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     w, b = rng.normal(0, 1, (models, d)) * scale, rng.normal(0, 1, models) * scale
     rates = np.array([rate / 10**i for i in range(models)])
-    return tuple(kind(rows, sign, w.copy(), b.copy(), rates) for kind in (Reference, cpu.FusedCPU))
+    return tuple(descent(kind, rows, sign, w, b, rates) for kind in KINDS)
 
 
 def assert_equal(reference: Reference, fused: "cpu.FusedCPU", iterations: int = 4) -> None:
@@ -96,28 +97,51 @@ def test_the_largest_sums() -> None:
         rows = np.full((m, d), 255, dtype=np.uint8)
         sign = np.ones((1, m))
         w = np.full((1, d), np.nextafter(1.0, 0)) * 2.0**-3
-        pair = [kind(rows, sign, w.copy(), np.zeros(1), np.array([1e-3])) for kind in (Reference, cpu.FusedCPU)]
-        assert_equal(*pair, iterations=2)
-        negative = [kind(rows, -sign, -w, np.zeros(1), np.array([1e-3])) for kind in (Reference, cpu.FusedCPU)]
-        assert_equal(*negative, iterations=2)
+        for side in (1.0, -1.0):
+            arrays = rows, side * sign, side * w, np.zeros(1), np.array([1e-3])
+            assert_equal(*(descent(kind, *arrays) for kind in KINDS), iterations=2)
+
+
+@EVERY_VARIANT
+@pytest.mark.parametrize(("m", "d", "models"), [(1, 1, 1), (130, 65, 2), (300, 200, 1), (67, 301, 9)])
+def test_an_evaluation_anywhere(m: int, d: int, models: int) -> None:
+    """Cost and gradient at points that follow no path, and between them a descent, which they do not disturb."""
+    rng = np.random.RandomState(m)
+    rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
+    sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
+    c = rng.uniform(0, 9, (models, m)) if models > 1 else None
+    one, other = (kind(rows, sign, sample_weight=c, l2=0.01 * (d % 2)) for kind in KINDS)
+    start = np.zeros((models, d)), np.zeros(models), np.full(models, 0.01)
+    path = [GradientDescent(objective, *start, DescentOptions(momentum=0.5)) for objective in (one, other)]
+    for scale in (0.0, 1e-3, 0.1, 40.0, 1e-300, 1e290, 0.1):
+        w, b = rng.normal(0, 1, (models, d)) * scale, rng.normal(0, 1, models)
+        before = w.copy()
+        with np.errstate(all="ignore"):
+            expected, obtained = one.evaluate(w, b), other.evaluate(w, b)
+        for name in ("dw", "db", "cost"):
+            assert np.array_equal(getattr(obtained, name), getattr(expected, name), equal_nan=True), (name, scale)
+        assert np.isnan(expected.cost).all() == (scale > 1e6)
+        assert np.array_equal(w, before)
+        assert np.array_equal(*(solver.run(2) for solver in path))
 
 
 THREADS = """
 import numpy as np
 from xlogreg.kernels import cpu, pool
-from xlogreg.solvers.gradient_descent import Reference
+from xlogreg.neuron.reference import Reference
+from xlogreg.solvers.gradient_descent import GradientDescent
 rng = np.random.RandomState(0)
 # Few samples meet most often.
 for m, d, models, iterations in ((1003, 517, 3, 3), (1500, 1000, 1, 3), (5, 3, 1, 50), (150, 130, 2, 300)):
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
-    start = lambda: (rows, sign, np.full((models, d), 0.01), np.zeros(models), np.full(models, 0.01))
-    reference = Reference(*start())
+    start = np.full((models, d), 0.01), np.zeros(models), np.full(models, 0.01)
+    reference = GradientDescent(Reference(rows, sign), *start)
     expected = reference.run(iterations)
     for threads in (1, 2, 3, 7):
         pool.allow(threads)
-        fused = cpu.FusedCPU(*start())
-        fused._block = 16
+        fused = GradientDescent(cpu.FusedCPU(rows, sign), *start)
+        fused.objective._block = 16
         assert np.array_equal(fused.run(iterations), expected) and np.array_equal(fused.w, reference.w), threads
 pool.allow(0)
 print(pool.allowed())
@@ -211,7 +235,7 @@ def test_blocks_change_no_bit() -> None:
     histories = []
     for block in (1, 2, 4, 7, 64, 256):
         _, fused = engines(333, 200, scale=0.1)
-        fused._block = block
+        fused.objective._block = block
         histories.append(fused.run(5).tolist())
     assert all(history == histories[0] for history in histories)
 
@@ -231,9 +255,7 @@ def smooth(m: int, d: int, models: int = 1, rate: float = 0.5, seed: int = 0) ->
     rows = rng.randint(0, 100, (m, d)).astype(np.uint8)
     rows[:, : d // 2] += (60 * y[0][:, None]).astype(np.uint8)
     rates = np.array([rate / d / 2**i for i in range(models)])
-    return tuple(
-        kind(rows, 1.0 - 2.0 * y, np.zeros((models, d)), np.zeros(models), rates) for kind in (Reference, cpu.FusedCPU)
-    )
+    return tuple(descent(kind, rows, 1.0 - 2.0 * y, np.zeros((models, d)), np.zeros(models), rates) for kind in KINDS)
 
 
 # What takes long is made smaller for the other variants.
@@ -273,16 +295,15 @@ def test_residuals_that_get_smaller_and_smaller() -> None:
     rows = rng.randint(0, 100, (150, 300)).astype(np.uint8)
     rows[:, :250] += (100 * y[0][:, None]).astype(np.uint8)
     sign = 1.0 - 2.0 * y[[0, 0, 1]]  # the third has labels that no training gets right
-    importance = rng.uniform(0, 5, (3, 150))
-    for weights in (None, importance):
+    for c in (None, rng.uniform(0, 5, (3, 150))):
         reference, fused = (
-            kind(rows, sign, np.zeros((3, 300)), np.zeros(3), np.array([0.3, 0.05, 0.01]), weights=weights)
-            for kind in (Reference, cpu.FusedCPU)
+            descent(kind, rows, sign, np.zeros((3, 300)), np.zeros(3), np.array([0.3, 0.05, 0.01]), sample_weight=c)
+            for kind in KINDS
         )
         seen = set()
         for _ in range(40):
             assert_equal(reference, fused, 5)
-            seen.add(tuple(fused._residual_exponents))
+            seen.add(tuple(fused.objective._residual_exponents))
         assert len({exponents[0] for exponents in seen}) > 3
         assert len({exponents[2] for exponents in seen}) < len(seen)
         # From one extreme to the other.
@@ -296,10 +317,10 @@ def test_residuals_that_get_smaller_and_smaller() -> None:
 def test_differences_save_most_of_the_work() -> None:
     _, fused = smooth(400, 500)
     fused.run(100)
-    before = fused.work.copy()
+    before = fused.objective.work.copy()
     fused.run(100)
     # Of 64 / BITS digits, one of the weights and one of the residuals is left, or hardly more; of narrow digits two.
-    assert (fused.work - before <= (150 if digits.BITS == 16 else 200)).all()
+    assert (fused.objective.work - before <= (150 if digits.BITS == 16 else 200)).all()
     assert (before >= 100).all()
 
 
@@ -307,10 +328,10 @@ def test_differences_save_most_of_the_work() -> None:
 def test_the_tutorials_run_needs_hardly_more_than_one_digit() -> None:
     # As docs/exactness.md says: of weights and of residuals.
     x, y = load(TUTORIAL)
-    fused = cpu.FusedCPU(x, 1.0 - 2.0 * y[None], np.zeros((1, x.shape[1])), np.zeros(1), np.array([RATE]))
+    fused = descent(cpu.FusedCPU, x, 1.0 - 2.0 * y[None], np.zeros((1, x.shape[1])), np.zeros(1), np.array([RATE]))
     costs = fused.run(TUTORIAL.iterations)[:, 0]
     assert history_sha256(costs) == TUTORIAL.digest
-    work = fused.work / TUTORIAL.iterations
+    work = fused.objective.work / TUTORIAL.iterations
     assert (work < ([1.05, 1.03] if digits.BITS == 16 else [1.3, 1.15])).all(), work
 
 
@@ -382,9 +403,7 @@ def test_no_float_copy_and_no_change_of_the_pixels() -> None:
         before = rows.copy()
         rows.flags.writeable = False
         tracemalloc.start()
-        engine = gradient_descent.engine_for(
-            "fused", rows, np.ones((1, m)), np.zeros((1, 2000)), np.zeros(1), np.array([0.1])
-        )
+        engine = descent("fused", rows, np.ones((1, m)), np.zeros((1, 2000)), np.zeros(1), np.array([0.1]))
         engine.run(3)
         now, most = (size / rows.size for size in tracemalloc.get_traced_memory())
         tracemalloc.stop()
@@ -415,7 +434,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
     expected = descend_many(x, y, [0.1], 5)
     monkeypatch.setattr(kernels, "find_spec", lambda name: None)
     kernels._why_no_numba.cache_clear()
-    kernels.warn_once.cache_clear()
+    kernels._warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match="Numba is not installed; training goes on"):
             obtained = descend_many(x, y, [0.1], 5)
@@ -430,7 +449,7 @@ def test_without_numba_training_goes_on_and_says_so_once(monkeypatch: pytest.Mon
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
         kernels._why_no_numba.cache_clear()
-        kernels.warn_once.cache_clear()
+        kernels._warn_once.cache_clear()
 
 
 def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +461,7 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
         raise RuntimeError("LLVM says no\nand more")
 
     monkeypatch.setattr(cpu, "_run", broken)
-    kernels.warn_once.cache_clear()
+    kernels._warn_once.cache_clear()
     try:
         with pytest.warns(RuntimeWarning, match=r"does not compile or start here \(LLVM says no\)"):
             obtained = descend_many(x, y, [0.1], 5)
@@ -451,7 +470,7 @@ def test_a_kernel_that_does_not_compile_is_no_failure(monkeypatch: pytest.Monkey
         with pytest.raises(InputError, match="does not compile"):
             descend_many(x, y, [0.1], 5, implementation="fused")
     finally:
-        kernels.warn_once.cache_clear()
+        kernels._warn_once.cache_clear()
 
 
 def compiled_into(module: str) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import descent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cuda import MODES, ONE_READ, TILES, plan, problem, separable
@@ -32,11 +33,11 @@ from xlogreg.logistic import (
     propagate,
     sigmoid,
 )
+from xlogreg.neuron.reference import Reference
 from xlogreg.proof import tutorial
 from xlogreg.proof.doctor import examine
 from xlogreg.runs.training import train_together
 from xlogreg.solvers.descent import history_sha256
-from xlogreg.solvers.gradient_descent import Reference
 
 pytestmark = pytest.mark.gpu
 
@@ -63,9 +64,9 @@ def on(gpu: Device, *arrays: np.ndarray) -> list[Any]:
 
 def assert_equal(gpu: Device, arrays: tuple, chosen: cuda.Plan | None, iterations: int = 4) -> None:
     rows, sign, w, b, rates = arrays
-    reference = Reference(rows, sign, w.copy(), b.copy(), rates)
-    engine = cuda.FusedCUDA(*on(gpu, rows, sign, w, b, rates), plan=chosen)
-    engine.prepare()
+    reference = descent(Reference, rows, sign, w.copy(), b.copy(), rates)
+    engine = descent(cuda.FusedCUDA, *on(gpu, rows, sign, w, b, rates), plan=chosen)
+    engine.objective.prepare()
     assert engine.run(iterations).tolist() == reference.run(iterations).tolist()
     assert engine.gradient is not None
     assert reference.gradient is not None
@@ -141,7 +142,7 @@ def test_residuals_that_get_smaller_and_smaller(gpu: Device, kernel: str, reside
     assert_equal(gpu, arrays, chosen, iterations=60)
     for bias in (-40.0, -690.0):
         assert_equal(gpu, (rows, abs(sign), w, b + bias, rates), chosen)
-    far = cuda.FusedCUDA(*on(gpu, rows, sign, w, b + 2e6, rates), plan=chosen)
+    far = descent(cuda.FusedCUDA, *on(gpu, rows, sign, w, b + 2e6, rates), plan=chosen)
     far.prepare()
     assert np.isnan(far.run(1)).all()
 
@@ -172,11 +173,11 @@ def test_more_bytes_than_32_bits_count(gpu: Device) -> None:
     sign, w = np.where(rng.uniform(size=(1, 1000)) < 0.5, 1.0, -1.0), rng.normal(size=(1, d)) / 1000
     b, rates = np.zeros(1), np.array([0.01])
     rows = gpu.xp.tile(gpu.to_device(few), (m // 1000, 1))
-    many = cuda.FusedCUDA(rows, gpu.xp.tile(gpu.to_device(sign), (1, m // 1000)), *on(gpu, w, b, rates))
+    many = descent(cuda.FusedCUDA, rows, gpu.xp.tile(gpu.to_device(sign), (1, m // 1000)), *on(gpu, w, b, rates))
     many.prepare()
     many.run(1)
     assert many.gradient is not None
-    once = Reference(few, sign, w.copy(), b, rates)
+    once = descent(Reference, few, sign, w.copy(), b, rates)
     once.run(1)
     assert once.gradient is not None
     # 800 copies of the samples have the mean of one, but for the rounding of a sum 800 times as large.
@@ -189,14 +190,14 @@ def test_pixels_in_the_hosts_memory(gpu: Device, kernel: str, models: int, d: in
     """As when they do not fit into the GPU's. No plan keeps them in shared memory, as it would so few of them."""
     m = 3000
     rows, sign, w, b, rates = problem(m, d, models, scale=0.01)
-    reference = Reference(rows, sign, w.copy(), b.copy(), rates)
+    reference = descent(Reference, rows, sign, w.copy(), b.copy(), rates)
     expected = reference.run(3).tolist()
     far = gpu.to_host_memory(rows)
     assert in_host_memory(far)
-    engine = cuda.FusedCUDA(far, *on(gpu, sign, w, b, rates), plan=forced(gpu, kernel, m, d, models))
-    engine.prepare()
+    engine = descent(cuda.FusedCUDA, far, *on(gpu, sign, w, b, rates), plan=forced(gpu, kernel, m, d, models))
+    engine.objective.prepare()
     assert engine.run(3).tolist() == expected
-    plain = Reference(far, *on(gpu, sign, w, b, rates))
+    plain = descent(Reference, far, *on(gpu, sign, w, b, rates))
     assert plain.run(3).tolist() == expected
 
 

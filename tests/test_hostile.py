@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Result, classifier
+from helpers import Result, classifier, descent
 from safetensors.numpy import load, save
 
 from xlogreg.data import sources
@@ -26,15 +26,15 @@ from xlogreg.errors import DivergenceError, FileError, InputError, XlogregError
 from xlogreg.images import fast_resize
 from xlogreg.models.classifier import Classifier
 from xlogreg.neuron.options import DescentOptions
-from xlogreg.neuron.state import State
 from xlogreg.runs import checkpoint, gallery, reading
 from xlogreg.runs.checkpoint import Checkpoints, latest
 from xlogreg.runs.reading import read_results
 from xlogreg.runs.report import write_report
 from xlogreg.runs.run_folder import write_run
 from xlogreg.runs.training import train
-from xlogreg.solvers.descent import Frame, Progress, descend
-from xlogreg.solvers.gradient_descent import engine_for
+from xlogreg.solvers.descent import descend
+from xlogreg.solvers.progress import Frame, Progress
+from xlogreg.solvers.solver import State
 from xlogreg.system.run_files import CHECKPOINTS
 
 train_command = sys.modules["xlogreg.commands.train"]
@@ -307,13 +307,14 @@ def test_a_progress_or_a_state_from_anywhere_is_checked(implementation: str) -> 
     sign = 1.0 - 2.0 * (np.arange(9) % 2)[None]
 
     def engine() -> Any:
-        return engine_for(implementation, rows, sign, np.zeros((1, 4)), np.zeros(1), np.array([0.1]))
+        return descent(implementation, rows, sign, np.zeros((1, 4)), np.zeros(1), np.array([0.1]))
 
     w, b = np.zeros((1, 4)), np.zeros(1)
     bad = [
         State(1, np.zeros((1, 10)), b), State(1, np.zeros((3, 4)), b), State(1, np.zeros(4), b),
         State(1, w.astype(np.float32), b), State(1, w.astype(">f8"), b), State(1, w, np.zeros(2)),
-        State(1, w, np.zeros(1000)), State(1, w, np.float64(0)), State(1, w, b, w, b), State(-1, w, b),
+        State(1, w, np.zeros(1000)), State(1, w, np.float64(0)), State(-1, w, b),
+        State(1, w, b, {"velocity": w, "bias_velocity": b}), State(1, w, b, [w]),
         State(True, w, b), State(None, w, b), State(1, None, b), State(1, [[0.0] * 4], b),
     ]  # fmt: skip
     for state in bad:
@@ -352,23 +353,23 @@ def test_no_engine_takes_arrays_that_do_not_fit(implementation: str) -> None:
         ("rows", np.zeros((9, 5), np.uint8)), ("sign", sign[:1]), ("sign", sign[:, :8]), ("sign", sign.astype(int)),
         ("w", np.zeros((2, 5))), ("w", np.zeros((1, 4))), ("w", np.zeros(8)), ("w", np.zeros((2, 4), np.float32)),
         ("b", np.zeros(3)), ("b", np.zeros((2, 1))), ("b", np.float64(0.0)), ("rates", np.ones(1)),
-        ("rates", np.ones((2, 2))), ("weights", np.ones((1, 9))), ("weights", np.ones(9)),
-        ("weights", np.ones((2, 9), np.float32)),
+        ("rates", np.ones((2, 2))), ("sample_weight", np.ones((1, 9))), ("sample_weight", np.ones(9)),
+        ("sample_weight", np.ones((2, 9), np.float32)),
     ):  # fmt: skip
         arguments: dict[str, Any] = {**good, name: array}
         with pytest.raises(InputError) as caught:
-            engine_for(implementation, **arguments)
+            descent(implementation, **arguments)
         assert "\n" not in str(caught.value)
     if implementation == "fused":
-        odd_values = {"sign": (3 * sign, sign * np.nan), "weights": (-sign, sign * np.inf)}
+        odd_values = {"sign": (3 * sign, sign * np.nan), "sample_weight": (-sign, sign * np.inf)}
         for name, array in ((name, array) for name, arrays in odd_values.items() for array in arrays):
             with pytest.raises(InputError, match="1 and -1"):
-                engine_for(implementation, **{**good, name: array})
+                descent(implementation, **{**good, name: array})
     # Neither read-only nor strided arrays are the kernel's business.
     odd = np.zeros((4, 4))[::2]
     odd.flags.writeable = False
-    engine = engine_for(implementation, **{**good, "w": odd, "b": np.zeros(4)[::2]})
-    assert engine.run(2).tolist() == engine_for(implementation, **good).run(2).tolist()
+    engine = descent(implementation, **{**good, "w": odd, "b": np.zeros(4)[::2]})
+    assert engine.run(2).tolist() == descent(implementation, **good).run(2).tolist()
     assert not odd.any()
 
 
@@ -420,18 +421,18 @@ def test_a_frame_knows_how_large_a_checkpoint_may_be(good: tuple[bytes, list[str
 def test_a_step_beyond_all_numbers_is_not_kept(task: Task, tmp_path: Path) -> None:
     shown: list[Progress] = []
 
-    class Keeper:
+    class Checkpointer:
         every = 1
 
         def shown(self, progress: Progress) -> None:
             shown.append(progress)
 
-    engine = engine_for(
+    solver = descent(
         "reference", np.full((2, 1), 255, np.uint8), np.array([[1.0, -1.0]]), np.array([[3.0]]), np.zeros(1),
         np.array([1e308]), options=DescentOptions(l2=1e3),
     )  # fmt: skip
     with pytest.raises(DivergenceError):
-        descend(engine, 9, options=DescentOptions(l2=1e3), keeper=Keeper())
+        descend(solver, 9, checkpointer=Checkpointer())
     assert [progress.state.iterations for progress in shown] == [0]
 
 

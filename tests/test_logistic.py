@@ -17,10 +17,9 @@ from xlogreg.arrays import to_host
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task
 from xlogreg.errors import DeviceError, DivergenceError, InputError, RisingCostWarning, XlogregError
-from xlogreg.neuron import reference
 from xlogreg.neuron.options import DescentOptions
+from xlogreg.neuron.reference import Reference
 from xlogreg.proof.tutorial import GOLDEN_SHA256_100
-from xlogreg.solvers import gradient_descent
 from xlogreg.system import parallel
 from xlogreg.system.parallel import one_blas_thread
 
@@ -405,9 +404,10 @@ def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPa
 
     def watched(*given: Any, **named: Any) -> Any:
         seen.append(threads())
-        return reference.propagate_rows(*given, **named)
+        return evaluate(*given, **named)
 
-    monkeypatch.setattr(gradient_descent, "propagate_rows", watched)
+    evaluate = Reference.evaluate
+    monkeypatch.setattr(Reference, "evaluate", watched)
     logistic.descend_many(*problem(), [0.1], 3, implementation="reference")
     assert seen == [{1}] * 3
     assert threads() == before

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import descent
 
 from xlogreg import kernels
 from xlogreg.arrays import to_host
@@ -18,7 +19,6 @@ from xlogreg.logistic import descend_many, model, optimize, propagate
 from xlogreg.neuron.exact import LARGEST_WEIGHT
 from xlogreg.neuron.options import CAPABILITIES, DescentOptions
 from xlogreg.runs.training import train_together
-from xlogreg.solvers import gradient_descent
 from xlogreg.solvers.descent import Descent, history_sha256
 
 
@@ -390,9 +390,10 @@ def test_models_that_stop_and_diverge_in_one_block(seconds: float, monkeypatch: 
 def test_state_and_restore_and_keep(name: str, implementation: str) -> None:
     case = CASES[name]
     rows, sign = np.ascontiguousarray(X.T), np.concatenate([1.0 - 2.0 * Y] * 3)
-    engine = gradient_descent.engine_for(
+    engine = descent(
         implementation, rows, sign, np.zeros((3, 48)), np.zeros(3), np.array([0.1, 0.2, 0.05]),
-        weights=np.concatenate([C] * 3) if case.weighted else None, options=replace(case.options, class_weight=None),
+        sample_weight=np.concatenate([C] * 3) if case.weighted else None,
+        options=replace(case.options, class_weight=None),
     )  # fmt: skip
     engine.run(20)
     state = engine.state()
@@ -400,8 +401,8 @@ def test_state_and_restore_and_keep(name: str, implementation: str) -> None:
     assert state.iterations == 20
     first = engine.run(15)
     if case.options.gradient_tolerance is not None:
-        assert engine.slopes is not None
-        assert engine.slopes.shape == (15, 3)
+        assert engine.largest is not None
+        assert engine.largest.shape == (15, 3)
     after = engine.w.copy()
     engine.restore(state)
     assert engine.state().iterations == 20
@@ -411,12 +412,12 @@ def test_state_and_restore_and_keep(name: str, implementation: str) -> None:
     assert state.w.tolist() == kept.tolist()
 
 
-def test_visitor_sees_every_hundredth_state_and_the_last() -> None:
+def test_the_monitor_sees_every_hundredth_state_and_the_last() -> None:
     visits: list[tuple[list[int], int, list[float]]] = []
     rates = [RATE, 0.2, 1e9]
     options = replace(CASES["gradient"].options)
     result = descend_many(
-        X, Y, rates, 250, options=options, visitor=lambda models, state: visits.append(
+        X, Y, rates, 250, options=options, monitor=lambda models, state: visits.append(
             (models, state.iterations, state.w[:, 0].tolist()))
     )  # fmt: skip
     assert visits[0] == ([0, 1, 2], 0, [0.0, 0.0, 0.0])

@@ -22,15 +22,16 @@ from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.errors import FileError, InputError
+from xlogreg.neuron.objective import Gradient
 from xlogreg.neuron.options import DescentOptions, option
-from xlogreg.neuron.state import Gradient, State
 from xlogreg.runs import checkpoint, plots, run_folder
 from xlogreg.runs import training as training_module
 from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
 from xlogreg.runs.training import Training, train
-from xlogreg.solvers.descent import Part, Progress
+from xlogreg.solvers.progress import Part, Progress
+from xlogreg.solvers.solver import State
 from xlogreg.system import files, lock
 from xlogreg.system.run_files import CHECKPOINTS
 
@@ -88,13 +89,13 @@ def test_stopped_again_and_again(task: Task, tmp_path: Path, implementation: str
     whole = train(task, rates, 260, implementation=implementation, options=MOMENTUM)
     assert [training.stopped_by for training in whole] == ["iterations", "gradient", "iterations"]
     for number, stop in enumerate((1, 7, 60, 101, 180, 255)):
-        keeper = Checkpoints(tmp_path, 1e9, resume=number > 0)
+        checkpoints = Checkpoints(tmp_path, 1e9, resume=number > 0)
         with pytest.raises(Stop):
             train(
-                task, rates, 260, implementation=implementation, options=MOMENTUM, checkpoints=keeper,
+                task, rates, 260, implementation=implementation, options=MOMENTUM, checkpoints=checkpoints,
                 observer=stop_at(stop),
             )  # fmt: skip
-        assert keeper.stopped() < stop
+        assert checkpoints.stopped() < stop
     last = Checkpoints(tmp_path, 1e9, resume=True)
     # The other implementation takes it up: the bits are the same.
     other = {"reference": "fused", "fused": "reference"}[implementation]
@@ -108,23 +109,23 @@ def test_no_other_memory_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # What memory held before would come out of np.empty, and into the file of somebody who passes it on.
     monkeypatch.setattr(np, "empty", lambda *shape, **_: np.full(*shape, 1e300))
     task = make_task(load_birds(), "bird")
-    keeper = Checkpoints(tmp_path, 1e9)
+    checkpoints = Checkpoints(tmp_path, 1e9)
     early = DescentOptions(cost_tolerance=1e-7)
     rates = [0.005, 1e-9]
     with pytest.raises(Stop):
-        train(task, rates, 30, options=early, implementation="reference", checkpoints=keeper, observer=stop_at(20))
-    keeper.stopped()
-    kept, _ = latest(tmp_path, keeper._fingerprint) or (None, 0)
+        train(task, rates, 30, options=early, implementation="reference", checkpoints=checkpoints, observer=stop_at(20))
+    checkpoints.stopped()
+    kept, _ = latest(tmp_path, checkpoints._fingerprint) or (None, 0)
     assert kept is not None
     assert len(kept.progress.parts) == 1
     assert np.abs(kept.progress.costs).max() < 1
 
 
 def test_another_training_is_refused(task: Task, tmp_path: Path) -> None:
-    keeper = Checkpoints(tmp_path, 0.0)
+    checkpoints = Checkpoints(tmp_path, 0.0)
     with pytest.raises(Stop):
-        train(task, [0.01], 50, checkpoints=keeper, observer=stop_at(20))
-    keeper.stopped()
+        train(task, [0.01], 50, checkpoints=checkpoints, observer=stop_at(20))
+    checkpoints.stopped()
     for rates, iterations, options in (([0.02], 50, None), ([0.01], 51, None), ([0.01], 50, MOMENTUM)):
         with pytest.raises(FileError, match=r"No checkpoint in .* other pictures or options"):
             train(task, rates, iterations, options=options, checkpoints=Checkpoints(tmp_path, resume=True))
@@ -136,7 +137,7 @@ def test_another_training_is_refused(task: Task, tmp_path: Path) -> None:
 def progress(iterations: int) -> Progress:
     ones = np.ones((1, 3))
     part = Part(ones, np.ones(1), Gradient(ones, np.ones(1), np.ones(1)), 2, "cost")
-    state = State(iterations, 2 * ones, np.ones(1), ones, np.ones(1))
+    state = State(iterations, 2 * ones, np.ones(1), {"velocity": ones, "bias_velocity": np.ones(1)})
     return Progress(np.full((2, iterations), 0.5), [1], state, {0: part}, 1.5)
 
 
@@ -172,8 +173,8 @@ def test_the_newest_good_one_is_taken(tmp_path: Path) -> None:
 def test_a_full_disk_ends_no_training(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = train(task, [0.01], 40)[0]
     with pytest.raises(Stop):
-        train(task, [0.01], 40, checkpoints=(keeper := Checkpoints(tmp_path, 0.0)), observer=stop_at(10))
-    good = keeper.stopped()
+        train(task, [0.01], 40, checkpoints=(checkpoints := Checkpoints(tmp_path, 0.0)), observer=stop_at(10))
+    good = checkpoints.stopped()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(_: int) -> None:
@@ -182,25 +183,26 @@ def test_a_full_disk_ends_no_training(task: Task, tmp_path: Path, monkeypatch: p
     words: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "fsync", full)
-        keeper = Checkpoints(tmp_path, 0.0, resume=True, complain=words.append)
-        (training,) = train(task, [0.01], 40, checkpoints=keeper)
+        checkpoints = Checkpoints(tmp_path, 0.0, resume=True, complain=words.append)
+        (training,) = train(task, [0.01], 40, checkpoints=checkpoints)
     assert_same(training, expected)
     assert len(words) == 1
     assert "No space left on device" in words[0]
     # Interrupted, what is kept is what was saved, not where it stood; that is said again.
-    keeper = Checkpoints(tmp_path, 0.0, resume=True, complain=words.append)
+    checkpoints = Checkpoints(tmp_path, 0.0, resume=True, complain=words.append)
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(Stop):
-        train(task, [0.01], 40, checkpoints=keeper, observer=stop_at(good + 5))
-    assert keeper.stopped() == good
+        train(task, [0.01], 40, checkpoints=checkpoints, observer=stop_at(good + 5))
+    assert checkpoints.stopped() == good
     monkeypatch.undo()
     assert len(words) == 3
     assert "after the last checkpoint is lost" in words[2]
     # What was there before is there still, and nothing else.
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     kept = []
-    keeper = Checkpoints(tmp_path, 1e9, resume=True)
-    assert_same(train(task, [0.01], 40, checkpoints=keeper, observer=lambda done, _: kept.append(done))[0], expected)
+    checkpoints = Checkpoints(tmp_path, 1e9, resume=True)
+    trained = train(task, [0.01], 40, checkpoints=checkpoints, observer=lambda done, _: kept.append(done))
+    assert_same(trained[0], expected)
     assert min(kept) > good
 
 
@@ -234,12 +236,12 @@ def test_checkpoints_by_iterations(task: Task, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(checkpoint, "save", note)
     expected = train(task, [0.01], 260)[0]
-    keeper = Checkpoints(tmp_path, 1e9, every=35)
-    assert_same(train(task, [0.01], 260, checkpoints=keeper)[0], expected)
+    checkpoints = Checkpoints(tmp_path, 1e9, every=35)
+    assert_same(train(task, [0.01], 260, checkpoints=checkpoints)[0], expected)
     assert saved == [35, 70, 105, 140, 175, 210, 245]
     words: list[str] = []
-    keeper = Checkpoints(tmp_path, 1e9, resume=True, every=250, tell=words.append)
-    assert_same(train(task, [0.01], 260, checkpoints=keeper)[0], expected)
+    checkpoints = Checkpoints(tmp_path, 1e9, resume=True, every=250, tell=words.append)
+    assert_same(train(task, [0.01], 260, checkpoints=checkpoints)[0], expected)
     assert saved[7:] == [250]
     assert words == ["Going on from iteration 245."]
 
@@ -251,11 +253,11 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
         def begin(self, fingerprint: str, extra: Callable, *checks: Any) -> Checkpoint | None:
             return super().begin(fingerprint, lambda done: asked.append(done) or extra(done), *checks)
 
-    keeper = Watched(tmp_path, 1e9)
+    checkpoints = Watched(tmp_path, 1e9)
     with pytest.raises(Stop):
-        train(task, [0.01], 260, checkpoints=keeper, observer=stop_at(150))
+        train(task, [0.01], 260, checkpoints=checkpoints, observer=stop_at(150))
     assert asked == []
-    assert asked == [keeper.stopped()]
+    assert asked == [checkpoints.stopped()]
 
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], None]:
@@ -337,7 +339,7 @@ def test_other_commands_stop_too(
     from xlogreg.kernels.cpu import FusedCPU
 
     before = signal.getsignal(getattr(signal, name))
-    monkeypatch.setattr(FusedCPU, "run", lambda *_: signal.raise_signal(getattr(signal, name)))
+    monkeypatch.setattr(FusedCPU, "descend", lambda *_: signal.raise_signal(getattr(signal, name)))
     result = run(command)
     assert (result.code, result.out) == (130, "")
     assert result.err.endswith("Note: Stopped; only `xlogreg train` keeps checkpoints to go on from.\n")

@@ -149,11 +149,11 @@ def test_early_stopping(overfitting: Task, implementation: str, tmp_path: Path) 
             if done >= stop:
                 raise Stop
 
-        keeper = Checkpoints(tmp_path, 1e9, resume=number > 0, every=37)
+        checkpoints = Checkpoints(tmp_path, 1e9, resume=number > 0, every=37)
         with pytest.raises(Stop):
-            train(overfitting, RATES, 650, patience=2, checkpoints=keeper, observer=tell,
+            train(overfitting, RATES, 650, patience=2, checkpoints=checkpoints, observer=tell,
                   implementation=("reference", "fused")[number % 2])  # fmt: skip
-        keeper.stopped()
+        checkpoints.stopped()
     resumed = train(overfitting, RATES, 650, patience=2, checkpoints=Checkpoints(tmp_path, 1e9, resume=True))
     for one, other in zip(early, resumed, strict=True):
         assert (one.history_sha256, one.validation, one.stopped_by) == (
@@ -168,9 +168,10 @@ def test_early_stopping(overfitting: Task, implementation: str, tmp_path: Path) 
 
 def test_early_stopping_is_given_more_iterations(overfitting: Task, tmp_path: Path) -> None:
     # Ended between two checks, the last of which was the lowest: more iterations do not have that one.
-    (first,) = train(overfitting, [0.05], 250, patience=2, checkpoints=(keeper := Checkpoints(tmp_path, 1e9, every=30)))
+    checkpoints = Checkpoints(tmp_path, 1e9, every=30)
+    (first,) = train(overfitting, [0.05], 250, patience=2, checkpoints=checkpoints)
     assert (first.best, first.stopped_by) == (first.validation[-1], "iterations")
-    keeper.ended()
+    checkpoints.ended()
     assert len(list(tmp_path.iterdir())) == 1
     more = Checkpoints(tmp_path, resume=True, before=[250])
     (second,) = train(overfitting, [0.05], 650, patience=2, checkpoints=more)

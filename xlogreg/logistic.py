@@ -17,13 +17,15 @@ import numpy as np
 
 from .arrays import namespace, on_its_device, to_host
 from .errors import InputError, RisingCostWarning
+from .kernels import objective_for
 from .neuron.elementary import sigmoid as _sigmoid
 from .neuron.exact import LARGEST_WEIGHT, MAX_TERMS
 from .neuron.options import LARGEST_SAMPLE_WEIGHT, DescentOptions
-from .neuron.reference import forward_rows, propagate_rows
+from .neuron.reference import Reference, forward_rows
+from .solvers import solver_of
 from .solvers.advice import Adviser, warn
-from .solvers.descent import Descent, Keeper, Observer, Progress, Visitor, descend, history_sha256
-from .solvers.gradient_descent import engine_for
+from .solvers.descent import Descent, Monitor, Observer, descend, history_sha256
+from .solvers.progress import Checkpointer, Progress
 from .system.checks import array_of, check_callable, finite_number, is_whole, list_of, numeric, pixels_instead, unmasked
 from .system.text import brief_dtype, given
 
@@ -100,7 +102,7 @@ def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = Non
     rows, sign = _check_samples(x, y)
     bias = xp.full(1, _check_parameters(w, b, x), dtype=xp.float64)
     with np.errstate(all="ignore"):
-        gradient = propagate_rows(rows, sign, _as_row(w), bias, _check_chunk(chunk))
+        gradient = Reference(rows, sign, chunk=_check_chunk(chunk)).evaluate(_as_row(w), bias)
     return {"dw": gradient.dw.T, "db": gradient.db[0]}, gradient.cost[0]
 
 
@@ -194,8 +196,8 @@ def descend_many(
     chunk: int | None = None,
     options: DescentOptions | None = None,
     sample_weight: Array | None = None,
-    visitor: Visitor | None = None,
-    keeper: Keeper | None = None,
+    monitor: Monitor | None = None,
+    checkpointer: Checkpointer | None = None,
     progress: Progress | None = None,
 ) -> Descent:
     """Train one model a learning rate on the same samples; each has the bits of its own separate training.
@@ -211,8 +213,8 @@ def descend_many(
     observer, implementation, chunk : as in `optimize`
     options : for all models; class weights follow each model's labels
     sample_weight : (1, m) or (m,) in common, or (M, m)
-    visitor : sees the state at every 100th iteration and at the end, as in `xlogreg.solvers.descent.descend`
-    keeper, progress : keep where the training stands, and go on from there, as in `xlogreg.solvers.descent.descend`
+    monitor : sees the state at every 100th iteration and at the end, as in `xlogreg.solvers.descent.descend`
+    checkpointer, progress : keep where the training stands, and go on from there, as there
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = _check_samples(x, y)
@@ -231,16 +233,16 @@ def descend_many(
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
     sample_weights = _sample_weights(sign, options, sample_weight)
     check_callable(observer, "observer")
-    check_callable(visitor, "visitor")
+    check_callable(monitor, "monitor")
     bias = _check_start(w, b, models, x)
-    # The engines own their state: a copy, so that the caller's w stays as it was.
-    weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else xp.array(w, dtype=xp.float64)
-    biases = xp.asarray(bias, dtype=xp.float64)
-    engine = engine_for(
-        implementation, rows, sign, weights, biases, rates, _check_chunk(chunk), weights=sample_weights, options=options
-    )
+    weights = xp.zeros((models, x.shape[0]), dtype=xp.float64) if w is None else w
+    objective = objective_for(
+        implementation, rows, sign, sample_weight=sample_weights, l2=options.l2,
+        needs=options.needs(sample_weights is not None), chunk=_check_chunk(chunk),
+    )  # fmt: skip
+    solver = solver_of(options)(objective, weights, xp.asarray(bias, dtype=xp.float64), rates, options)
     result = descend(
-        engine, iterations, observer, options=options, visitor=visitor, keeper=keeper, progress=progress,
+        solver, iterations, observer, monitor=monitor, checkpointer=checkpointer, progress=progress,
         adviser=Adviser(rows, options, sample_weights),
     )  # fmt: skip
     notes = [note for note in result.notes if note]

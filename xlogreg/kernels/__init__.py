@@ -1,33 +1,113 @@
-"""Fast twins of `neuron.reference`, equal to the bit: which there are here, and why one cannot be used."""
+"""Fast twins of `neuron.reference`, equal to the bit: which there are here, which one a training takes, and why one
+cannot be used."""
 
 import functools
+import logging
 import warnings
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from ..errors import InputError
+from ..arrays import namespace
+from ..errors import DeviceError, InputError
+from ..neuron.objective import Objective
 from ..neuron.options import CAPABILITIES
+from ..neuron.reference import Reference
+from ..system.checks import one_of
+from ..system.text import given
 
 Array = Any
 
+_log = logging.getLogger("xlogreg")
 
-# What the fused kernels can do beyond the tutorial's training, by array module: names of `CAPABILITIES`.
+IMPLEMENTATIONS = ("auto", "reference", "fused")
+# The fused kernels by array module: where they are, and what they can do beyond the tutorial's training, names of
+# `CAPABILITIES`.
+_FUSED = {"numpy": ("cpu", "FusedCPU"), "cupy": ("cuda", "FusedCUDA")}
 CAPABLE_OF: dict[str, frozenset[str]] = {"numpy": frozenset(CAPABILITIES), "cupy": frozenset()}
+
+
+def objective_for(
+    implementation: str,
+    rows: Array,
+    sign: Array,
+    *,
+    sample_weight: Array | None = None,
+    l2: float = 0.0,
+    needs: frozenset[str] = frozenset(),
+    chunk: int | None = None,
+) -> Objective:
+    """The objective of that implementation, ready to be evaluated; `auto` takes the fastest that can do the work.
+
+    NumPy arrays of pixels take the fused CPU kernel, CuPy arrays the fused CUDA kernels. `auto` falls back to the
+    reference where the fused kernel cannot run (float features, another array module, an option that it lacks, Numba
+    missing or broken, a GPU that is too old or does not take the kernels); only where it should have run, it warns,
+    once.
+
+    Parameters
+    ----------
+    rows, sign, sample_weight, l2, chunk : as in `Reference`
+    needs : names of `CAPABILITIES`, as `DescentOptions.needs` gives them
+
+    Raises
+    ------
+    InputError
+        There is no such implementation, or it was asked for by name and cannot do this work.
+    DeviceError
+        The GPU's memory does not hold what the fused kernels need.
+    """
+    if not one_of(implementation, IMPLEMENTATIONS):
+        raise InputError(f"There is no implementation {given(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
+    xp = namespace(rows)
+    lacks = needs - CAPABLE_OF.get(xp.__name__, frozenset())
+    unable = ""
+    if rows.dtype != xp.uint8:
+        unable = f"it takes uint8 pixels, not {rows.dtype} features"
+    elif not has_kernels(xp):
+        unable = f"it takes NumPy or CuPy arrays, not {xp.__name__} arrays"
+    elif lacks:
+        unable = f"it has no {' and no '.join(words for name, words in CAPABILITIES.items() if name in lacks)} yet"
+    elif implementation != "reference":
+        unable = why_no_fused(xp)
+        if unable and implementation == "auto":
+            _warn_once(unable)
+    arguments: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2}
+    if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
+        return Reference(rows, sign, chunk=chunk, **arguments)
+    if unable:
+        raise InputError(_cannot(unable))
+    if chunk is not None:
+        raise InputError("The fused kernel chooses its own chunks; leave chunk out, or choose the reference.")
+    try:
+        if xp.__name__ == "numpy" and not is_compiled():
+            # Heard by default; the command line, which has words of its own for it, turns it off.
+            _log.warning("xlogreg is %s: some twenty seconds", compiling())
+        objective: Objective = _fused(xp)(rows, sign, **arguments)
+        with objective.alone():
+            objective.prepare()
+    except (DeviceError, MemoryError):
+        raise
+    except Exception as error:  # whatever compilers, drivers or a full cache folder raise when a kernel is compiled
+        unable = f"it does not compile or start here ({(str(error).splitlines() or [''])[0] or type(error).__name__})"
+        if implementation == "auto":
+            _warn_once(unable)
+            return Reference(rows, sign, **arguments)
+        raise InputError(_cannot(unable)) from error
+    return objective
+
+
+def _cannot(unable: str) -> str:
+    return f"The fused kernel cannot be used: {unable}; choose reference or auto, which give the same bits."
 
 
 def has_kernels(xp: Any) -> bool:
     return xp.__name__ == "numpy" or hasattr(xp, "RawModule")
 
 
-def fused(xp: Any) -> Any:
-    """The class of the fused engine for arrays of this module."""
-    if xp.__name__ == "numpy":
-        from .cpu import FusedCPU
-
-        return FusedCPU
-    from .cuda import FusedCUDA
-
-    return FusedCUDA
+def _fused(xp: Any) -> Any:
+    """The class of the fused objective for arrays of this module; a stand-in for CuPy has CuPy's."""
+    module, name = _FUSED.get(xp.__name__, _FUSED["cupy"])
+    return getattr(import_module(f".{module}", __name__), name)
 
 
 def available(kind: str, xp: Any = None, needs: frozenset[str] = frozenset()) -> list[str]:
@@ -97,7 +177,7 @@ def compiling() -> str:
 
 
 @functools.cache
-def warn_once(unable: str) -> None:
+def _warn_once(unable: str) -> None:
     warnings.warn(
         f"The fused kernel cannot be used: {unable}; training goes on with the reference, which gives the same bits "
         "more slowly.",

@@ -13,7 +13,7 @@ class Problem(NamedTuple):
 
     rows : (m, d) uint8 pixels
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
-    importance : (M, m) float64, what each sample counts, or (M, 0) where all count alike
+    sample_weight : (M, m) float64, what each sample counts, or (M, 0) where all count alike
     rates : (M,) float64, the learning rates
     rule : (4,) float64: l2, l2 / 2, the momentum, 1 or 0 for Nesterov's form
     loss_constants : (4,) float64, what rounds the losses to their three pieces, and whether there is a third
@@ -23,7 +23,7 @@ class Problem(NamedTuple):
 
     rows: Array
     sign: Array
-    importance: Array
+    sample_weight: Array
     rates: Array
     rule: Array
     loss_constants: Array
@@ -51,13 +51,13 @@ class State(NamedTuple):
 class Results(NamedTuple):
     """What comes out.
 
-    costs, slopes : (iterations, M) float64; slopes are the largest entries of the gradient
+    costs, largest_entries : (iterations, M) float64; of each iteration's gradient the largest |entry|
     dw, db : (M, d) and (M,) float64, the last gradient
     work : (2,) int64, digits that were multiplied, of weights and of residuals
     """
 
     costs: Array
-    slopes: Array
+    largest_entries: Array
     dw: Array
     db: Array
     work: Array

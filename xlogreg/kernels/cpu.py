@@ -18,15 +18,17 @@ Everything but the integer sums repeats the operations of `elementary`, `exact` 
 """
 
 import math
+import os
+import threading
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
-from ..neuron.options import DescentOptions
-from ..neuron.state import Gradient, Models, check_arrays
+from ..neuron.objective import Array, Descended, Gradient, Objective, Steps, check_arrays, standing
 from . import digits, sums
 from .arguments import Kept, Own, Problem, Results, Shared, State
 from .barrier import STOP, begin_share, memory_size, next_block, wait
@@ -52,7 +54,18 @@ from .sources import digest_of
 from .sums import flush, rows_for
 from .thread_count import ThreadCount
 
-Array = Any
+# Of all that use the kernel's threads.
+_lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    # A thread that held it was not forked and will not release it.
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 # Bytes of pixels that a block of samples may have: it is read from memory once and from the cache once more.
 _BLOCK_BYTES = 196_608
@@ -86,7 +99,7 @@ def _compile(sources: str) -> Any:
         assert len(sources) > 0
         rows, _, _, rates, rule, _, block, orders = problem
         w, b, velocity_w, velocity_b, exponents, residual_exponents = state
-        costs, slopes, dw, db, work = results
+        costs, largest_entries, dw, db, work = results
         base, residual_base, plans, _, _, _, _ = past
         largest, steepest, seen, weights, low, high, totals, split = shared
         narrow, pending, tile = own.narrow, own.pending, own.tile
@@ -153,7 +166,7 @@ def _compile(sources: str) -> Any:
                         work[side] += rows_for(plans[model, side, LARGEST + plans[model, side, ORDER]])
                 update_bias(
                     b, velocity_b, rates, rule, exponents, residual_exponents, db, costs[iteration],
-                    slopes[iteration], m, totals, steepest,
+                    largest_entries[iteration], m, totals, steepest,
                 )  # fmt: skip
             iteration += 1
 
@@ -212,33 +225,25 @@ def _loss_constants(samples: int) -> np.ndarray:
     return np.array([*(1.5 * 2.0 ** (52 + LOSS_ABOVE - bits) for bits in kept), float(2 * length < most)])
 
 
-class FusedCPU(Models):
-    """Gradient descent by the fused kernel on NumPy arrays of pixels; arguments as those of `reference.Reference`."""
+class FusedCPU(Objective):
+    """The objective by the fused kernel, on NumPy arrays of pixels; one evaluation is a descent of one iteration that
+    goes nowhere.
+
+    Raises
+    ------
+    InputError
+        The arrays do not fit, or hold what no grid of the digits holds.
+    """
 
     name = "fused"
 
-    def __init__(
-        self,
-        rows: Array,
-        sign: Array,
-        w: Array,
-        b: Array,
-        rates: Array,
-        *,
-        weights: Array | None = None,
-        options: DescentOptions | None = None,
-    ) -> None:
-        check_arrays(rows, sign, w, b, rates, weights, pixels=True)
-        # What no grid of the digits holds; NaN fails the comparisons too.
-        if not (np.abs(sign) == 1.0).all() or not (weights is None or ((weights >= 0.0) & (weights < np.inf)).all()):
-            raise InputError("The engine's sign must hold 1 and -1 only, and its weights finite numbers from 0 on.")
-        self.rows, self.sign, self.rates, self.weights = _aligned_copy(rows), sign, rates, weights
-        # The kernel changes these where they lie, in order of rows.
-        self.w, self.b = (np.require(np.asarray(array), requirements=["C", "A", "W"]) for array in (w, b))
-        self.options = options or DescentOptions()
-        self.gradient: Gradient | None = None
-        if self.options.momentum:
-            self.velocity, self.bias_velocity = np.zeros_like(self.w), np.zeros_like(self.b)
+    def __init__(self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0) -> None:
+        check_arrays(rows, sign, sample_weight, pixels=True)
+        # NaN fails the comparisons too.
+        heavy = sample_weight is not None and not ((sample_weight >= 0.0) & (sample_weight < np.inf)).all()
+        if heavy or not (np.abs(sign) == 1.0).all():
+            raise InputError("The objective's sign must hold 1 and -1, and its sample_weight finite numbers from 0 on.")
+        self.rows, self.sign, self.sample_weight, self.l2 = _aligned_copy(rows), sign, sample_weight, l2
         m, d = rows.shape
         self._block = max(4, min(_MAX_BLOCK, _BLOCK_BYTES // d) // 4 * 4)
         # No more threads than blocks: a thread without work would still be waited for.
@@ -250,7 +255,7 @@ class FusedCPU(Models):
 
     def _forget(self) -> None:
         """Keep nothing of the iterations before, from which differences are taken."""
-        (m, d), models = self.rows.shape, len(self.b)
+        (m, d), models = self.rows.shape, len(self.sign)
         self._orders = orders_for(m, d, models)
         base, residual_base = np.zeros((2, models), np.int64)
         plans = np.zeros((models, 2, PLAN), np.int64)
@@ -265,52 +270,60 @@ class FusedCPU(Models):
         super().keep(models)
         self._forget()
 
+    def alone(self) -> AbstractContextManager[Any]:
+        """Two trainings at a time would be in each other's way on all processors, the threads of each waiting for its
+        others."""
+        return _lock
+
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
-        self._advance(0, 1)
+        self._advance(standing(np.zeros((len(self.sign), self.rows.shape[1])), np.zeros(len(self.sign))), 0, 1)
 
-    def run(self, iterations: int) -> np.ndarray:
-        """Advance by so many iterations; returns their costs (iterations, M)."""
-        costs, slopes = np.empty((2, iterations, len(self.b)))
+    def evaluate(self, w: Array, b: Array) -> Gradient:
+        """Cost and gradient at w, b."""
+        return self.descend(standing(w, b), 1).gradient
+
+    def descend(self, steps: Steps, iterations: int) -> Descended:
+        """Advance by so many iterations."""
+        costs, largest = np.empty((2, iterations, len(self.sign)))
         done = 0
         while done < iterations:
             threads, count = self._thread_count.plan(iterations - done)
             start = time.perf_counter()
             part = slice(done, done + count)
-            costs[part], slopes[part], dw, db = self._advance(count, threads)
+            costs[part], largest[part], dw, db = self._advance(steps, count, threads)
             self._thread_count.note(threads, count, time.perf_counter() - start)
             done += count
-        self.iterations += iterations
-        self.slopes, self.gradient = slopes, Gradient(dw, db, costs[-1])
-        return costs
+        return Descended(costs, largest, Gradient(dw, db, costs[-1]))
 
-    def _advance(self, iterations: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _advance(
+        self, steps: Steps, iterations: int, threads: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         threads = ready(threads)
-        costs, slopes = np.empty((iterations, len(self.b))), np.empty((iterations, len(self.b)))
-        dw, db = np.empty_like(self.w), np.empty_like(self.b)
-        (m, d), models, block = self.rows.shape, len(self.b), self._block
+        (m, d), models, block = self.rows.shape, len(self.sign), self._block
+        costs, largest_entries = np.empty((iterations, models)), np.empty((iterations, models))
+        dw, db = np.empty((models, d)), np.empty(models)
         padded = -(-d // LINE) * LINE
         of_all = {
             name: aligned(shape if name == "weights" else (threads, *shape), kind)
             for name, (shape, kind) in sums.shapes(models, min(models, GROUP), d, block).items()
         }
         largest = aligned((threads, models), np.float64)
-        sizes = np.abs(self.w)
+        sizes = np.abs(steps.w)
         largest[0] = np.where((sizes < LARGEST_WEIGHT).all(axis=1), sizes.max(axis=1), np.inf)
         nothing = np.empty((models, 0))
-        importance = nothing if self.weights is None else self.weights
-        velocity = nothing if self.velocity is None else self.velocity
-        bias_velocity = np.empty(0) if self.bias_velocity is None else self.bias_velocity
-        rule = self.options
         memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
         problem = Problem(
-            rows=_read_only(self.rows), sign=_read_only(self.sign), importance=_read_only(importance),
-            rates=_read_only(self.rates),
-            rule=np.array([rule.l2, 0.5 * rule.l2, rule.momentum, float(rule.nesterov)]),
+            rows=_read_only(self.rows), sign=_read_only(self.sign),
+            sample_weight=_read_only(nothing if self.sample_weight is None else self.sample_weight),
+            rates=_read_only(steps.rates),
+            rule=np.array([self.l2, 0.5 * self.l2, steps.momentum, float(steps.nesterov)]),
             loss_constants=_loss_constants(m), block=block, orders=self._orders,
         )  # fmt: skip
         state = State(
-            self.w, self.b, velocity, bias_velocity, aligned((models,), np.int64), self._residual_exponents
+            steps.w, steps.b, nothing if steps.velocity is None else steps.velocity,
+            np.empty(0) if steps.bias_velocity is None else steps.bias_velocity, aligned((models,), np.int64),
+            self._residual_exponents,
         )  # fmt: skip
         shared = Shared(
             largest=largest,
@@ -331,11 +344,11 @@ class FusedCPU(Models):
             numbers=aligned((threads, 3, _MAX_BLOCK), np.float64),
             whole=aligned((threads, 6, _MAX_BLOCK), np.int64),
         )
-        results = Results(costs, slopes, dw, db, self.work)
+        results = Results(costs, largest_entries, dw, db, self.work)
         arguments = (problem, state, results, self._kept, shared, own)
 
         def stop() -> None:
             memory[STOP] = 1
 
         run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
-        return costs, slopes, dw, db
+        return costs, largest_entries, dw, db

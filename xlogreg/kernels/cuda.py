@@ -26,9 +26,8 @@ from ..neuron.exact import (
     WEIGHT_BITS,
     WEIGHT_BITS_OF_FEW,
 )
-from ..neuron.options import DescentOptions
+from ..neuron.objective import Descended, Gradient, Objective, Steps, check_arrays, standing
 from ..neuron.reference import LARGEST_Z
-from ..neuron.state import Gradient, Models, check_arrays
 
 Array = Any
 
@@ -194,8 +193,8 @@ def _module(xp: Any, device: int) -> Any:
     return xp.RawModule(code=source(), options=OPTIONS)
 
 
-class FusedCUDA(Models):
-    """Gradient descent by the fused kernels on CuPy arrays of pixels; arguments as those of `reference.Reference`.
+class FusedCUDA(Objective):
+    """The objective by the fused kernels, on CuPy arrays of pixels; no sample weights and no penalty yet.
 
     Parameters
     ----------
@@ -210,29 +209,19 @@ class FusedCUDA(Models):
     name = "fused"
 
     def __init__(
-        self,
-        rows: Array,
-        sign: Array,
-        w: Array,
-        b: Array,
-        rates: Array,
-        plan: Plan | None = None,
-        *,
-        weights: Array | None = None,
-        options: DescentOptions | None = None,
+        self, rows: Array, sign: Array, plan: Plan | None = None, *, sample_weight: Array | None = None, l2: float = 0.0
     ) -> None:
-        # `engine_for` asks for none of what is not supported.
-        assert not (options or DescentOptions()).needs(weights is not None)
-        check_arrays(rows, sign, w, b, rates, None, pixels=True)
-        xp = self._xp = namespace(rows, sign, w, b, rates)
+        # `objective_for` asks for none of what is not supported.
+        assert sample_weight is None
+        assert not l2
+        check_arrays(rows, sign, None, pixels=True)
+        xp = self._xp = namespace(rows, sign)
         # Kernels know nothing of strides.
-        self.rows, self.sign, self.rates = map(xp.ascontiguousarray, (rows, sign, rates))
-        self.w, self.b = map(xp.ascontiguousarray, (w, b))
-        self.gradient: Gradient | None = None
+        self.rows, self.sign = map(xp.ascontiguousarray, (rows, sign))
         m, d = rows.shape
         limits = self._limits = device_limits(xp)
         self._kernel: Any = None
-        self.plan = plan or plan_for(m, d, len(b), limits.processors, limits.shared, limits.tensor)
+        self.plan = plan or plan_for(m, d, len(sign), limits.processors, limits.shared, limits.tensor)
         self._pixels = self._aligned()
         self._allocate()
 
@@ -251,7 +240,7 @@ class FusedCUDA(Models):
 
     def _allocate(self) -> None:
         xp, plan = self._xp, self.plan
-        (m, d), models = self.rows.shape, len(self.b)
+        (m, d), models = self.rows.shape, len(self.sign)
         tiles = plan.kernel == "descend_in_tiles"
         # The barrier; two buffers of the gradient, of residuals and losses, of the largest weights and residuals;
         # three of z.
@@ -278,7 +267,7 @@ class FusedCUDA(Models):
             return
         xp, plan = self._xp, self.plan
         kernel = _module(xp, xp.cuda.Device().id).get_function(plan.kernel)
-        # All that there is, not this plan's share: other engines use the same function of the driver.
+        # All that there is, not this plan's share: other objectives use the same function of the driver.
         kernel.max_dynamic_shared_size_bytes = self._limits.shared
         each = xp.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(kernel.kernel.ptr, plan.threads, plan.shared)
         # CuPy cuts a cooperative grid that is too large, and says nothing.
@@ -286,22 +275,28 @@ class FusedCUDA(Models):
             raise RuntimeError(f"the GPU runs {each} blocks of {plan.kernel} on a multiprocessor at once")
         self._kernel = kernel
         try:
-            self._advance(0)
+            models, d = len(self.sign), self.rows.shape[1]
+            nothing = (xp.zeros(shape, dtype=xp.float64) for shape in ((models, d), (models,)))
+            self._advance(standing(*nothing), 0)
         except BaseException:
             self._kernel = None
             raise
         xp.cuda.Device().synchronize()
 
-    def run(self, iterations: int) -> np.ndarray:
-        """Advance by so many iterations; returns their costs (iterations, M), copied from the device once."""
-        costs, dw, db = self._advance(iterations)
-        self.gradient = Gradient(dw, db, costs[-1])
-        self.iterations += iterations
-        return costs.get()
+    def evaluate(self, w: Array, b: Array) -> Gradient:
+        """Cost and gradient at w, b: a descent of one iteration that goes nowhere."""
+        costs, dw, db = self._advance(standing(w, b), 1)
+        return Gradient(dw, db, costs[0])
 
-    def _advance(self, iterations: int) -> tuple[Array, Array, Array]:
+    def descend(self, steps: Steps, iterations: int) -> Descended:
+        """Advance by so many iterations; the costs are copied from the device once."""
+        assert not steps.momentum
+        costs, dw, db = self._advance(steps, iterations)
+        return Descended(costs.get(), None, Gradient(dw, db, costs[-1]))
+
+    def _advance(self, steps: Steps, iterations: int) -> tuple[Array, Array, Array]:
         xp = self._xp
-        d, models = self.rows.shape[1], len(self.b)
+        d, models = self.rows.shape[1], len(self.sign)
         in_turn = models > 1 and self.plan.kernel == "descend_in_one_read"
         shape = (max(1, iterations), models)
         try:
@@ -309,22 +304,22 @@ class FusedCUDA(Models):
             costs = xp.full(shape[::-1] if in_turn else shape, float("nan"), dtype=xp.float64)
             dw, db = xp.empty((models, d), dtype=xp.float64), xp.empty((models,), dtype=xp.float64)
             if not in_turn:
-                self._launch(iterations, slice(0, models), costs, dw, db)
+                self._launch(steps, iterations, slice(0, models), costs, dw, db)
                 return costs, dw, db
             for model in range(models):
                 one = slice(model, model + 1)
-                self._launch(iterations, one, costs[one], dw[one], db[one])
+                self._launch(steps, iterations, one, costs[one], dw[one], db[one])
             return xp.ascontiguousarray(costs.T), dw, db
         except xp.cuda.memory.OutOfMemoryError as error:
             raise self._full(8 * (shape[0] + d) * models) from error
 
-    def _launch(self, iterations: int, part: slice, costs: Array, dw: Array, db: Array) -> None:
+    def _launch(self, steps: Steps, iterations: int, part: slice, costs: Array, dw: Array, db: Array) -> None:
         plan, (m, d) = self.plan, self.rows.shape
         self._workspace.fill(0)
         arguments = (
-            self._pixels, self.sign[part], self.w[part], self.b[part], self.rates[part], costs, dw, db,
+            self._pixels, self.sign[part], steps.w[part], steps.b[part], steps.rates[part], costs, dw, db,
             self._exponents[part], self._digits, self._workspace, np.int64(m), np.int64(d),
-            np.int64(self._pixels.shape[1]), np.int32(len(self.b[part])), np.int32(iterations), np.int32(plan.rows),
+            np.int64(self._pixels.shape[1]), np.int32(len(steps.b[part])), np.int32(iterations), np.int32(plan.rows),
             np.int32(plan.columns), np.int32(plan.resident),
         )  # fmt: skip
         # The grid barrier needs all blocks at once, which only a cooperative launch promises. (A RawModule that is told

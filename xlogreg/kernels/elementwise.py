@@ -40,7 +40,7 @@ def residuals_of(
     low: Array,
     high: Array,
     sign: Array,
-    importance: Array,
+    sample_weight: Array,
     scale: float,
     bias: float,
     down: float,
@@ -51,7 +51,7 @@ def residuals_of(
 ) -> None:
     """From the forward sums of a block to its residuals, whole numbers; adds to the totals of residuals and losses.
 
-    low, high : the sums, one a sample; importance : of each sample, or empty; down : 2^-e, |residual| < 2^e is hoped
+    low, high : the sums, one a sample; sample_weight : of each sample, or empty; down : 2^-e, |residual| < 2^e is hoped
     totals : the sums of the residuals' low and high halves and of the losses' three pieces, how many z were bad, and
         at LARGEST_RESIDUAL the largest |residual|, by which the caller sees whether the hope was right
     """  # fmt: skip
@@ -70,9 +70,9 @@ def residuals_of(
         # NaN has no whole number; the cost will be NaN.
         p_[s] = sign[s] * (inverse if v >= 0.0 else t * inverse) if in_range else 0.0
         loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
-    for s in range(len(importance)):
-        p_[s] = p_[s] * importance[s]
-        loss_[s] = loss_[s] * importance[s]
+    for s in range(len(sample_weight)):
+        p_[s] = p_[s] * sample_weight[s]
+        loss_[s] = loss_[s] * sample_weight[s]
     largest = 0.0
     for s in range(samples):
         largest = max(largest, abs(p_[s]))
@@ -169,13 +169,13 @@ def update_weights(
     else:
         for j in range(first, last):
             w[j] = w[j] - rate * dw[j]
-    maximum, slope, too_large = 0.0, 0.0, np.int64(0)
+    maximum, steep, too_large = 0.0, 0.0, np.int64(0)
     for j in range(first, last):
         maximum = max(maximum, abs(w[j]))
-        slope = max(slope, abs(dw[j]))
+        steep = max(steep, abs(dw[j]))
         # max may pass over NaN.
         too_large += np.int64(not abs(w[j]) < LARGEST_WEIGHT)
-    return math.inf if too_large else maximum, slope
+    return math.inf if too_large else maximum, steep
 
 
 @njit(**OPTIONS)
@@ -188,7 +188,7 @@ def update_bias(
     residual_exponents: Array,
     db: Array,
     costs: Array,
-    slopes: Array,
+    largest_entries: Array,
     samples: int,
     totals: Array,
     steepest: Array,
@@ -197,7 +197,7 @@ def update_bias(
     l2, half_l2, momentum, nesterov = rule[0], rule[1], rule[2], rule[3] != 0.0
     for model in range(len(b)):
         lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-        first, second, third, bad, slope = 0.0, 0.0, 0.0, 0.0, 0.0
+        first, second, third, bad, steep = 0.0, 0.0, 0.0, 0.0, 0.0
         for thread in range(len(totals)):
             lower += np.int64(totals[thread, model, 0])
             upper += np.int64(totals[thread, model, 1])
@@ -207,7 +207,7 @@ def update_bias(
             bad += totals[thread, model, 5]
             lower_square += np.int64(totals[thread, model, 6])
             upper_square += np.int64(totals[thread, model, 7])
-            slope = max(slope, steepest[thread, model])
+            steep = max(steep, steepest[thread, model])
         exponent = residual_exponents[model]
         gradient = (total_of(lower, upper, 26) * math.ldexp(1.0, exponent - PRODUCT_BITS)) / samples
         cost = (((first + second) + third) * math.ldexp(1.0, exponent)) / samples
@@ -219,7 +219,7 @@ def update_bias(
         if exponents[model] > LARGEST_EXPONENT:
             bad = 1.0
         db[model] = gradient
-        slopes[model] = max(slope, abs(gradient))
+        largest_entries[model] = max(steep, abs(gradient))
         costs[model] = cost if bad == 0.0 else math.nan
         if momentum != 0.0:
             velocity[model] = momentum * velocity[model] + gradient

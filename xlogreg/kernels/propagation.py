@@ -102,7 +102,7 @@ def propagate(
     problem: Problem, state: State, kept: Kept, shared: Shared, own: Own, thread: int, first: int, last: int
 ) -> None:
     """Forward and backward propagation of a block by this thread: samples first .. last - 1, all models."""
-    rows, sign, importance, _, _, loss_constants, _, _ = problem
+    rows, sign, sample_weight, _, _, loss_constants, _, _ = problem
     base, _, plans, _, kept_sums, kept_residuals, _ = kept
     b, residual_exponents, weights = state.b, state.residual_exponents, shared.digits
     largest, low, high, totals = shared.seen[thread], shared.low[thread], shared.high[thread], shared.totals[thread]
@@ -135,7 +135,7 @@ def propagate(
             accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
             # A slice of what is empty is empty.
             residuals_of(
-                value_low, value_high, sign[i, first:last], importance[i, first:last],
+                value_low, value_high, sign[i, first:last], sample_weight[i, first:last],
                 math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]),
                 loss_constants, residuals, totals[i], numbers,
             )  # fmt: skip

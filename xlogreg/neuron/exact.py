@@ -153,10 +153,20 @@ def scale_and_shift(total: Array, rest: Array, shift: Array) -> Array:
     return z + (error + remainder / PIXEL_SCALE)
 
 
+def piece_sums(v: Array, exponent: Array | int, n: int, bits: int = PRODUCT_BITS) -> Array:
+    """The sums of the pieces of v along the last axis, (pieces, ..): added to those of others, to n terms in all, they
+    stay exact. |v| <= 2^exponent (a number, or one a row)."""
+    return namespace(v).stack([piece.sum(axis=-1) for piece in split(v, exponent, n, 0, bits)])
+
+
+def round_pieces(sums: Array) -> Array:
+    """What `piece_sums` stand for: the largest first, each addition rounded."""
+    total = sums[0]
+    for number in range(1, len(sums)):
+        total = total + sums[number]
+    return total
+
+
 def exact_sum(v: Array, exponent: Array | int, bits: int = PRODUCT_BITS) -> Array:
     """Sum along the last axis, |v| <= 2^exponent (a number, or one a row), with the same bits in any order."""
-    total = None
-    for piece in split(v, exponent, v.shape[-1], 0, bits):
-        part = piece.sum(axis=-1)
-        total = part if total is None else total + part
-    return total
+    return round_pieces(piece_sums(v, exponent, v.shape[-1], bits))

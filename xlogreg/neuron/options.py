@@ -21,7 +21,7 @@ CAPABILITIES = {
     "l2": "L2",
     "momentum": "momentum",
     "nesterov": "Nesterov's momentum",
-    "slopes": "stopping by the gradient",
+    "gradient": "stopping by the gradient",
 }
 
 
@@ -146,13 +146,13 @@ class DescentOptions:
         return self.gradient_tolerance is not None or self.cost_tolerance is not None
 
     def needs(self, weights: bool = False) -> frozenset[str]:
-        """The names in `CAPABILITIES` that an engine needs; `weights`: whether samples have weights of their own."""
+        """The names in `CAPABILITIES` that an objective needs; `weights`: whether samples have weights of their own."""
         wanted = {
             "weights": weights or self.class_weight is not None,
             "l2": self.l2 > 0,
             "momentum": self.momentum > 0,
             "nesterov": self.nesterov,
-            "slopes": self.gradient_tolerance is not None,
+            "gradient": self.gradient_tolerance is not None,
         }
         return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
 

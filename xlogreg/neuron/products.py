@@ -19,84 +19,61 @@ _CHUNK_ELEMENTS_GPU = 2**26
 BLOCK_TERMS = 2**17
 
 
-def split_for_products(v: Array, exponent: Array | int, n: int, bits: int) -> Array:
-    """The two pieces of v (M, n) for exact products with n pixels, one below the other: (2 M, n).
+def whole_sums(first: Array, second: Array, exponent: Array | int, bits: int) -> Array:
+    """The exact sums of two pieces' products as whole numbers, (2, ..) int64: those of blocks are added as they are.
 
-    With more than `BLOCK_TERMS` terms the pieces are those of that many: the caller sums in blocks.
+    The first are in units of 2^(e - 27), the second in units of 2^(e - bits).
     """
-    return namespace(v).concatenate(split(v, exponent, min(n, BLOCK_TERMS), PIXEL_BITS, bits))
-
-
-def add_products(blocks: list[Array], exponent: Array | int, bits: int) -> tuple[Array, Array]:
-    """The exact sum of products from the sums of its blocks, as two numbers: the sum rounded once, and the rest.
-
-    Parameters
-    ----------
-    blocks : for each block of at most `BLOCK_TERMS` terms the sums of the two pieces, (2 M, columns) float64
-    exponent, bits : of the values that were split: a number, or (M, 1), and a number
-
-    Returns
-    -------
-    total, rest : (M, columns) float64 each; total + rest is the exact sum, |rest| at most half a unit of total's last
-        place
-    """
-    xp = namespace(*blocks)
-    models = blocks[0].shape[0] // 2
-    if len(blocks) == 1:
-        return two_sum(blocks[0][:models], blocks[0][models:])
-    # With L = 27 bits, in units of the grids: first pieces 2^(e - 27), second pieces 2^(e - bits).
+    xp = namespace(first)
     to_units = 1.0 / power_of_two(xp, exponent)
-    first: Any = 0
-    second: Any = 0
-    finite: Any = True
-    for block in blocks:
-        # Infinities and NaN have no integer, and must not be lost.
-        finite = finite & xp.isfinite(block[:models]) & xp.isfinite(block[models:])
-        whole = xp.where(xp.isfinite(block), block, 0.0)
-        first = first + (whole[:models] * to_units * 2.0**27).astype(xp.int64)
-        second = second + (whole[models:] * to_units * 2.0**bits).astype(xp.int64)
+    return xp.stack([(first * to_units * 2.0**27).astype(xp.int64), (second * to_units * 2.0**bits).astype(xp.int64)])
+
+
+def round_whole(sums: Array, exponent: Array | int, bits: int) -> tuple[Array, Array]:
+    """What `whole_sums` stand for, as two numbers: rounded once, and the rest, at most half its last place's unit."""
+    xp = namespace(sums)
     # Two halves that float64 holds exactly: 2^36 high + low.
     carry = bits - 27
-    first = first + (second >> carry)
+    first = sums[0] + (sums[1] >> carry)
     high = first >> (36 - carry)
-    low = ((first & (2 ** (36 - carry) - 1)) << carry) | (second & (2**carry - 1))
+    low = ((first & (2 ** (36 - carry) - 1)) << carry) | (sums[1] & (2**carry - 1))
     unit = power_of_two(xp, exponent) * 2.0**-bits
-    total, rest = two_sum(high.astype(xp.float64) * 2.0**36 * unit, low.astype(xp.float64) * unit)
-    return xp.where(finite, total, xp.nan), rest
+    return two_sum(high.astype(xp.float64) * 2.0**36 * unit, low.astype(xp.float64) * unit)
 
 
 def over_features(rows: Array, w: Array, chunk: int | None = None) -> tuple[Array, Array]:
-    """P . w for all samples and models, (M, m), as the exact sum rounded once and its rest (see `add_products`).
+    """P . w for all samples and models, (M, m), as the exact sum rounded once and its rest (see `round_whole`).
 
-    rows : (m, d) uint8; w : (M, d) float64; chunk : samples converted at a time
+    rows : (m, d) uint8; w : (M, d) float64, |w| < 2^900; chunk : samples converted at a time
     """
     xp = namespace(rows, w)
-    m, d = rows.shape
+    (m, d), models = rows.shape, len(w)
     exponent, bits = exponent_of(w), weight_bits(d)
-    pieces = split_for_products(w, exponent, d, bits)
+    pieces = xp.concatenate(split(w, exponent, min(d, BLOCK_TERMS), PIXEL_BITS, bits))
     blocks = [xp.empty((len(pieces), m), dtype=xp.float64) for _ in range(0, d, BLOCK_TERMS)]
     for start, samples in float_chunks(rows, chunk):
         for i, block in enumerate(blocks):
             part = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
             block[:, start : start + len(samples)] = pieces[:, part] @ samples[:, part].T
-    return add_products(blocks, exponent, bits)
+    if len(blocks) == 1:
+        return two_sum(blocks[0][:models], blocks[0][models:])
+    whole = sum(whole_sums(block[:models], block[models:], exponent, bits) for block in blocks)
+    return round_whole(whole, exponent, bits)
 
 
 def over_samples(rows: Array, r: Array, exponent: Array, chunk: int | None = None) -> Array:
-    """r . P for all features and models, (M, d): the exact sum rounded once.
+    """r . P for all features and models: `whole_sums` of `PRODUCT_BITS`, (2, M, d) int64.
 
-    rows : (m, d) uint8; r : (M, m) float64, |r| < 2^exponent, (M, 1); chunk : samples converted at a time
+    rows : (m, d) uint8, m at most `BLOCK_TERMS`; r : (M, m) float64, |r| < 2^exponent, (M, 1); chunk : as above
     """
     xp = namespace(rows, r)
-    m, d = rows.shape
-    pieces = split_for_products(r, exponent, m, PRODUCT_BITS)
-    blocks = []
-    for first in range(0, m, BLOCK_TERMS):
-        sums = xp.zeros((len(pieces), d), dtype=xp.float64)
-        for start, samples in float_chunks(rows[first : first + BLOCK_TERMS], chunk):
-            sums += pieces[:, first + start : first + start + len(samples)] @ samples
-        blocks.append(sums)
-    return add_products(blocks, exponent, PRODUCT_BITS)[0]
+    models = len(r)
+    # In pieces for a whole block, however many samples these are, for their sums are added to those of others.
+    pieces = xp.concatenate(split(r, exponent, BLOCK_TERMS, PIXEL_BITS, PRODUCT_BITS))
+    sums = xp.zeros((len(pieces), rows.shape[1]), dtype=xp.float64)
+    for start, samples in float_chunks(rows, chunk):
+        sums += pieces[:, start : start + len(samples)] @ samples
+    return whole_sums(sums[:models], sums[models:], exponent, PRODUCT_BITS)
 
 
 def float_chunks(rows: Array, chunk: int | None) -> Iterator[tuple[int, Array]]:

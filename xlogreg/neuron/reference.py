@@ -24,13 +24,15 @@ L2           g = dw + (lambda w);  cost = ((sum of loss) / m) + ((0.5 lambda) S)
              w is the one before the update. Without L2 g = dw. The bias has no penalty: gb = db.
 Momentum     v = (mu v) + g, vb = (mu vb) + gb, from zeros;  step = v, or with Nesterov step = g + (mu v), the new v
 Update       w = w - rate step;  b = b - rate step of b
-Slope        max(max|g_j|, |gb|), which is compared with the gradient tolerance
+Tolerance    max(max|g_j|, |gb|) is compared with the gradient tolerance
 
-The samples are worked through in chunks, converted to float64 one chunk at a time; the sums are exact, so the size of
-the chunks changes no bit. Float features use the same lines with unsplit products: identical to rounding only.
+The samples are worked through in parts. The exact sums of a part are whole numbers on a grid that all parts share, so
+parts are added in any order, and rounded once at the end: a part may be a block, a thread's share or another machine's.
+Float features use the same lines with unsplit products: identical to rounding only.
 """
 
-from typing import Any
+from functools import reduce
+from typing import Any, NamedTuple
 
 from ..arrays import namespace
 from .elementary import sigmoid, sigmoid_and_softplus
@@ -38,14 +40,17 @@ from .exact import (
     LARGEST_WEIGHT,
     LOSS_ABOVE,
     PIXEL_SCALE,
+    PRODUCT_BITS,
     exact_sum,
     exponent_of,
     loss_bits,
+    piece_sums,
+    round_pieces,
     scale_and_shift,
     sum_of_squares,
 )
-from .products import float_chunks, over_features, over_samples
-from .state import Gradient
+from .objective import Gradient, Objective, check_arrays
+from .products import BLOCK_TERMS, float_chunks, over_features, over_samples, round_whole
 
 Array = Any
 
@@ -53,71 +58,135 @@ Array = Any
 LARGEST_Z = 1e6
 
 
-def propagate_rows(
-    rows: Array,
-    sign: Array,
-    w: Array,
-    b: Array,
-    chunk: int | None = None,
-    *,
-    weights: Array | None = None,
-    l2: float = 0.0,
-) -> Gradient:
-    """Forward and backward propagation of all models over all samples.
+class Reference(Objective):
+    """Cost and gradient of all models over all samples by the formulas above.
 
     Parameters
     ----------
-    rows : (m, d) uint8 pixels or float features
-    sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
-    w, b : (M, d) and (M,) float64
-    chunk : samples converted at a time; changes the speed and no bit
-    weights : (M, m) float64 >= 0, what each sample counts; None is 1
-    l2 : lambda of the penalty, 0 is none
-
-    Returns
-    -------
-    Gradient; a cost is NaN where some |z| is not finite or exceeds 1e6, and where some |w| is not below 2^900 (with a
-    penalty 2^450).
+    rows, sign, sample_weight, l2 : as in `Objective`; float features are taken, too
+    chunk : samples converted to float64 at a time; changes the speed and no bit
     """
+
+    name = "reference"
+
+    def __init__(
+        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0, chunk: int | None = None
+    ) -> None:
+        check_arrays(rows, sign, sample_weight)
+        self.rows, self.sign, self.sample_weight, self.l2, self.chunk = rows, sign, sample_weight, l2, chunk
+
+    def evaluate(self, w: Array, b: Array) -> Gradient:
+        """Forward and backward propagation.
+
+        A cost is NaN where some |z| is not finite or exceeds 1e6, and where some |w| is not below 2^900 (with a penalty
+        2^450).
+        """
+        m = len(self.rows)
+        parts = [slice(first, first + BLOCK_TERMS) for first in range(0, m, BLOCK_TERMS)]
+        outputs = [
+            propagate_forward(
+                self.rows[part], self.sign[:, part], w, b, self.chunk,
+                None if self.sample_weight is None else self.sample_weight[:, part],
+            )
+            for part in parts
+        ]  # fmt: skip
+        exponent = reduce(namespace(w).maximum, (exponent_of(output.residuals) for output in outputs))
+        sums = (
+            propagate_backward(self.rows[part], output, exponent, m, self.chunk)
+            for part, output in zip(parts, outputs, strict=True)
+        )
+        return gradient_of(reduce(Sums.plus, sums), exponent, m, w, self.l2)
+
+
+class Outputs(NamedTuple):
+    """What the neurons make of n samples.
+
+    z, residuals, losses : (M, n) float64; residuals of samples that are out of range are 0
+    in_range : (M,) bool, whether the sums are what they should be
+    """
+
+    z: Array
+    residuals: Array
+    losses: Array
+    in_range: Array
+
+
+class Sums(NamedTuple):
+    """Exact sums over n of all m samples.
+
+    products : of residuals and pixels, (2, M, d) int64 as `over_samples` has them; (M, d) float64 of float features
+    residuals, losses : (pieces, M) float64 as `piece_sums` of m terms
+    in_range : (M,) bool
+    """
+
+    products: Array
+    residuals: Array
+    losses: Array
+    in_range: Array
+
+    def plus(self, other: "Sums") -> "Sums":
+        """Of the samples of both; exact, so in any order."""
+        return Sums(
+            self.products + other.products, self.residuals + other.residuals, self.losses + other.losses,
+            self.in_range & other.in_range,
+        )  # fmt: skip
+
+
+def propagate_forward(
+    rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None, sample_weight: Array | None = None
+) -> Outputs:
+    """Forward and loss, of these samples."""
     xp = namespace(rows, sign, w, b)
-    m = len(rows)
-    # Forward
-    z = forward_rows(rows, w, b, chunk)
-    # Loss
+    # max passes a NaN on, and comparisons turn it down.
+    usable = xp.max(xp.abs(w), axis=-1) < LARGEST_WEIGHT
+    z = forward_rows(rows, xp.where(usable[:, None], w, 0.0), b, chunk)
+    size = xp.abs(z)
     p, loss = sigmoid_and_softplus(sign * z)
-    r = sign * p
-    if weights is not None:
-        r = r * weights
-        loss = loss * weights
-    # Backward
-    exponent = exponent_of(r)
-    dw = backward_rows(rows, r, exponent, chunk)
-    db = exact_sum(r, exponent) / m
-    cost = exact_sum(loss, exponent + LOSS_ABOVE, loss_bits(m)) / m
+    r = xp.where(size <= LARGEST_Z, sign * p, 0.0)
+    if sample_weight is not None:
+        r = r * sample_weight
+        loss = loss * sample_weight
+    return Outputs(z, r, loss, usable & (xp.max(size, axis=-1) <= LARGEST_Z))
+
+
+def propagate_backward(rows: Array, outputs: Outputs, exponent: Array, m: int, chunk: int | None = None) -> Sums:
+    """Backward and the sums of residuals and losses, of these samples out of m, on the grids of all m: |r| < 2^exponent
+    for all residuals r, (M, 1)."""
+    _, r, loss, in_range = outputs
+    return Sums(
+        products=backward_rows(rows, r, exponent, chunk),
+        residuals=piece_sums(r, exponent, m),
+        losses=piece_sums(loss, exponent + LOSS_ABOVE, m, loss_bits(m)),
+        in_range=in_range,
+    )
+
+
+def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: float = 0.0) -> Gradient:
+    """Cost and gradient from the sums over all m samples, which are rounded here and only here."""
+    xp = namespace(w)
+    if sums.products.dtype == xp.int64:
+        dw = round_whole(sums.products, exponent, PRODUCT_BITS)[0] / (PIXEL_SCALE * m)
+    else:
+        dw = sums.products / m
+    db = round_pieces(sums.residuals) / m
+    cost = round_pieces(sums.losses) / m
     if l2:
         dw = dw + l2 * w
         cost = cost + (0.5 * l2) * sum_of_squares(w)
-    return Gradient(dw, db, xp.where(_in_range(z, w), cost, xp.nan))
-
-
-def _in_range(z: Array, w: Array) -> Array:
-    """For each model whether its sums are what they should be; max passes a NaN on, and a comparison turns it down."""
-    xp = namespace(z, w)
-    return (xp.max(xp.abs(z), axis=-1) <= LARGEST_Z) & (xp.max(xp.abs(w), axis=-1) < LARGEST_WEIGHT)
+    return Gradient(dw, db, xp.where(sums.in_range, cost, xp.nan))
 
 
 def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> tuple[Array, Array]:
     """The cost (M,) without weights and penalty, and the number of wrong predictions (M,); arguments as above.
 
-    A cost is not finite, or NaN, where that of `propagate_rows` is.
+    A cost is NaN where that of `Reference` is.
     """
     xp = namespace(rows, sign, w, b)
-    z = forward_rows(rows, w, b, chunk)
-    p, loss = sigmoid_and_softplus(sign * z)
-    cost = exact_sum(loss, exponent_of(p) + LOSS_ABOVE, loss_bits(len(rows))) / len(rows)
+    z, r, loss, in_range = propagate_forward(rows, sign, w, b, chunk)
+    cost = exact_sum(loss, exponent_of(r) + LOSS_ABOVE, loss_bits(len(rows))) / len(rows)
     # The prediction is 1 where sigmoid(z) >= 0.5, which rounding lets begin a little below z = 0.
     wrong = (sigmoid(z) >= 0.5) != (sign < 0.0)
-    return xp.where(_in_range(z, w), cost, xp.nan), wrong.sum(axis=-1)
+    return xp.where(in_range, cost, xp.nan), wrong.sum(axis=-1)
 
 
 def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
@@ -132,12 +201,11 @@ def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> A
 
 
 def backward_rows(rows: Array, r: Array, exponent: Array, chunk: int | None = None) -> Array:
-    """dw = (r . P) / (255 m), (M, d) float64, over all samples, |r| < 2^exponent; no 255 for float features."""
+    """r . P over these samples, as `Sums` has it; |r| < 2^exponent."""
     xp = namespace(rows, r)
-    m, d = rows.shape
     if rows.dtype == xp.uint8:
-        return over_samples(rows, r, exponent, chunk) / (PIXEL_SCALE * m)
-    dw = xp.zeros((len(r), d), dtype=xp.float64)
+        return over_samples(rows, r, exponent, chunk)
+    products = xp.zeros((len(r), rows.shape[1]), dtype=xp.float64)
     for start, samples in float_chunks(rows, chunk):
-        dw += r[:, start : start + len(samples)] @ samples
-    return dw / m
+        products += r[:, start : start + len(samples)] @ samples
+    return products

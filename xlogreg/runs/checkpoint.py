@@ -20,8 +20,9 @@ import numpy as np
 from ..arrays import Device, to_host
 from ..errors import FileError, InputError
 from ..logistic import MAX_ITERATIONS
-from ..neuron.state import Gradient, State
-from ..solvers.descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
+from ..neuron.objective import Gradient
+from ..solvers.progress import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
+from ..solvers.solver import State
 from ..system import run_files
 from ..system.checks import finite_number, is_whole
 from ..system.files import leftovers, read_regular, reason, write_whole
@@ -57,7 +58,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Keeps checkpoints of one training in its folder while it runs; a `xlogreg.solvers.descent.Keeper`.
+    """Keeps checkpoints of one training in its folder while it runs; a `xlogreg.solvers.progress.Checkpointer`.
 
     Parameters
     ----------
@@ -206,7 +207,7 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
 
     progress = checkpoint.progress
     tensors: dict[str, np.ndarray] = {"costs": progress.costs}
-    for name, values in _of_state(progress.state).items():
+    for name, values in {"w": progress.state.w, "b": progress.state.b, **progress.state.memory}.items():
         tensors[f"state.{name}"] = values
     arrays = {name: values for name, values in checkpoint.extra.items() if isinstance(values, np.ndarray)}
     tensors |= {f"extra.{name}": values for name, values in arrays.items()}
@@ -301,21 +302,14 @@ def stamp(path: Path) -> int:
 def on_device(progress: Progress, device: Device) -> Progress:
     """The same, with its arrays where the training is."""
 
-    def move(values: Any) -> Any:
-        return None if values is None else device.to_device(values)
-
+    move = device.to_device
     state = progress.state
     parts = {}
     for model, part in progress.parts.items():
         gradient = Gradient(*map(move, (part.gradient.dw, part.gradient.db, part.gradient.cost)))
         parts[model] = replace(part, w=move(part.w), b=move(part.b), gradient=gradient)
-    arrays = map(move, (state.w, state.b, state.velocity, state.bias_velocity))
-    return replace(progress, state=State(state.iterations, *arrays), parts=parts)
-
-
-def _of_state(state: State) -> dict[str, Any]:
-    arrays = {"w": state.w, "b": state.b, "velocity": state.velocity, "bias_velocity": state.bias_velocity}
-    return {name: values for name, values in arrays.items() if values is not None}
+    memory = {name: move(values) for name, values in state.memory.items()}
+    return replace(progress, state=State(state.iterations, move(state.w), move(state.b), memory), parts=parts)
 
 
 def _of_part(part: Part) -> dict[str, Any]:
@@ -348,9 +342,8 @@ def _parse(content: bytes) -> Checkpoint:
         iterations, why = _PART(part)
         w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in ("w", "b", "dw", "db", "cost"))
         parts[int(model)] = Part(w, b, Gradient(dw, db, cost), iterations, why)
-    state = State(
-        description["iterations"], *(tensors.get(f"state.{name}") for name in ("w", "b", "velocity", "bias_velocity"))
-    )
+    arrays = {name.removeprefix("state."): values for name, values in tensors.items() if name.startswith("state.")}
+    state = State(description["iterations"], arrays.pop("w"), arrays.pop("b"), arrays)
     progress = Progress(
         costs=tensors["costs"], models=description["models"], state=state, parts=parts, seconds=description["seconds"]
     )

@@ -18,10 +18,12 @@ from ..logistic import accuracy, check_learning_rate, descend_many, forward
 from ..models.classifier import Classifier
 from ..models.evaluation import Judgement
 from ..neuron.exact import ARITHMETIC, LARGEST_WEIGHT
+from ..neuron.objective import check_array
 from ..neuron.options import DescentOptions
 from ..neuron.reference import evaluate_rows
-from ..neuron.state import State, check_array
-from ..solvers.descent import ITERATIONS, Frame, Observer, history_sha256
+from ..solvers.descent import Observer, history_sha256
+from ..solvers.progress import ITERATIONS, Frame
+from ..solvers.solver import State
 from ..system.checks import is_whole, list_of, of_kind
 from ..system.records import fields, many, measure, whole
 from ..system.text import given, short_repr
@@ -31,7 +33,7 @@ from .checkpoint import Checkpoint, Checkpoints, on_device
 # The tutorial records the cost of every hundredth iteration.
 RECORD_EVERY = 100
 MAX_PATIENCE = 10**9
-# Why a training ended that did fewer iterations than it was given, beside the words of `xlogreg.solvers.descent`.
+# Why a training ended that did fewer iterations than it was given, beside the words of `xlogreg.solvers.progress`.
 INTERRUPTED = "interrupted"
 
 
@@ -240,8 +242,8 @@ def train_together(
         result = descend_many(
             x_device, device.to_device(labels), [rate for _, rate in models], number_of_iterations,
             observer=observer, implementation=implementation, options=options,
-            visitor=validator if validator.checks else None,
-            keeper=checkpoints, progress=progress,
+            monitor=validator if validator.checks else None,
+            checkpointer=checkpoints, progress=progress,
             **_start(device, start, tasks[0], features, len(models)),
         )  # fmt: skip
         preparing = max(0.0, time.perf_counter() - began - result.seconds)
@@ -382,7 +384,7 @@ def _lowest(records: Sequence[Validation]) -> Validation:
 
 
 class _Validator:
-    """Notes how each model does on the pictures held out, which must be the same for all; a `Visitor`.
+    """Notes how each model does on the pictures held out, which must be the same for all; a `Monitor`.
 
     With patience it keeps each model as it was at its lowest cost, and stops those that have had enough.
     """

@@ -1,4 +1,16 @@
-"""How weights move: gradient descent from start to end, in blocks, with callbacks; which rate is safe.
+"""How weights move: the solvers, and a training from start to end, in blocks, with callbacks; which rate is safe.
 
 What a cost and a gradient are is `neuron`; how they are computed fast is `kernels`.
 """
+
+from ..neuron.options import DescentOptions
+from .gradient_descent import GradientDescent
+from .solver import Solver
+
+# One class a solver.
+SOLVERS: dict[str, type[Solver]] = {"gd": GradientDescent}
+
+
+def solver_of(options: DescentOptions) -> type[Solver]:
+    """The solver that these options ask for."""
+    return SOLVERS["gd"]

@@ -1,0 +1,145 @@
+"""What is minimised: the cost of M models on the same samples, and its gradient, at any weights and biases.
+
+`reference` has the formulas, and the plain objective that computes by them; the fast ones of `kernels` have its bits.
+How the weights move is a solver's business (`solvers`).
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import namespace
+from ..errors import InputError
+from ..system.parallel import one_blas_thread
+from ..system.text import short_repr
+from .exact import MAX_TERMS
+
+Array = Any
+
+
+@dataclass
+class Gradient:
+    """Cost and gradient, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64.
+
+    With a penalty, dW and cost include it.
+    """
+
+    dw: Array
+    db: Array
+    cost: Array
+
+    __repr__ = short_repr
+
+    @property
+    def largest(self) -> Array:
+        """The largest |entry| of the gradient, of the weights and the bias, (M,): what a gradient tolerance is for."""
+        xp = namespace(self.dw)
+        return xp.maximum(xp.max(xp.abs(self.dw), axis=-1), xp.abs(self.db))
+
+
+class Steps(NamedTuple):
+    """Gradient descent as an objective may be asked to do it by itself, many iterations at a time.
+
+    w, b : (M, d) and (M,) float64, advanced in place; velocity, bias_velocity : the same with momentum, else None
+    rates : (M,) float64; momentum, nesterov : as in `options.DescentOptions`
+    """
+
+    w: Array
+    b: Array
+    velocity: Array | None
+    bias_velocity: Array | None
+    rates: Array
+    momentum: float
+    nesterov: bool
+
+
+def standing(w: Array, b: Array) -> Steps:
+    """Steps that go nowhere: one of them is an evaluation at w, b."""
+    xp = namespace(w, b)
+    return Steps(xp.array(w), xp.array(b), None, None, xp.zeros(b.shape, dtype=xp.float64), 0.0, False)
+
+
+class Descended(NamedTuple):
+    """What comes of it.
+
+    costs, largest : (iterations, M) float64 on the host, each iteration's cost and largest |entry| of the gradient
+    gradient : the last iteration's
+    """
+
+    costs: np.ndarray
+    largest: np.ndarray | None
+    gradient: Gradient
+
+
+class Objective:
+    """Cost and gradient of M models on the same m samples of d features.
+
+    name : what the implementation is called
+    rows : (m, d) uint8 pixels
+    sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
+    sample_weight : (M, m) float64 >= 0, what each sample counts; None is 1
+    l2 : lambda of the penalty, 0 is none
+    descend : None, or the fast path of gradient descent, `(Steps, iterations) -> Descended`, with the bits of one
+        evaluation an iteration
+    """
+
+    name: str
+    rows: Array
+    sign: Array
+    sample_weight: Array | None = None
+    l2: float = 0.0
+    descend: Any = None
+
+    def prepare(self) -> None:
+        """Do what is not training before it starts: compile."""
+
+    def evaluate(self, w: Array, b: Array) -> Gradient:
+        """Cost and gradient of all models at w (M, d) and b (M,); a cost is NaN where the sums leave their range."""
+        raise NotImplementedError
+
+    def keep(self, models: list[int]) -> None:
+        """Go on with these models only, by their present numbers, ascending."""
+        self.sign = namespace(self.sign).ascontiguousarray(self.sign[models])
+        if self.sample_weight is not None:
+            self.sample_weight = namespace(self.sign).ascontiguousarray(self.sample_weight[models])
+
+    def alone(self) -> AbstractContextManager[Any]:
+        """What must be held while it works: who multiplies by BLAS leaves it one thread."""
+        return one_blas_thread if isinstance(self.rows, np.ndarray) else nullcontext()
+
+
+def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixels: bool = False) -> None:
+    """Whether these arrays, of one module, fit together as `Objective` says: every objective asks before it keeps any,
+    for compiled code believes their shapes. `pixels`: whether only uint8 rows will do.
+
+    Raises
+    ------
+    InputError
+        They do not.
+    """
+    xp = namespace(*(array for array in (rows, sign, sample_weight) if array is not None))
+    if rows.ndim != 2 or not 1 <= min(rows.shape) <= max(rows.shape) <= MAX_TERMS:
+        raise InputError(f"The samples must be rows (m, d), 1 to {MAX_TERMS:,} of each, not {rows.shape}.")
+    if rows.dtype not in ((xp.uint8,) if pixels else (xp.uint8, xp.float32, xp.float64)):
+        raise InputError(f"The samples hold {rows.dtype}; give uint8 pixels{'' if pixels else ' or float features'}.")
+    models = sign.shape[0] if sign.ndim == 2 else 0
+    if not models:
+        raise InputError(f"sign must have the shape (M, m) with at least one model, not {sign.shape}.")
+    check_array("The objective's sign", sign, (models, len(rows)))
+    if sample_weight is not None:
+        check_array("The objective's sample_weight", sample_weight, (models, len(rows)))
+
+
+def check_array(name: str, array: Array, shape: tuple[int, ...]) -> None:
+    """Whether it is an array of float64, in this machine's order of bytes, and has this shape.
+
+    Raises
+    ------
+    InputError, DeviceError
+        It is not; it is no array at all.
+    """
+    xp = namespace(array)
+    if array.dtype != xp.float64 or array.shape != shape:
+        raise InputError(f"{name} must be float64 {shape}, not {array.dtype} {array.shape}.")

@@ -1,0 +1,114 @@
+"""A solver: how the weights of M models move, from the cost and gradient that an objective gives."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..arrays import namespace
+from ..errors import InputError
+from ..neuron.objective import Gradient, Objective, check_array
+from ..neuron.options import DescentOptions
+from ..system.text import short_repr
+
+Array = Any
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Where a training of M models stands: all that its further iterations depend on. Its arrays are its own.
+
+    iterations : done so far
+    w, b : (M, d) and (M,) float64, on the training device
+    memory : what the solver keeps from one iteration to the next, (M, ..) float64 each, by its name
+    """
+
+    iterations: int
+    w: Array
+    b: Array
+    memory: dict[str, Array] = field(default_factory=dict)
+
+    __repr__ = short_repr
+
+    def of(self, rows: list[int]) -> "State":
+        """Of these of the models."""
+        return State(self.iterations, self.w[rows], self.b[rows], {k: v[rows] for k, v in self.memory.items()})
+
+
+class Solver:
+    """M models on the way to lower cost. Another solver is a class that gives `memory_shapes` and `run`, and a line in
+    `solvers.SOLVERS`.
+
+    Parameters
+    ----------
+    objective : what is minimised
+    w, b : (M, d) and (M,) float64, where to begin; not changed
+    rates : (M,) float64, the learning rates
+    options : what the solver reads of them is its business
+
+    Attributes
+    ----------
+    gradient : the last iteration's
+    largest : of the last `run`, (iterations, M) on the host, the largest |entry| of each iteration's gradient; only
+        where the options ask for it by a gradient tolerance, else None
+    """
+
+    def __init__(
+        self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
+    ) -> None:
+        (models, _), (_, d) = objective.sign.shape, objective.rows.shape
+        xp = namespace(objective.rows, w, b, rates)
+        for name, array, shape in (("w", w, (models, d)), ("b", b, (models,)), ("rates", rates, (models,))):
+            check_array(f"The solver's {name}", array, shape)
+        self.objective, self.options = objective, options or DescentOptions()
+        self.w, self.b, self.rates = _copy(w), _copy(b), _copy(rates)
+        self.iterations = 0
+        self.gradient: Gradient | None = None
+        self.largest: np.ndarray | None = None
+        shapes = self.memory_shapes(self.options, d)
+        self.memory = {name: xp.zeros((models, *shape), dtype=xp.float64) for name, shape in shapes.items()}
+
+    @staticmethod
+    def memory_shapes(options: DescentOptions, features: int) -> dict[str, tuple[int, ...]]:
+        """What one model keeps from one iteration to the next: the shape of each array, which begins as zeros."""
+        raise NotImplementedError
+
+    def run(self, iterations: int) -> np.ndarray:
+        """Advance by so many iterations; returns their costs (iterations, M) on the host, NaN from divergence on."""
+        raise NotImplementedError
+
+    def state(self) -> State:
+        """The present state, in arrays that no later iteration changes."""
+        return State(self.iterations, _copy(self.w), _copy(self.b), {k: _copy(v) for k, v in self.memory.items()})
+
+    def restore(self, state: State) -> None:
+        """Go back (or on) to a state of the same models; what follows has the bits that followed it before.
+
+        Raises
+        ------
+        InputError, DeviceError
+            It is no state of these models, or on another device.
+        """
+        if isinstance(state.iterations, bool) or not isinstance(state.iterations, int) or state.iterations < 0:
+            raise InputError(f"A state's number of iterations must be a whole number, not {state.iterations!r}.")
+        if not isinstance(state.memory, dict) or state.memory.keys() != self.memory.keys():
+            raise InputError(f"A state of this solver keeps {list(self.memory)} in its memory, and nothing else.")
+        mine = {"w": self.w, "b": self.b, **self.memory}
+        for name, new in {"w": state.w, "b": state.b, **state.memory}.items():
+            namespace(self.w, new)  # of one device
+            check_array(f"A state's {name}", new, mine[name].shape)
+        self.iterations, self.w, self.b = state.iterations, _copy(state.w), _copy(state.b)
+        self.memory = {name: _copy(value) for name, value in state.memory.items()}
+
+    def keep(self, models: list[int]) -> None:
+        """Go on with these models only, by their present numbers, ascending; each keeps its state and its bits."""
+        self.objective.keep(models)
+        self.w, self.b, self.rates = (_copy(value[models]) for value in (self.w, self.b, self.rates))
+        self.memory = {name: _copy(value[models]) for name, value in self.memory.items()}
+        self.gradient = self.largest = None
+
+
+def _copy(value: Array) -> Array:
+    xp = namespace(value)
+    # In order of rows, which kernels believe.
+    return xp.array(xp.ascontiguousarray(value))
