@@ -100,6 +100,8 @@ class _Machine:
     def carry_out(self, content: bytes) -> object:
         """What the pickle describes."""
         stack, memo = self.stack, dict[int, Any]()
+        instruction: Any
+        value: Any
         for count, (instruction, value, at) in enumerate(pickletools.genops(content)):
             if count > MAX_INSTRUCTIONS or len(stack) > MAX_STACK:
                 self.refuse_cost()
@@ -146,7 +148,7 @@ class _Machine:
                 case "PROTO" | "FRAME":
                     pass
                 case "STOP":
-                    if at + 1 != len(content):
+                    if at != len(content) - 1:
                         raise InputError(
                             f"{self.name} goes on after its end, so it is not a CIFAR-10 batch; get the file again."
                         )
