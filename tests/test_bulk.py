@@ -23,7 +23,7 @@ from PIL import Image
 from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
 from xlogreg.images import fast_resize
-from xlogreg.images.decoding import resize
+from xlogreg.images.resizing import resize
 from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.predicting import bulk
 from xlogreg.predicting.bulk import predict_many

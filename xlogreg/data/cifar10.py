@@ -146,7 +146,7 @@ def read_cifar10(path: str | os.PathLike[str], part: Part = "train") -> Pictures
     if not one_of(part, PARTS):
         raise InputError(f"There is no part {given(part)} of CIFAR-10; choose train, test or all.")
     path = path_of(path, "path")
-    if path.is_dir():
+    if os.path.isdir(path):
         return _read_folder(path, part)
     with _opened(path, "CIFAR-10") as file:
         start = file.read(2)

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..images.decoding import MAX_PIXELS, decode, decoder, fit, is_picture, read_content
+from ..images.decoding import MAX_PIXELS, decode, decoder, is_picture, read_content
 from ..images.fast_resize import resizer_for
+from ..images.resizing import fit
 from ..system.checks import check_callable, of_kind, path_of, sides
 from ..system.files import reason
 from ..system.parallel import Threads, in_order, processors

@@ -1,6 +1,6 @@
 """The pixels of `images.resize`, many times faster, for pictures that become smaller.
 
-Each new pixel is one weighted sum over a band of rows and columns (`smoothing`). The weights are the same numbers to
+Each new pixel is one weighted sum over a band of rows and columns (`resizing`). The weights are the same numbers to
 rounding; so are the sums, to about 1e-13 of a grey level. Where a sum lies nearer than `MARGIN` to the edge between two
 levels, rounding could decide, and scikit-image itself is asked for the picture. So the pixels are the same; tests
 compare them.
@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .decoding import Resizer, reduced, resize
-from .smoothing import bands
+from .resizing import Resizer, bands, reduced, resize
 from .zero_copy import rows_of
 
 # The compiler takes a second or two at its first use: not for a handful of small pictures.
