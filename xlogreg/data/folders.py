@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,9 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     items, classes, empty, ignored = _find(path)
     limit = _limit(options.max_unreadable, len(items))
     if options.check is not None:
-        options.check(_without_pixels(path, items, classes))
+        labels = np.array([item.label for item in items], dtype=np.int64)
+        no_pixels = np.empty((len(items), 0, 0, 3), dtype=np.uint8)
+        options.check(_pictures(path, no_pixels, labels, classes, items))
     height, width = options.size
     try:
         x = np.empty((len(items), height, width, 3), dtype=np.uint8)
@@ -179,7 +181,7 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
             f"Only the pictures of {shown(classes[there[0]])} in {shown(path)} can be read, and training needs two "
             f"classes; the first of the others: {next(one for one in bad if one.label != there[0]).message}"
         )
-    if len(bad):
+    if bad:
         x = x[good]
     lost = [name for number, name in enumerate(classes) if number not in there]
     names = tuple(classes[number] for number in there)
@@ -190,25 +192,14 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     if options.told is not None:
         options.told(reading)
     left_out = f", {len(bad)} unreadable left out" if bad else ""
-    return Pictures(
-        x,
-        np.searchsorted(there, labels),
-        names,
-        np.arange(len(x)),
-        f"folder {path} ({len(x):,} pictures of {len(names)} classes{left_out})",
-        tuple(items[number].name for number in good),
-    )
+    return _pictures(path, x, np.searchsorted(there, labels), names, [items[number] for number in good], left_out)
 
 
-def _without_pixels(path: Path, items: list[_Item], classes: list[str]) -> Pictures:
-    return Pictures(
-        np.empty((len(items), 0, 0, 3), dtype=np.uint8),
-        np.array([item.label for item in items], dtype=np.int64),
-        tuple(classes),
-        np.arange(len(items)),
-        f"folder {path} ({len(items):,} pictures of {len(classes)} classes)",
-        tuple(item.name for item in items),
-    )
+def _pictures(
+    path: Path, x: np.ndarray, labels: np.ndarray, classes: Sequence[str], items: list[_Item], left_out: str = ""
+) -> Pictures:
+    source = f"folder {path} ({len(x):,} pictures of {len(classes)} classes{left_out})"
+    return Pictures(x, labels, tuple(classes), np.arange(len(x)), source, tuple(item.name for item in items))
 
 
 class _Reader:
@@ -333,14 +324,10 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _entries(folder: Path) -> list[Path]:
     """What a folder holds in the order of names, without hidden things; the same order on every file system."""
     try:
-        entries = [entry for entry in folder.iterdir() if not _is_hidden(entry.name)]
+        entries = [entry for entry in folder.iterdir() if entry.name[0] != "." and entry.name not in _PASSED_OVER]
     except OSError as error:
         raise FileError(f"The folder {shown(folder)} cannot be read: {reason(error)}; check it.") from error
     return sorted(entries, key=lambda entry: (unicodedata.normalize("NFC", entry.name), entry.name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _PASSED_OVER
 
 
 def _is_picture(path: Path) -> bool:
