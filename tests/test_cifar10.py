@@ -546,8 +546,8 @@ def test_whole_data_set(
         assert part in pictures.source
     assert looks_like_cifar10(where if where.is_dir() else where.parent)
     opened: list[object] = []
-    archive_of = cifar10._Archive
-    monkeypatch.setattr(cifar10, "_Archive", lambda *given: opened.append(given) or archive_of(*given))
+    members_of = cifar10._members
+    monkeypatch.setattr(cifar10, "_members", lambda *given: opened.append(given) or members_of(*given))
     for pictures, part in zip(read_cifar10_sets(where), ("train", "test"), strict=True):
         alone = read_cifar10(where, part)  # type: ignore[arg-type]
         assert (pictures.source, pictures.class_names) == (alone.source, alone.class_names)

@@ -231,23 +231,27 @@ def _read_archive(path: Path, part: Part) -> Pictures:
     known = {f"{form.folder}/{name}": (form, name) for form in FORMS for name in form.files("all")}
     found = False
     assembly: _Assembly | None = None
+
+    def wanted(member: tarfile.TarInfo) -> bool:
+        nonlocal found, assembly
+        if member.name not in known or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            return False
+        found = True
+        form, name = known[member.name]
+        if name not in form.files(part):
+            return False
+        if not 0 < member.size <= MAX_BATCH_BYTES:
+            raise InputError(f"{path} holds {member.name} in an impossible size; get the archive again.")
+        assembly = assembly or _Assembly(form, part, path)
+        if form is not assembly.form or name not in assembly.missing:
+            raise InputError(f"{path} holds {member.name} twice; get the archive again.")
+        return True
+
     try:
         with _opened(path, "a CIFAR-10 archive", MAX_ARCHIVE_BYTES) as file:
-            archive = _Archive(file, path)
-            while (member := archive.next()) is not None:
-                if member.name not in known or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    continue
-                found = True
-                form, name = known[member.name]
-                if name not in form.files(part):
-                    continue
-                if not 0 < member.size <= MAX_BATCH_BYTES:
-                    raise InputError(f"{path} holds {member.name} in an impossible size; get the archive again.")
-                assembly = assembly or _Assembly(form, part, path)
-                if form is not assembly.form or name not in assembly.missing:
-                    raise InputError(f"{path} holds {member.name} twice; get the archive again.")
-                assembly.add(name, archive.content())
-            archive.finish()
+            for name, content in _members(file, path, wanted):
+                assert assembly is not None
+                assembly.add(known[name][1], content)
     except InputError:
         raise
     except EOFError as error:
@@ -261,56 +265,36 @@ def _read_archive(path: Path, part: Part) -> Pictures:
     raise InputError(f"{path} holds no CIFAR-10 batches; give {', '.join(ARCHIVES[:-1])} or {ARCHIVES[-1]}.")
 
 
-class _Archive:
-    """A compressed archive as one bounded stream, read header by header.
+def _members(file: BinaryIO, path: Path, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the wanted members of a compressed archive, which is read to its very end, where gzip checks.
 
     `tarfile.open` would follow extended headers and sparse files, which may ask for memory and time without a bound;
     CIFAR-10 needs neither, and here they are passed over like any other member.
     """
+    stream, left = gzip.GzipFile(fileobj=file), MAX_UNPACKED_BYTES
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._stream = gzip.GzipFile(fileobj=file)
-        self._path = path
-        self._left = MAX_UNPACKED_BYTES
-        self._size = self._rest = 0
-
-    def _take(self, count: int) -> bytes:
-        self._left -= count
-        if self._left < 0:
-            raise InputError(f"{self._path} was refused: it unpacks to more than CIFAR-10 holds; get it again.")
-        return self._stream.read(count)
-
-    def next(self) -> tarfile.TarInfo | None:
-        """The next member's header, or None at the end; what is left of the member before is passed over."""
-        while self._rest:
-            skipped = len(self._take(min(self._rest, 1 << 20)))
-            if not skipped:
-                raise EOFError
-            self._rest -= skipped
-        header = self._take(tarfile.BLOCKSIZE)
-        if not any(header):
-            return None
-        if len(header) < tarfile.BLOCKSIZE:
+    def take(count: int, short: bool = False) -> bytes:
+        nonlocal left
+        left -= count
+        if left < 0:
+            raise InputError(f"{path} was refused: it unpacks to more than CIFAR-10 holds; get it again.")
+        content = stream.read(count)
+        if len(content) < count and not short:
             raise EOFError
+        return content
+
+    while any(header := take(tarfile.BLOCKSIZE, short=True)):
         member = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         if member.size < 0:
             raise tarfile.HeaderError("negative size")
-        self._size = member.size
-        self._rest = member.size + -member.size % tarfile.BLOCKSIZE
-        return member
-
-    def content(self) -> bytes:
-        """The whole content of the member whose header came last; the caller has judged its size."""
-        content = self._take(self._size)
-        if len(content) < self._size:
-            raise EOFError
-        self._rest -= self._size
-        return content
-
-    def finish(self) -> None:
-        """Read on to the very end, where gzip checks its checksum."""
-        while self._take(1 << 20):
-            pass
+        rest = member.size + -member.size % tarfile.BLOCKSIZE
+        if wanted(member):
+            rest -= member.size
+            yield member.name, take(member.size)
+        while rest:
+            rest -= len(take(min(rest, 1 << 20)))
+    while take(1 << 20, short=True):
+        pass
 
 
 # ------------------------------------------------------------------------------------------------------------ decoders

