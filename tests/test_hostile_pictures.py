@@ -12,7 +12,7 @@ from helpers import chunk, riff, sample
 from PIL import Image
 
 from xlogreg.errors import InputError
-from xlogreg.images import decoding, fast_resize, headers, resizing
+from xlogreg.images import decoding, headers, resizing
 from xlogreg.images.decoding import decode, read_picture
 from xlogreg.images.resizing import resize
 
@@ -203,7 +203,7 @@ def test_thin_pictures_take_linear_time(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(skimage.transform, "resize", slow)
     for picture in (x, x.swapaxes(0, 1), np.repeat(x, 31, axis=0)):
         obtained = resize(picture, (32, 32))
-        assert np.array_equal(obtained, fast_resize.resize_fast(picture, (32, 32)))
+        assert np.array_equal(obtained, resizing.resize_fast(picture, (32, 32)))
         assert obtained.max() > 190
         assert obtained.std(axis=(0, 1)).min() > 50
 
@@ -216,7 +216,7 @@ def test_panoramas_are_resized_as_ever(times: int) -> None:
     assert not resizing.takes_long(x.shape, (32, 32))
     expected = np.rint(255 * skimage_resize(x, (32, 32)))
     assert np.array_equal(resize(x, (32, 32)), expected)
-    assert np.array_equal(fast_resize.resize_fast(x, (32, 32)), expected)
+    assert np.array_equal(resizing.resize_fast(x, (32, 32)), expected)
 
 
 def test_large_pictures_are_taken_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..images.decoding import MAX_PIXELS, decode, decoder, is_picture, read_content
-from ..images.fast_resize import resizer_for
-from ..images.resizing import fit
+from ..images.resizing import resizer_for
 from ..system.checks import check_callable, of_kind, path_of, sides
 from ..system.files import reason
 from ..system.parallel import Threads, in_order, processors
@@ -226,8 +225,7 @@ class _Reader:
                 cache.remember(item.path, status, digest)
                 if self._from_cache(number, digest):
                     return digest, True
-            picture = decode(item.path, content)
-            self._x[number] = fit(picture, self._x.shape[1:3], self._x.shape[3], resizer_for(number))
+            self._x[number] = resizer_for(number)(decode(item.path, content), self._x.shape[1:3])
         except (InputError, FileError) as error:
             return Unreadable(item.path, str(error), item.label)
         except OSError as error:
