@@ -202,7 +202,7 @@ def _pictures(
 
 
 class _Reader:
-    """Reads one picture after the other into the rows of x, in many threads."""
+    """Reads pictures into the rows of x, in many threads."""
 
     def __init__(self, x: np.ndarray, cache: Cache | None) -> None:
         self._x = x
