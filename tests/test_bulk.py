@@ -22,8 +22,8 @@ from PIL import Image
 
 from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
-from xlogreg.images import fast_resize
-from xlogreg.images.decoding import resize
+from xlogreg.images import resizing
+from xlogreg.images.resizing import resize
 from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
 from xlogreg.predicting import bulk
 from xlogreg.predicting.bulk import predict_many
@@ -400,10 +400,10 @@ def shapes() -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
 
 def test_fast_resize_gives_the_pixels_of_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(fast_resize, "resize", lambda x, size: asked.append(x) or resize(x, size))
+    monkeypatch.setattr(resizing, "resize", lambda x, size: asked.append(x) or resize(x, size))
     count = 0
     for count, (x, size) in enumerate(shapes(), 1):  # noqa: B007
-        assert np.array_equal(fast_resize.resize_fast(x, size), resize(x, size)), (x.shape, size)
+        assert np.array_equal(resizing.resize_fast(x, size), resize(x, size)), (x.shape, size)
     # Ties, and what becomes larger, are left to scikit-image; nearly all is not.
     assert 0 < len(asked) < count / 4
 
@@ -414,15 +414,15 @@ def test_a_tie_is_left_to_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     x[:, 4:5], x[:, 5:] = 127, 254
     x = np.concatenate([x[:, :4], x[:, 5:]], axis=1) | np.uint8(1) * (x[:, :8] > 0)
     asked = []
-    monkeypatch.setattr(fast_resize, "resize", lambda x, size: asked.append(1) or resize(x, size))
-    assert np.array_equal(fast_resize.resize_fast(x, (9, 1)), resize(x, (9, 1)))
+    monkeypatch.setattr(resizing, "resize", lambda x, size: asked.append(1) or resize(x, size))
+    assert np.array_equal(resizing.resize_fast(x, (9, 1)), resize(x, (9, 1)))
     assert asked
 
 
 def test_without_numba_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_resize, "_kernel", lambda: None)
+    monkeypatch.setattr(resizing, "_kernel", lambda: None)
     x = load_birds().x[5]
-    assert np.array_equal(fast_resize.resize_fast(x, (8, 9)), resize(x, (8, 9)))
+    assert np.array_equal(resizing.resize_fast(x, (8, 9)), resize(x, (8, 9)))
 
 
 def test_paths_of_folders_patterns_and_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

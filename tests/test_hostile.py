@@ -23,7 +23,7 @@ from xlogreg.data import sources
 from xlogreg.data.pictures import Pictures
 from xlogreg.data.task import Task, hold_out, make_task
 from xlogreg.errors import DivergenceError, FileError, InputError, XlogregError
-from xlogreg.images import fast_resize
+from xlogreg.images import resizing
 from xlogreg.models.classifier import Classifier
 from xlogreg.neuron.options import DescentOptions
 from xlogreg.runs import checkpoint, gallery, reading
@@ -378,7 +378,7 @@ def test_the_fast_resize_believes_no_array() -> None:
 
     def arrays(height: int = 90, width: int = 80, channels: int = 3) -> dict[str, Any]:
         names = ("top", "down", "rows", "left", "across", "columns")
-        weights = zip(names, (*fast_resize._weights(height, 32), *fast_resize._weights(width, 31)), strict=True)
+        weights = zip(names, (*resizing._weights(height, 32), *resizing._weights(width, 31)), strict=True)
         x = np.zeros((height, width * channels), np.uint8)
         return {
             "x": x,

@@ -12,8 +12,9 @@ from helpers import chunk, riff, sample
 from PIL import Image
 
 from xlogreg.errors import InputError
-from xlogreg.images import decoding, fast_resize, headers, smoothing
-from xlogreg.images.decoding import decode, read_picture, resize
+from xlogreg.images import decoding, headers, resizing
+from xlogreg.images.decoding import decode, read_picture
+from xlogreg.images.resizing import resize
 
 NO_TAGS = b"Exif\0\0II*\0\x08\0\0\0" + bytes(6)
 
@@ -184,7 +185,7 @@ def test_direct_sums_are_those_of_scikit_image() -> None:
             height = 1
         x = rng.randint(0, 256, (height, width, (1, 3)[number % 2])).astype(np.uint8)
         expected = 255 * skimage_resize(x, (new_height, new_width))
-        obtained = smoothing.weighted(x if number % 4 else np.asfortranarray(x), (new_height, new_width))
+        obtained = resizing.weighted(x if number % 4 else np.asfortranarray(x), (new_height, new_width))
         # Where it lies in the middle of two levels either may be given.
         clear = np.abs(expected - np.floor(expected) - 0.5) > 1e-9
         assert np.array_equal(obtained[clear], np.rint(np.clip(expected, 0, 255))[clear]), (x.shape, new_height)
@@ -202,7 +203,7 @@ def test_thin_pictures_take_linear_time(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(skimage.transform, "resize", slow)
     for picture in (x, x.swapaxes(0, 1), np.repeat(x, 31, axis=0)):
         obtained = resize(picture, (32, 32))
-        assert np.array_equal(obtained, fast_resize.resize_fast(picture, (32, 32)))
+        assert np.array_equal(obtained, resizing.resize_fast(picture, (32, 32)))
         assert obtained.max() > 190
         assert obtained.std(axis=(0, 1)).min() > 50
 
@@ -212,10 +213,10 @@ def test_panoramas_are_resized_as_ever(times: int) -> None:
     from skimage.transform import resize as skimage_resize
 
     x = np.random.RandomState(times).randint(0, 256, (60, 60 * times, 3)).astype(np.uint8)
-    assert not smoothing.takes_long(x.shape, (32, 32))
+    assert not resizing.takes_long(x.shape, (32, 32))
     expected = np.rint(255 * skimage_resize(x, (32, 32)))
     assert np.array_equal(resize(x, (32, 32)), expected)
-    assert np.array_equal(fast_resize.resize_fast(x, (32, 32)), expected)
+    assert np.array_equal(resizing.resize_fast(x, (32, 32)), expected)
 
 
 def test_large_pictures_are_taken_in_bands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,8 +231,9 @@ def test_large_pictures_are_taken_in_bands(tmp_path: Path, monkeypatch: pytest.M
         picture.save(tmp_path / f"{number}.tif")
     large = rng.randint(0, 256, (700, 640, 3)).astype(np.uint8)
     expected = [read_picture(tmp_path / f"{number}.tif") for number in range(len(pictures))]
-    blocks = decoding.reduced(large, (20, 20))
+    blocks = resizing.reduced(large, (20, 20))
     monkeypatch.setattr(decoding, "_AT_ONCE", 700)
+    monkeypatch.setattr(resizing, "_PIXELS_AT_ONCE", 700)
     for number in range(len(pictures)):
         assert np.array_equal(read_picture(tmp_path / f"{number}.tif"), expected[number]), number
-    assert np.array_equal(decoding.reduced(large, (20, 20)), blocks)
+    assert np.array_equal(resizing.reduced(large, (20, 20)), blocks)

@@ -16,7 +16,8 @@ from PIL import Image, features
 
 from xlogreg.errors import FileError, InputError, XlogregError
 from xlogreg.images import decoding
-from xlogreg.images.decoding import read_picture, resize, to_pixels
+from xlogreg.images.decoding import read_picture
+from xlogreg.images.resizing import resize, to_pixels
 
 
 @pytest.mark.parametrize(
@@ -400,8 +401,7 @@ def box(*brands: bytes) -> bytes:
     ],
 )  # fmt: skip
 def test_what_a_format_needs_is_said(monkeypatch: pytest.MonkeyPatch, content: bytes, words: str) -> None:
-    monkeypatch.setattr(decoding, "_avif_reader", lambda: None)
-    monkeypatch.setattr(decoding, "_heic_reader", lambda: None)
+    monkeypatch.setattr(decoding, "_plugin", lambda kind: None)
     with pytest.raises(InputError, match=words) as caught:
         decoding.decode(Path("a"), content)
     assert str(caught.value).count("\n") == 0
@@ -412,8 +412,8 @@ def test_readers_are_asked_for_when_they_are_needed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "PIL.AvifImagePlugin", None)
     monkeypatch.delattr("PIL.AvifImagePlugin", raising=False)
     monkeypatch.setitem(sys.modules, "pillow_heif.as_plugin", None)
-    assert decoding._avif_reader.__wrapped__() is None
-    assert decoding._heic_reader.__wrapped__() is None
+    assert decoding._plugin.__wrapped__("AVIF") is None
+    assert decoding._plugin.__wrapped__("HEIC") is None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere libtiff may lie within Pillow")

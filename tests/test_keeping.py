@@ -16,7 +16,7 @@ import pytest
 
 from xlogreg import arrays, descend_many
 from xlogreg.arrays import choose_device
-from xlogreg.data.fetch import data_folder
+from xlogreg.data.cache import data_folder
 from xlogreg.images.features import Features
 from xlogreg.models.classifier import Prediction
 from xlogreg.predicting.bulk import predict_many

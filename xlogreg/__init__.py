@@ -42,7 +42,8 @@ _HOMES = {
     "runs.training": ("Training", "train", "train_together"),
     "models.classifier": ("Classifier",),
     "images.features": ("Features",),
-    "images.decoding": ("read_picture", "resize"),
+    "images.decoding": ("read_picture",),
+    "images.resizing": ("resize",),
 }  # fmt: skip
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -69,8 +70,8 @@ if TYPE_CHECKING:
     from .errors import RisingCostWarning as RisingCostWarning
     from .errors import XlogregError as XlogregError
     from .images.decoding import read_picture as read_picture
-    from .images.decoding import resize as resize
     from .images.features import Features as Features
+    from .images.resizing import resize as resize
     from .logistic import accuracy as accuracy
     from .logistic import descend_many as descend_many
     from .logistic import forward as forward

@@ -30,7 +30,8 @@ def reproduce(
     began = time.perf_counter()
     from ..data.birds import load_birds
     from ..data.task import make_task
-    from ..images.decoding import read_picture, resize
+    from ..images.decoding import read_picture
+    from ..images.resizing import resize
     from ..proof import tutorial
     from ..runs import plots
     from ..runs.gallery import own_tiles

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..system.files import open_regular, reason
-from .fetch import data_folder
+from ..system.files import open_regular, own_temporary_folder, reason
 
 if TYPE_CHECKING:
     import sqlite3
@@ -61,6 +60,20 @@ _DAMAGE = (ValueError, OverflowError, MemoryError, TypeError)
 # https://www.sqlite.org/fileformat2.html: where the first page has what.
 _MAGIC, _VERSION, _ID, _ROOT, _CELLS = b"SQLite format 3\0", slice(60, 64), slice(68, 72), 100, slice(103, 105)
 _HEADER = 105
+
+
+def data_folder() -> Path:
+    """The cache folder: $XLOGREG_DATA if it is set, else the user's own cache folder for xlogreg."""
+    chosen = os.environ.get("XLOGREG_DATA")
+    if chosen:
+        # Where there is no such user, ~name stays what it is, as in a shell; a folder may be called so.
+        return Path(os.path.expanduser(chosen))
+    import platformdirs
+
+    try:
+        return Path(platformdirs.user_cache_dir("xlogreg"))
+    except RuntimeError:  # a user without a home, whom no data base knows
+        return Path(own_temporary_folder())
 
 
 class _Foreign(Exception):

@@ -9,15 +9,15 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..images.decoding import MAX_PIXELS, decode, decoder, fit, is_picture, read_content
-from ..images.fast_resize import resizer_for
+from ..images.decoding import MAX_PIXELS, decode, decoder, is_picture, read_content
+from ..images.resizing import resizer_for
 from ..system.checks import check_callable, of_kind, path_of, sides
 from ..system.files import reason
 from ..system.parallel import Threads, in_order, processors
@@ -140,7 +140,9 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     items, classes, empty, ignored = _find(path)
     limit = _limit(options.max_unreadable, len(items))
     if options.check is not None:
-        options.check(_without_pixels(path, items, classes))
+        labels = np.array([item.label for item in items], dtype=np.int64)
+        no_pixels = np.empty((len(items), 0, 0, 3), dtype=np.uint8)
+        options.check(_pictures(path, no_pixels, labels, classes, items))
     height, width = options.size
     try:
         x = np.empty((len(items), height, width, 3), dtype=np.uint8)
@@ -178,7 +180,7 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
             f"Only the pictures of {shown(classes[there[0]])} in {shown(path)} can be read, and training needs two "
             f"classes; the first of the others: {next(one for one in bad if one.label != there[0]).message}"
         )
-    if len(bad):
+    if bad:
         x = x[good]
     lost = [name for number, name in enumerate(classes) if number not in there]
     names = tuple(classes[number] for number in there)
@@ -189,29 +191,18 @@ def read_folder(path: str | os.PathLike[str], options: FolderOptions | None = No
     if options.told is not None:
         options.told(reading)
     left_out = f", {len(bad)} unreadable left out" if bad else ""
-    return Pictures(
-        x,
-        np.searchsorted(there, labels),
-        names,
-        np.arange(len(x)),
-        f"folder {path} ({len(x):,} pictures of {len(names)} classes{left_out})",
-        tuple(items[number].name for number in good),
-    )
+    return _pictures(path, x, np.searchsorted(there, labels), names, [items[number] for number in good], left_out)
 
 
-def _without_pixels(path: Path, items: list[_Item], classes: list[str]) -> Pictures:
-    return Pictures(
-        np.empty((len(items), 0, 0, 3), dtype=np.uint8),
-        np.array([item.label for item in items], dtype=np.int64),
-        tuple(classes),
-        np.arange(len(items)),
-        f"folder {path} ({len(items):,} pictures of {len(classes)} classes)",
-        tuple(item.name for item in items),
-    )
+def _pictures(
+    path: Path, x: np.ndarray, labels: np.ndarray, classes: Sequence[str], items: list[_Item], left_out: str = ""
+) -> Pictures:
+    source = f"folder {path} ({len(x):,} pictures of {len(classes)} classes{left_out})"
+    return Pictures(x, labels, tuple(classes), np.arange(len(x)), source, tuple(item.name for item in items))
 
 
 class _Reader:
-    """Reads one picture after the other into the rows of x, in many threads."""
+    """Reads pictures into the rows of x, in many threads."""
 
     def __init__(self, x: np.ndarray, cache: Cache | None) -> None:
         self._x = x
@@ -234,8 +225,7 @@ class _Reader:
                 cache.remember(item.path, status, digest)
                 if self._from_cache(number, digest):
                     return digest, True
-            picture = decode(item.path, content)
-            self._x[number] = fit(picture, self._x.shape[1:3], self._x.shape[3], resizer_for(number))
+            self._x[number] = resizer_for(number)(decode(item.path, content), self._x.shape[1:3])
         except (InputError, FileError) as error:
             return Unreadable(item.path, str(error), item.label)
         except OSError as error:
@@ -332,14 +322,10 @@ def _identity(folder: Path) -> tuple[int, int]:
 def _entries(folder: Path) -> list[Path]:
     """What a folder holds in the order of names, without hidden things; the same order on every file system."""
     try:
-        entries = [entry for entry in folder.iterdir() if not _is_hidden(entry.name)]
+        entries = [entry for entry in folder.iterdir() if entry.name[0] != "." and entry.name not in _PASSED_OVER]
     except OSError as error:
         raise FileError(f"The folder {shown(folder)} cannot be read: {reason(error)}; check it.") from error
     return sorted(entries, key=lambda entry: (unicodedata.normalize("NFC", entry.name), entry.name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in _PASSED_OVER
 
 
 def _is_picture(path: Path) -> bool:

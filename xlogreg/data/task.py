@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -152,25 +152,19 @@ def make_task(
     own = bool(pictures.files)
     if balance is None:
         balance = "random" if own else "first"
-    if positive is None:
-        positive = default_class(pictures.class_names)
     if not one_of(balance, BALANCES):
         raise InputError(f"There is no balance {given(balance)}; choose {', '.join(BALANCES)}.")
-    _check_seed(seed)
-    number = class_number(positive, pictures.class_names)
-    name = pictures.class_names[number]
-    rows, y = _select(pictures, number, balance, seed)
-    options: dict[str, object] = {"positive": name, "balance": balance, "seed": int(seed)}
+    number, rows, y, common = _chosen(pictures, positive, balance, seed)
     if test is None:
         held_back = _test_count(test_size, len(rows), own)
-        options["test_size"] = held_back
+        common["options"]["test_size"] = held_back
         for_test = _every_so_many(pictures.labels[rows], held_back) if own else np.arange(-len(rows), 0) >= -held_back
         train_rows, test_rows, y_train, y_test = rows[~for_test], rows[for_test], y[~for_test], y[for_test]
         test = pictures
         if own and min(len(np.unique(y_train)), len(np.unique(y_test))) < 2:
             raise InputError(
-                f"{int(y.sum())} of {len(y)} pictures are of class {shown(name)}, too few on one side to train and to "
-                "test on; add pictures, or give another --test-size."
+                f"{int(y.sum())} of {len(y)} pictures are of class {shown(common['positive'])}, too few on one side to "
+                "train and to test on; add pictures, or give another --test-size."
             )
     else:
         if test_size is not None:
@@ -186,11 +180,8 @@ def make_task(
     if len(np.unique(y_train)) < 2:
         raise InputError(f"All {len(y_train)} training pictures have one label; training needs both classes.")
     return Task(
-        pictures.x[train_rows], y_train, test.x[test_rows], y_test, name, pictures.source, options,
-        negative=pictures.class_names[1 - number] if len(pictures.class_names) == 2 else "",
-        left_out=_left_out(pictures.labels == number, rows, name),
-        files_train=tuple(pictures.files[row] for row in train_rows) if own else (),
-        files_test=tuple(test.files[row] for row in test_rows) if test.files else (),
+        pictures.x[train_rows], y_train, test.x[test_rows], y_test, **common,
+        files_train=_files(pictures, train_rows), files_test=_files(test, test_rows),
     )  # fmt: skip
 
 
@@ -217,18 +208,9 @@ def only_test(
     pictures: Pictures, positive: str | int | None = None, *, balance: Balance = "none", seed: int = 0
 ) -> Task:
     """A task of test pictures only, for a model that was trained on others: `make_task` without a split."""
-    _check_seed(seed)
-    names = pictures.class_names
-    number = class_number(default_class(names) if positive is None else positive, names)
-    name = names[number]
-    rows, y = _select(pictures, number, balance, seed)
-    return Task(
-        pictures.x[:0], y[:0], pictures.x[rows], y, name, pictures.source,
-        {"positive": name, "balance": balance, "seed": int(seed), "test_size": len(rows)},
-        negative=names[1 - number] if len(names) == 2 else "",
-        left_out=_left_out(pictures.labels == number, rows, name),
-        files_test=tuple(pictures.files[row] for row in rows) if pictures.files else (),
-    )  # fmt: skip
+    _, rows, y, common = _chosen(pictures, positive, balance, seed)
+    common["options"]["test_size"] = len(rows)
+    return Task(pictures.x[:0], y[:0], pictures.x[rows], y, **common, files_test=_files(pictures, rows))
 
 
 def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
@@ -255,11 +237,11 @@ def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
             "training pictures; give a share between 0 and 1, 0.2 say."
         )
     cut = count - held
-    x, x_validation = tasks[0].x_train[:cut], tasks[0].x_train[cut:]
+    views: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     made = []
     for task in tasks:
-        shared = task.x_train is tasks[0].x_train
-        y = task.y_train[:cut]
+        x, x_validation = views.setdefault(id(task.x_train), (task.x_train[:cut], task.x_train[cut:]))
+        y, y_validation = task.y_train[:cut], task.y_train[cut:]
         if len(np.unique(y)) < 2:
             raise InputError(
                 f"With {held} pictures held out for validation all {cut} training pictures have one label; hold out "
@@ -267,21 +249,32 @@ def hold_out(tasks: Sequence[Task], share: float | int) -> list[Task]:
             )
         made.append(
             replace(
-                task,
-                x_train=x if shared else task.x_train[:cut],
-                y_train=y,
-                x_validation=x_validation if shared else task.x_train[cut:],
-                files_train=task.files_train[:cut],
-                y_validation=task.y_train[cut:],
-                options={**task.options, "validation": held},
+                task, x_train=x, y_train=y, x_validation=x_validation, y_validation=y_validation,
+                files_train=task.files_train[:cut], options={**task.options, "validation": held},
             )
-        )
+        )  # fmt: skip
     return made
 
 
-def _check_seed(seed: int) -> None:
+def _chosen(
+    pictures: Pictures, positive: str | int | None, balance: Balance, seed: int
+) -> tuple[int, np.ndarray, np.ndarray, dict[str, Any]]:
+    """The wanted class, the rows of the chosen pictures and their labels, and what a task says of them."""
     if not is_whole(seed) or not 0 <= seed < 2**32:
         raise InputError(f"The seed must be a whole number from 0 to 4294967295, not {given(seed)}.")
+    names = pictures.class_names
+    number = class_number(default_class(names) if positive is None else positive, names)
+    rows, y = _select(pictures, number, balance, seed)
+    return number, rows, y, {
+        "positive": names[number], "source": pictures.source,
+        "options": {"positive": names[number], "balance": balance, "seed": int(seed)},
+        "negative": names[1 - number] if len(names) == 2 else "",
+        "left_out": _left_out(pictures.labels == number, rows, names[number]),
+    }  # fmt: skip
+
+
+def _files(pictures: Pictures, rows: np.ndarray) -> tuple[str, ...]:
+    return tuple(pictures.files[row] for row in rows) if pictures.files else ()
 
 
 def _select(pictures: Pictures, number: int, balance: Balance, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -342,11 +335,9 @@ def _test_count(test_size: int | float | None, n: int, own: bool) -> int:
             f"{given(test_size)}."
         )
     if not 1 <= count < n:
-        share = test_size is None or 0 < test_size < 1
         what = "The default test size" if test_size is None else f"A test size of {float(test_size):g}"
-        rounded = f" ({count} of them)" if share else ""
         raise InputError(
-            f"{what}{rounded} leaves nothing to train or to test on: there are {n} pictures; give a number from 1 to "
-            f"{n - 1} or a share between 0 and 1."
+            f"{what} ({count} of {n} pictures) leaves nothing to train or to test on; give a number from 1 to {n - 1} "
+            "or a share between 0 and 1."
         )
     return count

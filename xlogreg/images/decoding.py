@@ -1,4 +1,4 @@
-"""Picture files to pixels: bounded before they are decoded, turned upright, RGB, resized as the tutorial does it."""
+"""Picture files to pixels: bounded before they are decoded, turned upright, RGB."""
 
 import contextlib
 import ctypes
@@ -7,24 +7,22 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..system.checks import is_whole, path_of, sides, unmasked
+from ..system.checks import is_whole, path_of
 from ..system.files import open_regular, reason
-from ..system.text import brief, brief_kind, given
+from ..system.text import brief, given
 from . import headers
-from .smoothing import takes_long, weighted
 from .zero_copy import rgb_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
-
-Resizer = Callable[[np.ndarray, tuple[int, int]], np.ndarray]
 
 # A photograph of 100 million pixels is 300 MB of RGB; whatever claims more is a mistake or an attack.
 MAX_PIXELS = 100_000_000
@@ -46,6 +44,21 @@ _BRANDS = {
     "AVIF": frozenset((b"avif", b"avis")),
     "HEIC": frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")),
 }
+# What reads them: modules and classes.
+_PLUGINS = {
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIC": ("pillow_heif.as_plugin", "HeifImageFile"),
+}
+_NEEDS = {
+    "AVIF": "Pillow 11.3 or later with AVIF; install it with `pip install --upgrade pillow`",
+    "HEIC": "pillow-heif (the extra heic); install it with `pip install pillow-heif`",
+}
 # What may be given, in words.
 FORMATS = "JPEG, PNG, WebP, AVIF, HEIC, BMP, GIF or TIFF"
 # So many bytes tell a format, and a WebP file's canvas.
@@ -54,8 +67,6 @@ _HEAD = 64
 _AT_ONCE = 2**22
 # Changes whenever `resize` gives other bits.
 _RESIZE_VERSION = 2
-# Very large pictures are first reduced to about so many times the wanted size.
-_REDUCED = 8
 _ORIENTATION = 0x0112  # the EXIF tag
 # Where Pillow finds it, beside a TIFF file's own tags.
 _MAY_TURN = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
@@ -137,12 +148,9 @@ def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
     # libwebp sets its canvas aside as soon as it sees the file; the other decoders wait until they are asked to load.
     if canvas:
         _check_size(path, *canvas, max_pixels)
-    try:
-        headers.check(kind, content)
-    except headers.TooMuch as error:
-        raise _too_much(path, error) from None
     reader = _reader(kind, path)
     try:
+        headers.check(kind, content)
         with reader(io.BytesIO(content)) as picture:
             width, height = picture.size
             _check_size(path, width, height, max_pixels)
@@ -152,7 +160,7 @@ def decode(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarr
     except InputError:
         raise
     except headers.TooMuch as error:
-        raise _too_much(path, error) from None
+        raise InputError(f"{path} {error}, which no picture needs; open it in an editor and save it again.") from None
     except Image.DecompressionBombError as error:
         raise InputError(
             f"{path} has more pixels than Pillow accepts, and pictures may have up to {max_pixels:,}; "
@@ -207,29 +215,23 @@ def _reader(kind: str, path: Path) -> "Callable[[IO[bytes]], ImageFile]":
     Not `Image.open`: it warns about large pictures before they can be refused, and warnings cannot be silenced
     without changing the filters of all threads. (A camera's MPO file begins with its main picture, a plain JPEG.)
     """
-    if kind == "AVIF":
-        reader, needs = _avif_reader(), "Pillow 11.3 or later with AVIF; install it with `pip install --upgrade pillow`"
-    elif kind == "HEIC":
-        reader, needs = _heic_reader(), "pillow-heif (the extra heic); install it with `pip install pillow-heif`"
-    else:
-        return _readers()[kind]
+    reader = _plugin(kind)
     if reader is None:
+        needs = _NEEDS.get(kind, f"Pillow with {kind}; install it with `pip install --upgrade pillow`")
         raise InputError(f"{path} is a picture in {kind}, which needs {needs}, or save the picture as JPEG or PNG.")
     return reader
 
 
 @functools.cache
-def _readers() -> "dict[str, Callable[[IO[bytes]], ImageFile]]":
-    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
-
-    return {
-        "PNG": PngImagePlugin.PngImageFile,
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "GIF": GifImagePlugin.GifImageFile,
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "TIFF": TiffImagePlugin.TiffImageFile,
-        "WEBP": WebPImagePlugin.WebPImageFile,
-    }
+def _plugin(kind: str) -> "Callable[[IO[bytes]], ImageFile] | None":
+    """The class that reads a format; None if it is not installed."""
+    module, name = _PLUGINS[kind]
+    try:
+        plugin = import_module(module)
+    except ImportError:
+        return None
+    reader: Callable[[IO[bytes]], ImageFile] = getattr(plugin, name)
+    return reader if getattr(plugin, "SUPPORTED", True) else None
 
 
 def quiet_libtiff() -> None:
@@ -248,25 +250,6 @@ def quiet_libtiff() -> None:
             handler(None)
 
 
-@functools.cache
-def _avif_reader() -> "Callable[[IO[bytes]], ImageFile] | None":
-    try:
-        from PIL import AvifImagePlugin
-    except ImportError:
-        return None
-    return AvifImagePlugin.AvifImageFile if AvifImagePlugin.SUPPORTED else None
-
-
-@functools.cache
-def _heic_reader() -> "Callable[[IO[bytes]], ImageFile] | None":
-    try:
-        from pillow_heif.as_plugin import HeifImageFile
-    except ImportError:
-        return None
-    reader: Callable[[IO[bytes]], ImageFile] = HeifImageFile
-    return reader
-
-
 def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InputError(
@@ -277,10 +260,6 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
         raise InputError(
             f"{path} is {width:,} x {height:,} pixels; a side may have up to {MAX_SIDE:,}; make it smaller first."
         )
-
-
-def _too_much(path: Path, error: headers.TooMuch) -> InputError:
-    return InputError(f"{path} {error}, which no picture needs; open it in an editor and save it again.")
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -377,93 +356,8 @@ def decoder() -> str:
     parts = [f"xlogreg {_RESIZE_VERSION}"]
     parts += [f"{name} {version(name)}" for name in ("numpy", "pillow", "scikit-image", "scipy")]
     parts += [f"{name} {features.version(name)}" for name in ("libjpeg_turbo", "jpg", "webp", "libtiff")]
-    if _avif_reader() is not None:
+    if _plugin("AVIF") is not None:
         parts.append(f"avif {features.version('avif')}")
     with contextlib.suppress(PackageNotFoundError):
         parts.append(f"pillow-heif {version('pillow-heif')}")
     return ", ".join(parts)
-
-
-def resize(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A picture (h, w, c) uint8 resized to `size` (height, width) by scikit-image's `resize`, as the tutorial does.
-
-    scikit-image interpolates linearly and smooths first where it makes smaller; its 0..1 become ``rint(255 v)``, uint8.
-    A picture that has the size already is given back as it is. Of a picture that is 16 times as high and as wide, or
-    more, means of whole blocks are taken first (in whole numbers, 8 times the size stays): scikit-image would turn a
-    photograph of 12 million pixels into 300 MB of floats, and take seconds. Where it would take long all the same, for
-    a very thin picture say, its sums are taken directly (`smoothing`).
-
-    Raises
-    ------
-    InputError
-        `x` is no such picture, or `size` is not two whole numbers above 0.
-    """
-    from skimage.transform import resize as skimage_resize
-
-    x = unmasked(x, "x")
-    if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim != 3 or 0 in x.shape:
-        # Whole numbers of another type are not converted: whether 0..255 is their range is not for us to say.
-        levels = isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.size and x.min() >= 0 and x.max() <= 255
-        advice = "; its values are levels of 0 to 255, give x.astype('uint8')" if levels and x.dtype != np.uint8 else ""
-        raise InputError(f"A picture to resize must be uint8 (height, width, channels), not {brief_kind(x)}{advice}.")
-    height, width = sides(size, "height, width")
-    if height * width > MAX_PIXELS:
-        raise InputError(f"A picture may have up to {MAX_PIXELS:,} pixels, not {given(height)} x {given(width)}.")
-    size = height, width
-    if x.shape[:2] == size:
-        return x
-    x = reduced(x, size)
-    if takes_long(x.shape, size):
-        return weighted(x, size)
-    return np.rint(np.clip(skimage_resize(x, size), 0, 1) * 255).astype(np.uint8)
-
-
-def reduced(x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The first step of `resize`: means of whole blocks of a very large picture, any other as it is."""
-    times = min(x.shape[0] // size[0], x.shape[1] // size[1])
-    if times < 2 * _REDUCED or x.shape[2] not in (1, 3):
-        return x
-    from PIL import Image
-
-    by = times // _REDUCED
-    # Whole blocks at a time, for Pillow copies what it is given.
-    rows = by * max(1, _AT_ONCE // (by * x.shape[1]))
-    parts = (x[top : top + rows] for top in range(0, len(x), rows))
-    means = [np.asarray(Image.fromarray(part if x.shape[2] == 3 else part[:, :, 0]).reduce(by)) for part in parts]
-    whole = np.concatenate(means) if len(means) > 1 else means[0]
-    return whole.reshape(*whole.shape[:2], x.shape[2])
-
-
-def to_pixels(
-    path: str | os.PathLike[str],
-    size: tuple[int, int],
-    channels: int = 3,
-    resizer: Resizer = resize,
-) -> np.ndarray:
-    """The file's picture as a model takes it, (height, width, channels) uint8 of `size` (height, width).
-
-    channels : 3 for RGB, 1 for grey, which is ITU-R 601 luma, ``0.299 R + 0.587 G + 0.114 B``
-    resizer : `resize`, or a faster way to the same pixels; the result may be read-only
-
-    Raises
-    ------
-    FileError, InputError
-        What `read_picture` and `resize` raise, or another number of channels.
-    """
-    if channels not in (1, 3):
-        raise InputError(f"Pictures have 1 channel (grey) or 3 (RGB), not {channels}; change the number of channels.")
-    return fit(decoded(path), size, channels, resizer)
-
-
-def fit(
-    picture: np.ndarray,
-    size: tuple[int, int],
-    channels: int = 3,
-    resizer: Resizer = resize,
-) -> np.ndarray:
-    """A picture (h, w, 3) uint8 as a model takes it: grey if `channels` is 1, then resized to `size`."""
-    if channels == 1:
-        from PIL import Image
-
-        picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
-    return resizer(picture, size)

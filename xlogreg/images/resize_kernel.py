@@ -1,4 +1,4 @@
-"""The sums of `xlogreg.images.fast_resize`, compiled by Numba: a weighted band of rows, then of columns, then 0..255.
+"""The sums of `images/resizing.py`, compiled by Numba: a weighted band of rows, then of columns, then 0..255.
 
 Compiled without a promise of bits: the caller turns down whatever lies near a rounding's edge. The sums are taken in
 float32 first, whose error has a bound, and taken again in float64 where that could decide.

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, XlogregError
-from ..images.decoding import to_pixels
 from ..images.features import PIXELS, Features
+from ..images.resizing import to_pixels
 from ..neuron.exact import LARGEST_WEIGHT
 from ..system import run_files
 from ..system.checks import path_of, unmasked

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import XlogregError
-from ..images.decoding import Resizer, decode, fit, read_content
+from ..images.decoding import decode, read_content
+from ..images.resizing import Resizer, fit
 from ..models.classifier import Classifier, Failure, Prediction
 
 # Bytes of a file that is decoded sooner than Python's lock goes from one thread to another and back. Such files are

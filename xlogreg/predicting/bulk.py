@@ -18,8 +18,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from ..errors import InputError
-from ..images.decoding import Resizer
-from ..images.fast_resize import resizer_for
+from ..images.resizing import Resizer, resizer_for
 from ..models.classifier import Classifier, Failure, one_by_one
 from ..system.checks import is_whole
 from ..system.parallel import Threads, processors

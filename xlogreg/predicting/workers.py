@@ -236,7 +236,7 @@ def main() -> None:
 
 def _serve(classifier: Classifier, questions: IO[bytes], answers: IO[bytes]) -> None:
     """Answer until nobody asks any more."""
-    from ..images.fast_resize import resize_fast
+    from ..images.resizing import resize_fast
     from .batch import predict_batch
 
     never, turn = threading.Event(), threading.Lock()

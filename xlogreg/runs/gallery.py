@@ -231,7 +231,7 @@ def _tile(
 
 def _small(picture: np.ndarray) -> np.ndarray:
     """At most _SIDE pixels a side, three channels."""
-    from ..images.decoding import resize
+    from ..images.resizing import resize
 
     # A large photo is thinned first: anti-aliasing all of its pixels takes seconds.
     stride = max(1, max(picture.shape[:2]) // (4 * _SIDE))
