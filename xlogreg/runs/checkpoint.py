@@ -19,7 +19,7 @@ import numpy as np
 
 from ..arrays import Device, to_host
 from ..errors import FileError, InputError
-from ..logistic import MAX_ITERATIONS
+from ..neuron.arguments import MAX_ITERATIONS
 from ..neuron.state import Gradient, State
 from ..solvers.descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from ..system import run_files

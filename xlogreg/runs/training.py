@@ -14,9 +14,10 @@ from ..arrays import Device, choose_device, on_its_device, to_host
 from ..data.task import Task
 from ..errors import DivergenceError, InputError
 from ..images.features import PIXELS, Features, sha256_of
-from ..logistic import accuracy, check_learning_rate, descend_many, forward
+from ..logistic import accuracy, descend_many, forward
 from ..models.classifier import Classifier
 from ..models.evaluation import Judgement
+from ..neuron.arguments import checked_rates
 from ..neuron.exact import ARITHMETIC, LARGEST_WEIGHT
 from ..neuron.options import DescentOptions
 from ..neuron.reference import evaluate_rows
@@ -205,9 +206,7 @@ def train_together(
             of_kind(value, kind, name)
     if rows is not None and not (len(rows) == 2 and all(isinstance(part, np.ndarray) for part in rows)):
         raise InputError("rows must be two arrays, the features of the training and of the test pictures.")
-    rates = [check_learning_rate(rate) for rate in list_of(learning_rates, "learning_rates", "a list of numbers")]
-    if not rates:
-        raise InputError("There is no learning rate to train at; give at least one.")
+    rates = checked_rates(learning_rates)
     if any(task.x_train is not tasks[0].x_train or task.x_test is not tasks[0].x_test for task in tasks):
         raise InputError("Tasks that are trained together must share their pictures; make them with make_tasks.")
     patience = check_patience(patience, tasks[0].x_validation is not None)
