@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from xlogreg.errors import FileError, InputError
 from xlogreg.neuron.options import DescentOptions, option
 from xlogreg.neuron.state import Gradient, State
 from xlogreg.runs import checkpoint, plots, run_folder
-from xlogreg.runs import training as training_module
+from xlogreg.runs import fingerprint as fingerprint_module
 from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
@@ -248,8 +248,8 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
     asked = []
 
     class Watched(Checkpoints):
-        def begin(self, fingerprint: str, extra: Callable, *checks: Any) -> Checkpoint | None:
-            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done), *checks)
+        def begin(self, fingerprints: Sequence[str], extra: Callable, *checks: Any) -> Checkpoint | None:
+            return super().begin(fingerprints, lambda done: asked.append(done) or extra(done), *checks)
 
     keeper = Watched(tmp_path, 1e9)
     with pytest.raises(Stop):
@@ -784,11 +784,11 @@ def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monke
         shrink_rate: float = option(0.0, float, help="", words=lambda _: "")
 
     def fingerprint(options: DescentOptions) -> str:
-        return training_module._fingerprint("data", [0.1], 10, options, None, None)
+        return fingerprint_module.fingerprint("data", [0.1], 10, options, None, None)
 
-    monkeypatch.setattr(training_module, "ARITHMETIC", "any")
+    monkeypatch.setattr(fingerprint_module, "ARITHMETIC", "any")
     before = fingerprint(DescentOptions(l2=0.1))
-    monkeypatch.setattr(training_module, "DescentOptions", Later)
+    monkeypatch.setattr(fingerprint_module, "DescentOptions", Later)
     assert fingerprint(Later(l2=0.1)) == before
     assert len({fingerprint(Later(l2=0.1, shrink_rate=rate)) for rate in (0.0, 0.1, 0.2)}) == 3
     # As it was before options could come.

@@ -89,9 +89,8 @@ class Checkpoints:
         self.folder, self.seconds, self.every, self.resume = folder, seconds, every, resume
         self.complain, self.tell = complain, tell
         self.finish, self.before = finish, tuple(before)
+        # Whether it is known which training this is.
         self.begun = False
-        # Fingerprints of the same training with the iterations `before`; who knows the training sets them.
-        self.others: Sequence[str] = ()
         self._fingerprint = ""
         self._extra: Callable[[int], dict[str, Any]] = lambda iterations: {}
         self._number = 0
@@ -102,7 +101,7 @@ class Checkpoints:
 
     def begin(
         self,
-        fingerprint: str,
+        fingerprints: Sequence[str],
         extra: Callable[[int], dict[str, Any]],
         frame: Frame | None = None,
         check: Callable[[Checkpoint], None] = lambda checkpoint: None,
@@ -110,6 +109,7 @@ class Checkpoints:
     ) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
+        fingerprints : the training's, and then those that it had with the iterations `before`
         extra : gives what belongs to the first so many iterations, in plain types and arrays
         frame, check : what every checkpoint of this training must fit, and what looks at the rest of it
         iterations : how many the training is to have
@@ -121,9 +121,9 @@ class Checkpoints:
         FileError
             There are checkpoints that cannot be used, or there is none of a training that is to be finished.
         """
-        self._fingerprint, self._extra = fingerprint, extra
+        self._fingerprint, self._extra = fingerprints[0], extra
         self._next = time.monotonic() + self.seconds
-        found = latest(self.folder, (fingerprint, *self.others), frame, check) if self.resume else None
+        found = latest(self.folder, fingerprints, frame, check) if self.resume else None
         if self.finish and (found is None or not found[0].progress.state.iterations):
             raise FileError(f"In {self.folder} no iterations are kept to make results from; go on without --finish.")
         self.begun = True
@@ -142,41 +142,35 @@ class Checkpoints:
         """Before every block of the training."""
         self._last = progress
         done = progress.state.iterations
-        due = self.every is not None and done > (self._saved or 0) and done % self.every == 0
+        due = self.every is not None and done > 0 and done % self.every == 0
         if due or time.monotonic() >= self._next:
-            error = self._save()
-            if error is not None and not self._complained:
-                self.complain(f"{error} Training goes on without a new checkpoint.")
-                self._complained = True
+            self._save("Training goes on without a new checkpoint.", once=True)
 
     def stopped(self) -> int:
         """The training ended before its time: keep where it stood; returns the iterations that are kept."""
-        if self._last is not None and self._saved != self._last.state.iterations:
-            error = self._save()
-            if error is not None:
-                self.complain(f"{error} What came after the last checkpoint is lost.")
+        self._save("What came after the last checkpoint is lost.")
         return self._saved or 0
 
     def ended(self) -> None:
         """The training is complete: its last checkpoint stays, for the iterations that it may be given later."""
-        if self._last is not None and self._saved != self._last.state.iterations:
-            error = self._save()
-            if error is not None:
-                self.complain(f"{error} The training cannot be given more iterations later.")
+        self._save("The training cannot be given more iterations later.")
         remove(self.folder, but=run_files.CHECKPOINTS[(self._number - 1) % 2])
 
-    def _save(self) -> FileError | None:
-        assert self._last is not None
+    def _save(self, otherwise: str, once: bool = False) -> None:
+        """Keep where it stands, if it is not kept yet; complain, at most `once`, where that cannot be done."""
+        if self._last is None or self._last.state.iterations == self._saved:
+            return
         done = self._last.state.iterations
         try:
             save(self.folder, Checkpoint(self._last, self._fingerprint, self._extra(done)), self._number)
         except FileError as error:
-            return error
-        finally:
-            self._next = time.monotonic() + self.seconds
-        self._number += 1
-        self._saved = done
-        return None
+            if not (once and self._complained):
+                self.complain(f"{error} {otherwise}")
+            self._complained |= once
+        else:
+            self._number += 1
+            self._saved = done
+        self._next = time.monotonic() + self.seconds
 
 
 def check_intervals(seconds: float, every: int | None = None) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..data.task import Task
 from ..errors import FileError, InputError, XlogregError
-from ..models.evaluation import Judgement
+from ..models.evaluation import Predictions
 from ..system import run_files
 from ..system.files import open_regular, read_regular, reason, write_whole
 from ..system.text import NAMES, csv_lines, csv_rows
@@ -47,18 +47,18 @@ class Tile:
     file: str = ""
 
 
-def tiles(judgement: Judgement) -> list[Tile]:
+def tiles(predictions: Predictions) -> list[Tile]:
     """The first training pictures, the test pictures that are most wrong, and the most certain ones of either class.
 
     Most wrong: wrongly predicted, by the probability given to the wrong class. Most certain: by probability alone,
     right or wrong. Ties keep the order of the pictures.
     """
-    task = judgement.task
+    task = predictions.task
     chosen = [
         _tile("example", shown(task, "train"), i, int(task.y_train[i]), None, task.files_train)
         for i in range(min(EXAMPLES, len(task.y_train)))
     ]
-    y, p = task.y_test, judgement.probability_test
+    y, p = task.y_test, predictions.probability_test
     order = np.argsort(-p, kind="stable")
     wrong = np.flatnonzero((p >= 0.5) != (y == 1))
     wrong = wrong[np.argsort(-np.abs(p[wrong] - 0.5), kind="stable")]
@@ -88,13 +88,13 @@ def own_tiles(original: np.ndarray, resized: np.ndarray, probability: float) -> 
     return [Tile("own", i, None, predicted, probability, _small(x)) for i, x in enumerate((original, resized))]
 
 
-def write_gallery(folder: Path, judgement: Judgement, extra: Sequence[Tile] = ()) -> list[Tile]:
+def write_gallery(folder: Path, predictions: Predictions, extra: Sequence[Tile] = ()) -> list[Tile]:
     """Write `pictures.png`, `pictures.json` and `predictions.csv`, each whole or not at all; returns the tiles."""
-    kept = [tile for tile in tiles(judgement) if tile.pixels.size] + list(extra)
+    kept = [tile for tile in tiles(predictions) if tile.pixels.size] + list(extra)
     write_tiles(folder, kept)
     rows: list[Sequence[object]] = [("part", "index", "label", "probability", "file")]
-    for part, y, p in judgement.pictures():
-        files = getattr(judgement.task, f"files_{part}") or itertools.repeat("")
+    for part, (y, p) in predictions.parts.items():
+        files = getattr(predictions.task, f"files_{part}") or itertools.repeat("")
         rows.extend(
             (part, i, a, f"{b:.17g}", file)
             for i, (a, b, file) in enumerate(zip(y.tolist(), p.tolist(), files, strict=False))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..models.evaluation import Evaluation, Judgement, roc_curve
+from ..models.evaluation import Evaluation, Predictions, roc_curve
 from ..models.weights import weight_views
 from ..system import run_files
 from ..system.files import whole_file
@@ -35,21 +35,21 @@ _DPI = 130
 
 
 def plot_run(folder: Path, training: "Training") -> None:
-    """The pictures of one training: the tutorial's three, and those of `plot_judgement`."""
+    """The pictures of one training: the tutorial's three, and those of `plot_predictions`."""
     task = training.task
     plot_examples(folder / run_files.EXAMPLES, task.x_train, task.y_train, task.class_names)
     plot_cost_histories(folder / run_files.COST_HISTORY, [training], "Cost while training")
     # The tutorial shows test picture 10.
     index = min(10, len(task.y_test) - 1)
     plot_test_picture(folder / run_files.TEST_PICTURE, training, index)
-    plot_judgement(folder, training.judgement)
+    plot_predictions(folder, training.predictions)
 
 
-def plot_judgement(folder: Path, judgement: Judgement) -> None:
+def plot_predictions(folder: Path, predictions: Predictions) -> None:
     """evaluation.png, and most_wrong.png, most_certain.png and weights.png where there is something to show."""
-    names = judgement.task.class_names
-    plot_evaluation(folder / run_files.CURVES, judgement, judgement.parts())
-    shown = [tile for tile in tiles(judgement) if tile.pixels.size]
+    names = predictions.task.class_names
+    plot_evaluation(folder / run_files.CURVES, predictions, predictions.evaluations)
+    shown = [tile for tile in tiles(predictions) if tile.pixels.size]
     for file, title, groups in (
         (run_files.MOST_WRONG, "Most wrong test pictures", ("wrong",)),
         (run_files.MOST_CERTAIN, "Most certain test pictures", ("certain_1", "certain_0")),
@@ -57,7 +57,7 @@ def plot_judgement(folder: Path, judgement: Judgement) -> None:
         chosen = [tile for tile in shown if tile.group in groups]
         if chosen:
             plot_sheet(folder / file, chosen, title, names)
-    plot_weights(folder / run_files.WEIGHTS, judgement.classifier)
+    plot_weights(folder / run_files.WEIGHTS, predictions.classifier)
 
 
 def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], count: int = 5) -> None:
@@ -109,12 +109,12 @@ def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, capt
     _plot_pictures(path, shown, caption, 2, side=3.3)
 
 
-def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluation]) -> None:
+def plot_evaluation(path: Path, predictions: Predictions, parts: dict[str, Evaluation]) -> None:
     """ROC curve, calibration and the confusion matrix of the test pictures, side by side."""
-    task = judgement.task
+    task = predictions.task
     figure = _figure(11.4, 3.9)
     roc, reliability, matrix = (figure.add_axes((left, 0.14, 0.265, 0.775)) for left in (0.055, 0.39, 0.715))
-    for part, y, p in judgement.pictures():
+    for part, (y, p) in predictions.parts.items():
         colour, style = (_COLOURS[0], "-") if part == "test" else (_COLOURS[1], "--")
         evaluation = parts[part]
         if evaluation.roc_auc is not None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.task import Task
 from ..errors import FileError
-from ..models.evaluation import Judgement
+from ..models.evaluation import Predictions
 from ..system import run_files
 from ..system.files import leftovers, make_folder, reason, write_whole
 from ..system.lock import LOCK
@@ -52,7 +52,7 @@ def results(training: Training) -> dict[str, Any]:
         "train_accuracy": training.train_accuracy,
         "test_accuracy": training.test_accuracy,
         "validation": _validation_results(training),
-        "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
+        "metrics": {part: evaluation.as_dict() for part, evaluation in training.predictions.evaluations.items()},
         "device": training.device,
         "implementation": training.implementation,
         "models_trained_together": training.models,
@@ -253,7 +253,7 @@ def write_run(
     write_whole(folder / run_files.HISTORY, _history_lines(training))
     if plots is not None:
         plots(folder, training)
-    write_gallery(folder, training.judgement, extra)
+    write_gallery(folder, training.predictions, extra)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
     write_report(folder, content)
     write_json(folder / run_files.RESULTS, content)
@@ -270,21 +270,21 @@ def _history_lines(training: Training) -> str:
 
 
 def write_evaluation(
-    folder: Path, judgement: Judgement, model: str, plots: Callable[[Path, Judgement], None] | None = None
+    folder: Path, predictions: Predictions, model: str, plots: Callable[[Path, Predictions], None] | None = None
 ) -> None:
     """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
     from .gallery import write_gallery
     from .report import write_report
 
-    classifier, parts = judgement.classifier, judgement.parts()
+    classifier, parts = predictions.classifier, predictions.evaluations
     classifier.save(folder / run_files.MODEL)
     if plots is not None:
-        plots(folder, judgement)
-    write_gallery(folder, judgement)
+        plots(folder, predictions)
+    write_gallery(folder, predictions)
     content = {
         "xlogreg": __version__,
         "model": model,
-        **_about(judgement.task),
+        **_about(predictions.task),
         "learning_rate": classifier.learning_rate,
         "iterations": classifier.number_of_iterations,
         "history_sha256": classifier.history_sha256,
