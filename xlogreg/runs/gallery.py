@@ -22,6 +22,7 @@ from ..errors import FileError, InputError, XlogregError
 from ..models.evaluation import Predictions
 from ..system import run_files
 from ..system.files import open_regular, read_regular, reason, write_whole
+from ..system.records import Kind, any_of, fields, many, measure, optional, row, whole, words
 from ..system.text import NAMES, csv_lines, csv_rows
 
 EXAMPLES, WRONG, CERTAIN = 12, 12, 6
@@ -32,6 +33,13 @@ _PER_ROW = 8
 _MAX_BYTES, _MAX_JSON = 256 << 20, 64 << 20
 _MAX_LINE = 1 << 16
 _MAX_LIST = 1000
+_TILE: dict[str, Kind] = {
+    "group": any_of(*GROUPS), "index": whole(0), "true": optional(whole(0, 1)), "predicted": optional(whole(0, 1)),
+    "probability": optional(measure), "file": words,
+}  # fmt: skip
+_box = row(whole(0), whole(0), whole(0), whole(0))
+# Older lists name no files.
+_LIST = many(fields({**_TILE, "box": _box}, needed=frozenset(_TILE) - {"file"} | {"box"}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +130,9 @@ def write_tiles(folder: Path, kept: Sequence[Tile]) -> None:
         Image.fromarray(sheet).save(buffer, "PNG")
         write_whole(folder / run_files.SHEET, buffer.getvalue())
     listed = [
-        {"group": tile.group, "index": tile.index, "true": tile.true, "predicted": tile.predicted,
-         "probability": tile.probability, "file": tile.file, "box": list(box)}
+        {**{name: getattr(tile, name) for name in _TILE}, "box": list(box)}
         for tile, box in zip(kept, boxes, strict=True)
-    ]  # fmt: skip
+    ]
     write_whole(folder / run_files.SHEET_LIST, json.dumps(listed, indent=1) + "\n")
 
 
@@ -143,22 +150,20 @@ def read_tiles(folder: Path) -> list[Tile]:
     if not listed:
         return []
     try:
+        listed = _LIST(listed)
         if len(listed) > _MAX_LIST:
             raise ValueError("too many")
-        sheet = read_picture(folder / run_files.SHEET)
-        found = []
+        sheet, found = read_picture(folder / run_files.SHEET), []
         for item in listed:
-            x, y, width, height = map(int, item["box"])
+            x, y, width, height = item.pop("box")
             pixels = sheet[y : y + height, x : x + width]
-            if item["group"] not in GROUPS or min(x, y, width, height) < 0 or pixels.shape != (height, width, 3):
+            if pixels.shape != (height, width, 3):
                 raise ValueError("a box outside the sheet")
-            true, guess = (None if item[key] is None else int(bool(item[key])) for key in ("true", "predicted"))
-            p = None if item["probability"] is None else float(item["probability"])
-            found.append(Tile(item["group"], int(item["index"]), true, guess, p, pixels, str(item.get("file", ""))))
+            found.append(Tile(**{name: item[name] for name in _TILE if name in item}, pixels=pixels))
         return found
     except XlogregError:
         raise
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except ValueError as error:
         raise InputError(
             f"{folder / run_files.SHEET_LIST} does not fit {run_files.SHEET} beside it; delete both, and the report "
             "leaves the pictures out."

@@ -29,16 +29,14 @@ if TYPE_CHECKING:
 
 def results(training: Training) -> dict[str, Any]:
     """What `results.json` holds, in plain types."""
-    task, iterations, best = training.task, len(training.history), training.best
+    task, classifier, iterations, best = training.task, training.classifier, len(training.history), training.best
     return {
         "xlogreg": __version__,
         **_about(task),
         "features": {
-            **training.classifier.features.describe(),
-            "length": len(training.classifier.w),
-            "sha256": training.features_sha256,
+            **classifier.features.describe(), "length": len(classifier.w), "sha256": training.features_sha256
         },
-        "learning_rate": training.classifier.learning_rate,
+        "learning_rate": classifier.learning_rate,
         "options": training.options.as_dict(),
         "start": training.start,
         "max_iterations": training.max_iterations,
@@ -148,9 +146,7 @@ def new_run_folder(
         except FileExistsError:
             pass
         except OSError as error:
-            raise FileError(
-                f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
-            ) from error
+            raise _cannot(f"create the folder {folder}", reason(error)) from error
         number += 1  # another process was faster
 
 
@@ -177,7 +173,7 @@ def check_out(
         there = there.parent
     if there.is_dir():
         if not os.access(there, os.W_OK | os.X_OK):
-            raise FileError(f"Cannot write into the folder {there}: Permission denied; choose another with --out.")
+            raise _cannot(f"write into the folder {there}", "Permission denied")
         if there == folder:
             _check_writable(folder)
             if out is not None:
@@ -185,7 +181,7 @@ def check_out(
     elif there == folder and folder.is_symlink() and not folder.exists():
         pass  # what a link to nothing leads to is found out when it is made
     else:
-        raise FileError(f"Cannot create the folder {folder}: {there} is no folder; choose another with --out.")
+        raise _cannot(f"create the folder {folder}", f"{there} is no folder")
 
 
 def _check_empty(folder: Path) -> None:
@@ -217,7 +213,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise FileError(f"Cannot read the folder {folder}: {reason(error)}; choose another with --out.") from error
+        raise _cannot(f"read the folder {folder}", reason(error)) from error
 
 
 def _check_writable(folder: Path) -> None:
@@ -227,9 +223,11 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise FileError(
-            f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out."
-        ) from error
+        raise _cannot(f"write into the folder {folder}", reason(error)) from error
+
+
+def _cannot(do: str, why: str) -> FileError:
+    return FileError(f"Cannot {do}: {why}; choose another with --out.")
 
 
 def write_run(
