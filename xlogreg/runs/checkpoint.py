@@ -25,7 +25,7 @@ from ..solvers.descent import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part,
 from ..system import run_files
 from ..system.checks import finite_number, is_whole
 from ..system.files import leftovers, read_regular, reason, write_whole
-from ..system.records import any_of, as_it_is, fields, many, number, row, text, whole
+from ..system.records import any_of, fields, many, number, row, text, whole
 from ..system.text import given, plain
 
 FORMAT = "xlogreg checkpoint 1"
@@ -37,8 +37,10 @@ _MAX_DESCRIPTION, _EVERY = 1 << 16, 100
 _SHOWN = 200
 _DESCRIPTION = fields({
     "format": text, "fingerprint": text, "iterations": whole(0, MAX_ITERATIONS), "seconds": number(0.0),
-    "models": many(whole(0)), "parts": as_it_is, "extra": as_it_is,
+    "models": many(whole(0)), "parts": fields({}), "extra": fields({}),
 })  # fmt: skip
+# What is kept of a state, and of a model that has ended.
+_STATE, _OF_PART = ("w", "b", "velocity", "bias_velocity"), ("w", "b", "dw", "db", "cost")
 _PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, VALIDATION, DIVERGED))
 
 
@@ -199,15 +201,14 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     from safetensors.numpy import save as serialise
 
     progress = checkpoint.progress
-    tensors: dict[str, np.ndarray] = {"costs": progress.costs}
-    for name, values in _of_state(progress.state).items():
-        tensors[f"state.{name}"] = values
     arrays = {name: values for name, values in checkpoint.extra.items() if isinstance(values, np.ndarray)}
-    tensors |= {f"extra.{name}": values for name, values in arrays.items()}
+    found: dict[str, Any] = {"costs": progress.costs} | {f"extra.{name}": values for name, values in arrays.items()}
+    found |= {f"state.{name}": getattr(progress.state, name) for name in _STATE}
     for model, part in progress.parts.items():
-        for name, values in _of_part(part).items():
-            tensors[f"part.{model}.{name}"] = values
-    tensors = {name: np.ascontiguousarray(to_host(values)) for name, values in tensors.items()}
+        values_of = {"w": part.w, "b": part.b, **vars(part.gradient)}
+        found |= {f"part.{model}.{name}": values_of[name] for name in _OF_PART}
+    # Without momentum a state has no velocity.
+    tensors = {name: np.ascontiguousarray(to_host(values)) for name, values in found.items() if values is not None}
     description = {
         "format": FORMAT,
         "fingerprint": checkpoint.fingerprint,
@@ -298,22 +299,14 @@ def on_device(progress: Progress, device: Device) -> Progress:
     def move(values: Any) -> Any:
         return None if values is None else device.to_device(values)
 
-    state = progress.state
-    parts = {}
-    for model, part in progress.parts.items():
-        gradient = Gradient(*map(move, (part.gradient.dw, part.gradient.db, part.gradient.cost)))
-        parts[model] = replace(part, w=move(part.w), b=move(part.b), gradient=gradient)
-    arrays = map(move, (state.w, state.b, state.velocity, state.bias_velocity))
-    return replace(progress, state=State(state.iterations, *arrays), parts=parts)
-
-
-def _of_state(state: State) -> dict[str, Any]:
-    arrays = {"w": state.w, "b": state.b, "velocity": state.velocity, "bias_velocity": state.bias_velocity}
-    return {name: values for name, values in arrays.items() if values is not None}
-
-
-def _of_part(part: Part) -> dict[str, Any]:
-    return {"w": part.w, "b": part.b, "dw": part.gradient.dw, "db": part.gradient.db, "cost": part.gradient.cost}
+    parts = {
+        model: replace(
+            part, w=move(part.w), b=move(part.b), gradient=Gradient(*map(move, vars(part.gradient).values()))
+        )
+        for model, part in progress.parts.items()
+    }
+    arrays = {name: move(getattr(progress.state, name)) for name in _STATE}
+    return replace(progress, state=replace(progress.state, **arrays), parts=parts)
 
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
@@ -340,14 +333,9 @@ def _parse(content: bytes) -> Checkpoint:
     parts = {}
     for model, part in description["parts"].items():
         iterations, why = _PART(part)
-        w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in ("w", "b", "dw", "db", "cost"))
+        w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in _OF_PART)
         parts[int(model)] = Part(w, b, Gradient(dw, db, cost), iterations, why)
-    state = State(
-        description["iterations"], *(tensors.get(f"state.{name}") for name in ("w", "b", "velocity", "bias_velocity"))
-    )
-    progress = Progress(
-        costs=tensors["costs"], models=description["models"], state=state, parts=parts, seconds=description["seconds"]
-    )
+    state = State(description["iterations"], *(tensors.get(f"state.{name}") for name in _STATE))
+    progress = Progress(tensors["costs"], description["models"], state, parts, description["seconds"])
     arrays = {name.removeprefix("extra."): values for name, values in tensors.items() if name.startswith("extra.")}
-    extra = {**description["extra"], **arrays} if arrays else description["extra"]
-    return Checkpoint(progress, description["fingerprint"], extra)
+    return Checkpoint(progress, description["fingerprint"], {**description["extra"], **arrays})
