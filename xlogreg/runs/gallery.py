@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 from array import array
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,19 +173,24 @@ def read_tiles(folder: Path) -> list[Tile]:
 def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels (n,) int64 and probabilities (n,) float64 of "train" and "test" from `predictions.csv`; {} without one."""
     parts: dict[str, tuple[array[int], array[float]]] = {}
+    with rows_of(folder / run_files.PREDICTIONS, "its curves") as rows:
+        for part, _, label, probability, *_ in itertools.islice(csv_rows(rows), 1, None):
+            labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
+            labels.append(int(label))
+            probabilities.append(float(probability))
+    return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
+
+
+@contextlib.contextmanager
+def rows_of(path: Path, what: str) -> Iterator[Iterator[str]]:
+    """The lines of a table; what is damaged in it is one sentence, which says `what` the page leaves out without it."""
     try:
-        with contextlib.closing(text_lines(folder / run_files.PREDICTIONS)) as lines:
-            for part, _, label, probability, *_ in itertools.islice(csv_rows(lines), 1, None):
-                labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
-                labels.append(int(label))
-                probabilities.append(float(probability))
-        return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
+        with contextlib.closing(_lines(path)) as lines:
+            yield lines
+    except InputError:
+        raise
     except (ValueError, OverflowError, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{folder / run_files.PREDICTIONS} is damaged; delete it, and the report leaves its curves out."
-        ) from error
+        raise InputError(f"{path} is damaged; delete it, and the report leaves {what} out.") from error
 
 
 def read_json(path: Path) -> Any:
@@ -202,7 +207,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is no JSON; name the folder of another run, or train again.") from error
 
 
-def text_lines(path: Path) -> Generator[str, None, None]:
+def _lines(path: Path) -> Generator[str, None, None]:
     """The lines of a file of bounded size, one after the other; none where there is no file."""
     try:
         file = open_regular(path)

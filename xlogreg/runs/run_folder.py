@@ -244,41 +244,42 @@ def write_run(
     `extra` pictures are kept and shown beside the task's. `asked` and `command` say where the data are and what
     repeats the run, by default the command that runs now. `results.json` comes last: a folder that has it is complete.
     """
-    from .gallery import write_gallery
-    from .report import write_report
-
     training.classifier.save(folder / run_files.MODEL)
     write_whole(folder / run_files.HISTORY, _history_lines(training))
     if plots is not None:
         plots(folder, training)
-    write_gallery(folder, training.predictions, extra)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
+    _write(folder, run_files.RESULTS, content, training.predictions, extra)
+
+
+def _write(
+    folder: Path, name: str, content: dict[str, Any], predictions: Predictions, extra: "Sequence[Tile]" = ()
+) -> None:
+    """What a page shows beside the results, the page, and the results, which make the folder complete."""
+    from .gallery import write_gallery
+    from .report import write_report
+
+    write_gallery(folder, predictions, extra)
     write_report(folder, content)
-    write_json(folder / run_files.RESULTS, content)
+    write_json(folder / name, content)
 
 
 def _history_lines(training: Training) -> str:
     """The cost of every iteration, and the validation's after so many, where it was measured; with every bit."""
-    costs = enumerate(training.history.tolist())
-    if not training.validation:
-        return "iteration,cost\n" + "".join(f"{iteration},{cost:.17g}\n" for iteration, cost in costs)
-    held_out = {record.iteration: f"{record.cost:.17g}" for record in training.validation}
-    rows = (f"{iteration},{cost:.17g},{held_out.get(iteration, '')}\n" for iteration, cost in costs)
-    return "iteration,cost,validation_cost\n" + "".join(rows)
+    held_out = {record.iteration: f",{record.cost:.17g}" for record in training.validation}
+    head, nothing = ("iteration,cost,validation_cost\n", ",") if held_out else ("iteration,cost\n", "")
+    rows = enumerate(training.history.tolist())
+    return head + "".join(f"{i},{cost:.17g}{held_out.get(i, nothing)}\n" for i, cost in rows)
 
 
 def write_evaluation(
     folder: Path, predictions: Predictions, model: str, plots: Callable[[Path, Predictions], None] | None = None
 ) -> None:
     """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
-    from .gallery import write_gallery
-    from .report import write_report
-
     classifier, parts = predictions.classifier, predictions.evaluations
     classifier.save(folder / run_files.MODEL)
     if plots is not None:
         plots(folder, predictions)
-    write_gallery(folder, predictions)
     content = {
         "xlogreg": __version__,
         "model": model,
@@ -292,8 +293,7 @@ def write_evaluation(
         "machine": machine(),
         "command": command_line(),
     }
-    write_report(folder, content)
-    write_json(folder / run_files.EVALUATION, content)
+    _write(folder, run_files.EVALUATION, content, predictions)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
