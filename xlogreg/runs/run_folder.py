@@ -124,19 +124,16 @@ def new_run_folder(
     FileError
         The folder cannot be created, is not writable or already holds something.
     """
+    made = make_folder(parent if out is None else out)
+    check_out(out, parent=made)
     if out is not None:
-        folder = make_folder(out)
-        _check_writable(folder)
-        _check_empty(folder)
-        return folder
-    parent = make_folder(parent)
-    _check_writable(parent)
+        return made
     taken = [
-        int(found[1]) for path in _entries(parent) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
+        int(found[1]) for path in _entries(made) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
     ]
     number = max(taken, default=0) + 1
     while True:
-        folder = parent / f"{name}-{number}"
+        folder = made / f"{name}-{number}"
         try:
             if first is None:
                 folder.mkdir()
@@ -151,7 +148,9 @@ def new_run_folder(
 
 
 def check_out(
-    out: str | os.PathLike[str] | None, source: str | os.PathLike[str] | None = None, parent: str = "runs"
+    out: str | os.PathLike[str] | None,
+    source: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] = "runs",
 ) -> None:
     """Whether `new_run_folder` may be expected to make `out`, or a folder in `parent`, later; nothing is made now.
 
