@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures of a run, which take longer than all the rest: for tests that do not look at them."""
-    for name in ("plot_run", "plot_judgement", "plot_cost_histories"):
+    for name in ("plot_run", "plot_predictions", "plot_cost_histories"):
         monkeypatch.setattr(plots, name, lambda *_: None)
 
 

@@ -24,7 +24,7 @@ from xlogreg.data.birds import load_birds
 from xlogreg.errors import InputError
 from xlogreg.images import resizing
 from xlogreg.images.resizing import resize
-from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.models.classifier import Classifier, Failure, Prediction
 from xlogreg.predicting import bulk
 from xlogreg.predicting.bulk import predict_many
 from xlogreg.predicting.output import lines
@@ -62,7 +62,7 @@ def test_order_and_bits_are_those_of_one_after_the_other(tmp_path: Path, threads
     paths[40] = tmp_path / "missing.png"
     paths.insert(3, Failure(Path("told before"), "Why."))
     model = classifier()
-    expected = list(predict_files(model, [path for path in paths if isinstance(path, Path)]))
+    expected = list(model.predict_files([path for path in paths if isinstance(path, Path)]))
     expected.insert(3, paths[3])  # type: ignore[arg-type]
     assert flat(predict_many(model, iter(paths), threads=threads)) == expected
     assert [type(expected[number]) for number in (3, 8, 41)] == [Failure] * 3
@@ -131,7 +131,7 @@ def test_processes_give_the_same_bits_and_words(
     (tmp_path / "7.png").write_bytes(b"no picture")
     paths += [tmp_path / "missing.png", tmp_path]
     paths.insert(3, Failure(Path("told before"), "Why."))
-    expected = list(predict_files(classifier(), [path for path in paths if isinstance(path, Path)]))
+    expected = list(classifier().predict_files([path for path in paths if isinstance(path, Path)]))
     expected.insert(3, paths[3])  # type: ignore[arg-type]
     here = []
     predict_batch = bulk.predict_batch
@@ -198,7 +198,7 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
         assert ready.wait(100)
         yield from paths
 
-    expected = list(predict_files(classifier(), paths))
+    expected = list(classifier().predict_files(paths))
     assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
     assert sum(asked) > 0
     asked.clear()
@@ -265,7 +265,7 @@ def test_copies_of_the_process_give_the_same_bits_and_end(tmp_path: Path, kind: 
     assert (here == 5) == (kind in ("fine", "killed"))
     assert end_soon(pids)
     if kind != "killed":
-        expected = list(predict_files(classifier(), [path for path in paths if isinstance(path, Path)]))
+        expected = list(classifier().predict_files([path for path in paths if isinstance(path, Path)]))
         assert text == lines([*expected[:3], Failure(Path("told before"), "Why."), *expected[3:]], "csv", "bird")
         assert (done.returncode, done.stderr) == (0, "")
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from xlogreg.errors import FileError, InputError, XlogregError
 from xlogreg.models import classifier as module
-from xlogreg.models.classifier import Classifier, Failure, Prediction, predict_files
+from xlogreg.models.classifier import Classifier, Failure, Prediction
 from xlogreg.neuron.exact import LARGEST_WEIGHT
 
 
@@ -97,11 +97,11 @@ def test_predict_files_goes_on_after_a_bad_one(tmp_path: Path) -> None:
     assert first.probability == model.probability(x[None])[0]
     assert (first.number, first.label) == (int(first.probability >= 0.5), model.class_names[first.number])
     assert results[3] == first
-    assert list(predict_files(model, [tmp_path / "a.png"])) == [first]
+    assert list(model.predict_files([tmp_path / "a.png"])) == [first]
     # One path is no list of paths: its letters are not files.
     for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
         with pytest.raises(InputError, match="Give a list of picture files"):
-            predict_files(model, path)
+            model.predict_files(path)
 
 
 def test_grey_models_predict_coloured_files(tmp_path: Path) -> None:

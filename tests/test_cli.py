@@ -18,7 +18,7 @@ from PIL import Image
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import make_task
 from xlogreg.models.classifier import Classifier
-from xlogreg.models.evaluation import judge
+from xlogreg.models.evaluation import predict_task
 from xlogreg.proof import tutorial
 from xlogreg.runs.gallery import write_gallery
 from xlogreg.solvers.descent import history_sha256
@@ -69,7 +69,7 @@ def test_a_carriage_return_in_a_files_name_comes_back(tmp_path: Path) -> None:
     task = make_task(load_birds(), "bird")
     names = tuple(f"a\r{number}\n,.png" for number in range(len(task.y_test)))
     model = Classifier(np.ones((3072, 1)), 0.0, task.class_names, task.size, 0.1, 1, "", "", "")
-    write_gallery(tmp_path, judge(model, dataclasses.replace(task, files_test=names)))
+    write_gallery(tmp_path, predict_task(model, dataclasses.replace(task, files_test=names)))
     with open(tmp_path / "predictions.csv", newline="") as file:
         found = [row["file"] for row in csv.DictReader(file) if row["part"] == "test"]
     assert tuple(found) == names

@@ -170,9 +170,9 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "log_loss": (evaluation.log_loss, {"y": LABELS, "p": P}),
     "brier_score": (evaluation.brier_score, {"y": LABELS, "p": P}),
     "calibration": (evaluation.calibration, {"y": LABELS, "p": P, "bins": 10}),
-    "judge": (evaluation.judge, {"classifier": Classifier(**MODEL), "task": TASK}),
-    "judge odd pictures": (
-        lambda **parts: evaluation.judge(Classifier(**MODEL), dataclasses.replace(TASK, **parts)),
+    "predict_task": (evaluation.predict_task, {"classifier": Classifier(**MODEL), "task": TASK}),
+    "predict_task of odd pictures": (
+        lambda **parts: evaluation.predict_task(Classifier(**MODEL), dataclasses.replace(TASK, **parts)),
         {"x_train": TASK.x_train, "x_test": TASK.x_test},
     ),
 }  # fmt: skip
@@ -294,8 +294,8 @@ def test_records_of_arrays_are_short() -> None:
     assert repr(pictures).startswith("Pictures(x=uint8 (2064, 32, 32, 3), labels=int64 (2064,), class_names=('plane', ")
     assert "task=Task(..)" in repr(training)
     result = xlogreg.descend_many(X, Y, [0.1], 3)
-    for record in (pictures, task, training, training.classifier, training.judgement, result,
-                   *training.judgement.parts().values(), result.gradient):  # fmt: skip
+    for record in (pictures, task, training, training.classifier, training.predictions, result,
+                   *training.predictions.evaluations.values(), result.gradient):  # fmt: skip
         assert "\n" not in repr(record)
         assert len(repr(record)) < 900, repr(record)
 

@@ -34,6 +34,11 @@ def birds() -> Classifier:
     return training.classifier
 
 
+def model_of_hog(side: int) -> Classifier:
+    hog, size = Features("hog"), (side, side, 3)
+    return Classifier(np.ones((hog.length(size), 1)), 0.0, ("a", "b"), size, 0.1, 1, "", "", "", hog)
+
+
 def answers(content: bytes, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -88,18 +93,7 @@ def test_grey_features_are_exported_and_others_refused() -> None:
     label, probability = answers(to_onnx(model), x)
     assert probability == pytest.approx(model.probability(x), abs=1e-14)
     assert label.tolist() == model.predict(x).tolist()
-    hog = Classifier(
-        np.ones((Features("hog").length((32, 32, 3)), 1)),
-        0.0,
-        ("a", "b"),
-        (32, 32, 3),
-        0.1,
-        1,
-        "",
-        "",
-        "",
-        Features("hog"),
-    )
+    hog = model_of_hog(32)
     for write, refused, name in ((to_onnx, hog, "hog"), (to_npz, hog, "hog"), (to_npz, model, "grey")):
         with pytest.raises(InputError, match=f"A model of {name} features cannot be exported") as caught:
             write(refused)
@@ -171,8 +165,7 @@ except InputError as error: print(error)
 
 
 def test_models_of_hog_are_refused_before_a_file_is_asked_for(run: Callable[..., Result], tmp_path: Path) -> None:
-    hog = Features("hog")
-    model = Classifier(np.ones((hog.length((16, 16, 3)), 1)), 0.0, ("a", "b"), (16, 16, 3), 0.1, 1, "", "", "", hog)
+    model = model_of_hog(16)
     model.save("hog")
     Path("there.onnx").write_text("mine")
     sentence = "Error: A model of hog features cannot be exported: neither ONNX nor npz can hold how they are computed;"
@@ -182,12 +175,9 @@ def test_models_of_hog_are_refused_before_a_file_is_asked_for(run: Callable[...,
         assert result.err.startswith(sentence)
     assert Path("there.onnx").read_text() == "mine"
     grey = dataclasses.replace(model, w=np.ones((256, 1)), features=Features("grey"))
-    with pytest.raises(
-        InputError, match=r"of grey features cannot be exported to npz, .*; export it to onnx instead\."
-    ):
+    words = r"of grey features cannot be exported to npz, .*; export it to onnx instead\."
+    with pytest.raises(InputError, match=words):
         export(grey, "there.npz")
     result = run("export", "model")
-    assert (result.code, result.err) == (
-        2,
-        "Error: Name the file to write, .onnx or .npz: xlogreg export model model.onnx.\n",
-    )
+    assert result.code == 2
+    assert result.err == "Error: Name the file to write, .onnx or .npz: xlogreg export model model.onnx.\n"

@@ -19,7 +19,7 @@ from xlogreg.data.task import Task
 from xlogreg.errors import FileError, InputError
 from xlogreg.images.features import Features
 from xlogreg.models.classifier import Classifier
-from xlogreg.models.evaluation import MEASURES, judge
+from xlogreg.models.evaluation import MEASURES, predict_task
 from xlogreg.models.weights import AGAINST, FOR, ZERO, diverging, weight_views
 from xlogreg.runs import plots, svg
 from xlogreg.runs.gallery import read_predictions, read_tiles, shown, tiles, write_gallery, write_tiles
@@ -232,12 +232,12 @@ def test_undefined_measures_are_words(tmp_path: Path) -> None:
     page = Page(tmp_path / "report.html")
     assert "metrics.test.recall" not in page.data
     assert "test: recall is undefined: no picture is of class 'round'." in page.text
-    plots.plot_judgement(tmp_path, judge(Classifier.load(tmp_path), task))
+    plots.plot_predictions(tmp_path, predict_task(Classifier.load(tmp_path), task))
     assert (tmp_path / "evaluation.png").stat().st_size > 5000
 
 
 def test_evaluation_folder(folder: Path, tmp_path: Path) -> None:
-    write_evaluation(tmp_path, judge(Classifier.load(folder), a_task()), "some/model", plots.plot_judgement)
+    write_evaluation(tmp_path, predict_task(Classifier.load(folder), a_task()), "some/model", plots.plot_predictions)
     first, second = (json.loads((path).read_text()) for path in (folder / "results.json", tmp_path / "evaluation.json"))
     assert first["metrics"] == second["metrics"]
     page = Page(tmp_path / "report.html")
@@ -283,7 +283,7 @@ def test_runs_of_other_classes_have_no_best_one(folder: Path, tmp_path: Path) ->
 
 def test_tiles_are_the_most_wrong_and_the_most_certain(folder: Path) -> None:
     training = a_training(a_task())
-    chosen, y, p = tiles(training.judgement), training.task.y_test, training.probability_test
+    chosen, y, p = tiles(training.predictions), training.task.y_test, training.probability_test
     wrong = [tile for tile in chosen if tile.group == "wrong"]
     assert all(tile.true != tile.predicted for tile in wrong)
     doubts = [abs(tile.probability - 0.5) for tile in wrong if tile.probability is not None]
@@ -303,7 +303,7 @@ def test_tiles_are_the_most_wrong_and_the_most_certain(folder: Path) -> None:
 
 def test_large_grey_and_featureless_pictures(tmp_path: Path) -> None:
     task = a_task(size=(200, 300, 1), count=12)
-    chosen = tiles(a_training(task, 0.001, 3).judgement)
+    chosen = tiles(a_training(task, 0.001, 3).predictions)
     assert chosen[0].pixels.shape == (64, 96, 3)
     write_tiles(tmp_path, chosen)
     assert len(read_tiles(tmp_path)) == len(chosen)
@@ -416,33 +416,19 @@ def test_no_character_of_a_name_reaches_the_charts_as_it_is(copied: Path, tmp_pa
 
 def test_formulas_in_names_are_text_to_spreadsheets_and_come_back(tmp_path: Path) -> None:
     names = (
-        "=cmd|' /C calc'!A0",
-        "+1",
-        "-1.png",
-        "@SUM(A1)",
-        "\tx",
-        "\rx",
-        "'=x",
-        "''-x",
-        "'plain",
-        "＝1",
-        "a=b",
-        "",
+        "=cmd|' /C calc'!A0", "+1", "-1.png", "@SUM(A1)", "\tx", "\rx", "'=x", "''-x", "'plain", "＝1", "a=b", "",
         "0.5",
-    )
+    )  # fmt: skip
     table = csv_lines([names, ("train", 1, 0.25)])
     assert list(csv_rows(io.StringIO(table, newline=""))) == [list(names), ["train", "1", "0.25"]]
     (first, second) = csv.reader(io.StringIO(table, newline=""))
     assert not any(cell[:1] in tuple("=+-@\t\r＝") for cell in first if cell)
-    assert (first[0], first[8:], second) == (
-        f"'{names[0]}",
-        ["'plain", "'＝1", "a=b", "", "0.5"],
-        ["train", "1", "0.25"],
-    )
+    assert (first[0], first[8:]) == (f"'{names[0]}", ["'plain", "'＝1", "a=b", "", "0.5"])
+    assert second == ["train", "1", "0.25"]
     # In a run folder, and what is read of it again.
     task = a_task(count=9)
     task = dataclasses.replace(task, files_train=names[:6], files_test=names[6:9])
-    write_gallery(tmp_path, (training := a_training(task, iterations=2)).judgement)
+    write_gallery(tmp_path, (training := a_training(task, iterations=2)).predictions)
     with open(tmp_path / "predictions.csv", encoding="utf-8", newline="") as file:
         assert [row["file"] for row in csv.DictReader(file)][:3] == [f"'{name}" for name in names[:3]]
     kept = read_predictions(tmp_path)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from xlogreg.errors import FileError, InputError
 from xlogreg.neuron.objective import Gradient
 from xlogreg.neuron.options import DescentOptions, option
 from xlogreg.runs import checkpoint, plots, run_folder
-from xlogreg.runs import training as training_module
+from xlogreg.runs import fingerprint as fingerprint_module
 from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
@@ -212,17 +212,14 @@ def test_odd_intervals(tmp_path: Path, seconds: float, run: Callable[..., Result
         Checkpoints(tmp_path, seconds)
     with pytest.raises(InputError, match="seconds between checkpoints must be 0 or more, not 'x'"):
         Checkpoints(tmp_path, "x")  # type: ignore[arg-type]
+    for every in (0, -5, 1.5, True):
+        with pytest.raises(InputError, match="iterations between checkpoints"):
+            Checkpoints(tmp_path, every=every)  # type: ignore[arg-type]
     # Said before anything is read or made.
     result = run("train", "nowhere", "--checkpoint", seconds)
     assert result.code == 2
     assert "seconds between checkpoints" in result.err
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("every", [0, -5, 1.5, True])
-def test_odd_numbers_of_iterations(tmp_path: Path, every: int) -> None:
-    with pytest.raises(InputError, match="iterations between checkpoints"):
-        Checkpoints(tmp_path, every=every)
 
 
 def test_checkpoints_by_iterations(task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,8 +247,8 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
     asked = []
 
     class Watched(Checkpoints):
-        def begin(self, fingerprint: str, extra: Callable, *checks: Any) -> Checkpoint | None:
-            return super().begin(fingerprint, lambda done: asked.append(done) or extra(done), *checks)
+        def begin(self, fingerprints: Sequence[str], extra: Callable, *checks: Any) -> Checkpoint | None:
+            return super().begin(fingerprints, lambda done: asked.append(done) or extra(done), *checks)
 
     checkpoints = Watched(tmp_path, 1e9)
     with pytest.raises(Stop):
@@ -640,10 +637,8 @@ def test_a_finished_run_is_given_more_iterations(
     assert run("train", "--iterations", 130, *options, "--out", "r").code == 0
     assert run("train", "--iterations", 230, *options, "--implementation", "reference", "--out", "whole").code == 0
     result = run("train", "--resume", "r", "--iterations", 130)
-    assert (result.code, result.err) == (
-        2,
-        "Error: The run r has 130 iterations already; give more with --iterations.\n",
-    )
+    assert result.code == 2
+    assert result.err == "Error: The run r has 130 iterations already; give more with --iterations.\n"
     # Stopped on the way: its results of before are good until the new ones are there, and it goes on by itself.
     again = stop_soon(monkeypatch, 170)
     before = digest(Path("r"))
@@ -654,15 +649,8 @@ def test_a_finished_run_is_given_more_iterations(
     result = run("train", "--resume", "r", "--json")
     assert result.code == 0, result.err
     one, two = json.loads(result.out), json.loads(Path("whole/results.json").read_text())
-    for name in (
-        "history_sha256",
-        "iterations",
-        "max_iterations",
-        "stopped_by",
-        "validation",
-        "best_iteration",
-        "metrics",
-    ):
+    names = "history_sha256", "iterations", "max_iterations", "stopped_by", "validation", "best_iteration", "metrics"
+    for name in names:
         assert one[name] == two[name], name
     assert Path("r/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert json.loads(Path("r/results.json").read_text())["command"].endswith(" --iterations 230")
@@ -693,10 +681,8 @@ def test_a_stopped_run_is_finished_where_it_stands(run: Callable[..., Result], m
     done = results["iterations"]
     assert 0 < done < 5000
     assert (results["max_iterations"], results["stopped_by"]) == (5000, "interrupted")
-    assert (
-        results["command"]
-        == f"xlogreg train --iterations 5000 --validation 0.2 --momentum 0.5 --out r --iterations {done}"
-    )
+    command = "xlogreg train --iterations 5000 --validation 0.2 --momentum 0.5 --out r"
+    assert results["command"] == f"{command} --iterations {done}"
     assert "5,000 at most: it was ended there" in Path("r/report.html").read_text()
     # As a training of so many iterations.
     assert run("train", "--iterations", done, *options, "--out", "whole").code == 0
@@ -747,18 +733,6 @@ def test_a_run_that_stopped_by_itself_needs_no_more(run: Callable[..., Result]) 
     assert "The run r is complete: it stopped by itself (cost) after 2 iterations, and more would" in result.err
 
 
-def test_a_plan_from_before_patience_is_resumed(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    again = stop_soon(monkeypatch)
-    assert run("train", "--iterations", 500, "--out", "r").code == 130
-    again()
-    plan = json.loads(Path("r/plan.json").read_text())
-    del plan["options"]["patience"]
-    Path("r/plan.json").write_text(json.dumps(plan))
-    result = run("train", "--resume", "r")
-    assert result.code == 0
-    assert "Going on from iteration" in result.err
-
-
 def test_plans_of_other_versions(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     again = stop_soon(monkeypatch)
     assert run("train", "--iterations", 500, "--l2", 0, "--out", "r").code == 130
@@ -786,11 +760,11 @@ def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monke
         shrink_rate: float = option(0.0, float, help="", words=lambda _: "")
 
     def fingerprint(options: DescentOptions) -> str:
-        return training_module._fingerprint("data", [0.1], 10, options, None, None)
+        return fingerprint_module.fingerprint("data", [0.1], 10, options, None, None)
 
-    monkeypatch.setattr(training_module, "ARITHMETIC", "any")
+    monkeypatch.setattr(fingerprint_module, "ARITHMETIC", "any")
     before = fingerprint(DescentOptions(l2=0.1))
-    monkeypatch.setattr(training_module, "DescentOptions", Later)
+    monkeypatch.setattr(fingerprint_module, "DescentOptions", Later)
     assert fingerprint(Later(l2=0.1)) == before
     assert len({fingerprint(Later(l2=0.1, shrink_rate=rate)) for rate in (0.0, 0.1, 0.2)}) == 3
     # As it was before options could come.

@@ -29,7 +29,7 @@ from xlogreg.commands import cli, console, terminal
 from xlogreg.models.classifier import Classifier, Failure
 from xlogreg.predicting.paths import picture_paths
 from xlogreg.runs import plots
-from xlogreg.runs.training import Validation
+from xlogreg.runs.validation import Validation
 
 
 def folder(path: Path, classes: tuple[str | bytes, ...], count: int = 8) -> Path:
@@ -53,7 +53,7 @@ def test_what_cannot_be_shown_is_escaped(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
-    for name in ("plot_run", *(("plot_judgement", "plot_cost_histories") if encoding == "cp1252" else ())):
+    for name in ("plot_run", *(("plot_predictions", "plot_cost_histories") if encoding == "cp1252" else ())):
         monkeypatch.setattr(plots, name, lambda *_: None)
     odd = os.fsdecode(b"caf\xe9")
     folder(tmp_path / "data", ("鳥", odd, "rest"))

@@ -8,7 +8,8 @@ import numpy as np
 
 from .arrays import choose_device, to_host
 from .errors import InputError
-from .logistic import check_iterations, check_learning_rate, descend_many
+from .logistic import descend_many
+from .neuron.arguments import check_iterations, check_learning_rate
 from .neuron.elementary import sigmoid
 from .neuron.options import DescentOptions
 from .neuron.reference import forward_rows

@@ -18,7 +18,8 @@ from ..data.task import Task
 from ..models.evaluation import MEASURES, Evaluation
 from ..proof import tutorial
 from ..proof.doctor import Examination
-from ..runs.training import Training, Validation
+from ..runs.training import Training
+from ..runs.validation import Validation
 from ..solvers.descent import Observer
 from ..system import run_files
 from ..system.text import listed, plain

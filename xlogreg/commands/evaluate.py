@@ -22,7 +22,7 @@ from .shared import FolderReading, check_folder, load_pictures, print_json, task
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier
-    from ..models.evaluation import Judgement
+    from ..models.evaluation import Predictions
 
 
 def evaluate(
@@ -52,7 +52,7 @@ def evaluate(
     from ..data.sources import is_picture_folder
     from ..data.task import hold_out, only_test
     from ..models.classifier import Classifier
-    from ..models.evaluation import judge
+    from ..models.evaluation import predict_task
     from . import console
 
     classifier = Classifier.load(model)
@@ -86,17 +86,17 @@ def evaluate(
         (task,) = tasks_of(source, data, [positive], balance, seed or 0, test_size, reading)
     if held_out is not None:
         (task,) = hold_out([task], held_out)
-    judgement = judge(classifier, task)
+    predictions = predict_task(classifier, task)
     if own:
-        _check_split(judgement, results, as_the_run)
-    parts = judgement.parts()
+        _check_split(predictions, results, as_the_run)
+    parts = predictions.evaluations
     folder = None
     if out is not None:
         from ..runs import plots
         from ..runs.run_folder import new_run_folder, write_evaluation
 
         folder = new_run_folder("evaluation", out=out)
-        write_evaluation(folder, judgement, str(model), plots.plot_judgement)
+        write_evaluation(folder, predictions, str(model), plots.plot_predictions)
     if as_json:
         found = {name: part.as_dict() for name, part in parts.items()}
         print_json({"model": str(model), "data": task.source, **found} | ({"folder": str(folder)} if folder else {}))
@@ -112,16 +112,16 @@ def evaluate(
             })  # fmt: skip
 
 
-def _check_split(judgement: "Judgement", results: dict[str, Any], as_the_run: bool) -> None:
+def _check_split(predictions: "Predictions", results: dict[str, Any], as_the_run: bool) -> None:
     """Refuses, or says, that the pictures to test on are not the run's, and may be among those it learned from."""
     from . import console
 
     recorded = (results.get("features") or {}).get("sha256")
-    if not recorded or recorded == judgement.features_sha256:
+    if not recorded or recorded == predictions.features_sha256:
         return
     if as_the_run:
         raise InputError(
-            f"The pictures of {judgement.task.source} are no longer those that the model was trained and tested on "
+            f"The pictures of {predictions.task.source} are no longer those that the model was trained and tested on "
             "(added, changed or taken away, or decoded otherwise here), so it may know the ones to test on; train "
             "again, name a folder of other pictures, or give --seed to split them anew all the same."
         )

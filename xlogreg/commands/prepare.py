@@ -31,7 +31,7 @@ def prepared(
     from ..data.task import hold_out
     from ..images.features import Features
     from ..models.classifier import Classifier
-    from ..runs.training import check_patience
+    from ..runs.validation import check_patience
 
     source, data, size, validation = (asked[name] for name in ("source", "data", "size", "validation"))
     check_options(rates, asked["iterations"])

@@ -35,7 +35,7 @@ def chosen_device(wanted: str) -> Any:
 
 def check_options(rates: list[float], iterations: int) -> None:
     # Before data are read and a folder is made.
-    from ..logistic import check_iterations, check_learning_rate
+    from ..neuron.arguments import check_iterations, check_learning_rate
 
     for rate in rates:
         check_learning_rate(rate)

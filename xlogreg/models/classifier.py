@@ -14,10 +14,12 @@ import numpy as np
 from ..errors import FileError, InputError, XlogregError
 from ..images.features import PIXELS, Features
 from ..images.resizing import to_pixels
+from ..logistic import forward
 from ..neuron.exact import LARGEST_WEIGHT
 from ..system import run_files
 from ..system.checks import path_of, unmasked
 from ..system.files import read_regular, reason, write_whole
+from ..system.records import Odd, any_of, fields, made, row, whole, words
 from ..system.text import brief, brief_kind, given, short_repr
 
 FORMAT = "xlogreg"
@@ -112,8 +114,6 @@ class Classifier:
         InputError
             The pictures have another shape or dtype than the model takes.
         """
-        from ..logistic import forward
-
         x = unmasked(x, "x")
         if isinstance(x, np.ndarray) and x.shape == self.size:
             return float(self.probability(x[None])[0])
@@ -128,8 +128,23 @@ class Classifier:
         return int(probability >= 0.5) if isinstance(probability, float) else (probability >= 0.5).astype(np.int64)
 
     def predict_files(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-        """Predict picture files: `predict_files` with this classifier."""
-        return predict_files(self, paths)
+        """Predict picture files one after the other, in order; a bad one yields a `Failure` and the rest go on.
+
+        Raises
+        ------
+        InputError
+            `paths` is one path; a list of one is wanted then.
+        """
+        return (self._predict_file(path_of(name, "A picture file")) for name in one_by_one(paths))
+
+    def _predict_file(self, path: Path) -> Prediction | Failure:
+        height, width, channels = self.size
+        try:
+            probability = self.probability(to_pixels(path, (height, width), channels))
+        except XlogregError as error:
+            return Failure(path, str(error))
+        number = int(probability >= 0.5)
+        return Prediction(path, self.class_names[number], number, probability)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file, whole or not at all; the same model gives the same bytes.
@@ -191,17 +206,6 @@ class Classifier:
             ) from error
 
 
-def predict_files(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-    """Predict picture files one after the other, in order; a bad one yields a `Failure` and the rest go on.
-
-    Raises
-    ------
-    InputError
-        `paths` is one path; a list of one is wanted then.
-    """
-    return _predictions(classifier, one_by_one(paths))
-
-
 def one_by_one(paths: Iterable[Any]) -> Iterator[Any]:
     """The items of what should be a list of picture files; one path is none."""
     if isinstance(paths, (str, bytes, os.PathLike)):
@@ -210,19 +214,6 @@ def one_by_one(paths: Iterable[Any]) -> Iterator[Any]:
         return iter(paths if not isinstance(paths, np.ndarray) else paths.tolist())
     except Exception as error:  # a number, or whatever a class of somebody else's raises
         raise InputError(f"Give a list of picture files, not {given(paths)}.") from error
-
-
-def _predictions(classifier: Classifier, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction | Failure]:
-    height, width, channels = classifier.size
-    for path in (path_of(name, "A picture file") for name in paths):
-        try:
-            pixels = to_pixels(path, (height, width), channels)
-            probability = float(classifier.probability(pixels[None])[0])
-        except XlogregError as error:
-            yield Failure(path, str(error))
-        else:
-            number = int(probability >= 0.5)
-            yield Prediction(path, classifier.class_names[number], number, probability)
 
 
 def _set(model: Classifier, **fields: Any) -> None:
@@ -280,7 +271,24 @@ def _read(path: Path) -> tuple[Path, bytes]:
         raise FileError(f"{str(path)!r} is no name of a model ({error}); check it.") from error
 
 
+def _whole_number(text: str) -> int:
+    # int() alone would take " 1_0 " and digits of other scripts, and print thousands of digits in a message.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise ValueError("not a whole number")
+    return int(text)
+
+
+_digits, _json = made(words, _whole_number), made(words, json.loads)
+_KIND = fields({"format": any_of(FORMAT), "format_version": _digits})
+_METADATA = {
+    "class_names": made(_json, row(words, words)), "size": made(_json, row(whole(1), whole(1), whole(1))),
+    "learning_rate": made(words, float), "number_of_iterations": _digits, "history_sha256": words, "trained_on": words,
+    "xlogreg_version": words,
+}  # fmt: skip
+
+
 def _parse(content: bytes) -> dict[str, Any]:
+    """The arguments of `Classifier` that a model file holds."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
@@ -288,59 +296,28 @@ def _parse(content: bytes) -> dict[str, Any]:
     if len(content) < 8 or length > min(_MAX_HEADER, len(content) - 8):
         raise _NotAModel("it is no safetensors file, or cut short")
     try:
-        header = json.loads(content[8 : 8 + length])
-        outer = header["__metadata__"]
-        metadata = json.loads(outer["xlogreg"])
-        if metadata["format"] != FORMAT or not all(isinstance(value, str) for value in metadata.values()):
-            raise KeyError
-        version = _whole_number(metadata["format_version"])
+        metadata = _KIND(json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["xlogreg"]))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _NotAModel("it is no safetensors file written by xlogreg") from error
+    version = metadata.pop("format_version")
     if version > FORMAT_VERSION:
         raise _NotAModel(
             f"it was made by a newer xlogreg (format {version}, this one reads {FORMAT_VERSION}); upgrade xlogreg"
         )
     if version < 1:
         raise _NotAModel(f"there is no format {version}")
-    if set(header) - {"__metadata__"} != {"w", "b"}:
-        raise _NotAModel("its tensors are not w and b")
     try:
-        tensors = load(content)
-        names, size = json.loads(metadata["class_names"]), json.loads(metadata["size"])
-        fields = {
-            "learning_rate": float(metadata["learning_rate"]),
-            "number_of_iterations": _whole_number(metadata["number_of_iterations"]),
-            "history_sha256": metadata["history_sha256"],
-            "trained_on": metadata["trained_on"],
-            "xlogreg_version": metadata["xlogreg_version"],
-        }
+        tensors, found = load(content), fields(_METADATA)(metadata)
         described = PIXELS.describe() if version == 1 else json.loads(metadata["features"])
         features = Features(**described)
         if features.describe() != described:
             raise ValueError
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise _NotAModel(f"it is damaged ({type(error).__name__})") from error
+        raise _NotAModel(f"it is damaged ({error if isinstance(error, Odd) else type(error).__name__})") from error
+    if set(tensors) != {"w", "b"}:
+        raise _NotAModel("its tensors are not w and b")
     w, b = tensors["w"], tensors["b"]
     if w.dtype != np.float64 or b.dtype != np.float64 or b.shape != (1,):
         raise _NotAModel("its weights are not finite float64 numbers")
-    # Lists of plain numbers only: a text would pass for a list of its letters, and true for 1.
-    if not isinstance(names, list):
-        raise _NotAModel("it does not name two classes")
-    if not (isinstance(size, list) and all(type(side) is int for side in size)):
-        raise _NotAModel("it gives no size of its pictures")
     # A copy: what safetensors gives may be a view of the file's bytes, which cannot be written to.
-    return {
-        "w": w.copy(),
-        "b": float(b[0]),
-        "class_names": tuple(names),
-        "size": tuple(size),
-        "features": features,
-        **fields,
-    }
-
-
-def _whole_number(text: str) -> int:
-    # int() alone would take " 1_0 " and digits of other scripts, and print thousands of digits in a message.
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
-        raise ValueError("not a whole number")
-    return int(text)
+    return {**{name: found[name] for name in _METADATA}, "w": w.copy(), "b": float(b[0]), "features": features}

@@ -5,13 +5,15 @@ precision where nothing was predicted positive, say) is None, and `Evaluation.un
 """
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data.task import Task
 from ..errors import InputError
-from ..logistic import accuracy
+from ..images.features import sha256_of
+from ..logistic import accuracy, forward
 from ..system.checks import array_of, is_whole, of_kind, texts
 from ..system.text import given, short_repr
 from .classifier import Classifier
@@ -88,7 +90,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Predictions:
     """A classifier's probabilities of class 1 on the pictures of a task: (m,) float64 each.
 
     features_sha256 : digest of the pictures' features, as a run records it; empty where it was not computed
@@ -102,19 +104,20 @@ class Judgement:
 
     __repr__ = short_repr
 
-    def parts(self) -> dict[str, Evaluation]:
-        """The evaluation of the training pictures, where there are any, and of the test pictures."""
-        names = self.task.class_names
-        return {part: measure(y, p, names) for part, y, p in self.pictures()}
-
-    def pictures(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    @property
+    def parts(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """ "train", where there are any, and "test": labels and probabilities (m,) each."""
         task = self.task
-        parts = ("train", task.y_train, self.probability_train), ("test", task.y_test, self.probability_test)
-        return [part for part in parts if len(part[1])]
+        parts = {"train": (task.y_train, self.probability_train), "test": (task.y_test, self.probability_test)}
+        return {name: part for name, part in parts.items() if len(part[1])}
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The measures of these parts."""
+        return {name: measure(y, p, self.task.class_names) for name, (y, p) in self.parts.items()}
 
 
-def judge(classifier: Classifier, task: Task, rows: int = 4096) -> Judgement:
+def predict_task(classifier: Classifier, task: Task, rows: int = 4096) -> Predictions:
     """Predict all pictures of a task, `rows` at a time, so that no float copy of them all is made.
 
     Raises
@@ -122,9 +125,6 @@ def judge(classifier: Classifier, task: Task, rows: int = 4096) -> Judgement:
     InputError
         The pictures have another size than the model takes.
     """
-    from ..images.features import sha256_of
-    from ..logistic import forward
-
     of_kind(classifier, Classifier, "classifier")
     Task.check(task)
     if task.size != classifier.size:
@@ -138,7 +138,7 @@ def judge(classifier: Classifier, task: Task, rows: int = 4096) -> Judgement:
         return np.concatenate([np.zeros(0), *(forward(classifier.w, classifier.b, part)[0] for part in parts)])
 
     train, test = (classifier.features.rows(x) for x in (task.x_train, task.x_test))
-    return Judgement(classifier, task, probability(train), probability(test), sha256_of(train, test))
+    return Predictions(classifier, task, probability(train), probability(test), sha256_of(train, test))
 
 
 def evaluate(classifier: Classifier, x: np.ndarray, y: np.ndarray) -> Evaluation:

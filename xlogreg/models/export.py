@@ -19,6 +19,8 @@ FORMATS = ("onnx", "npz")
 # The oldest operators with which all of this can be said (ReduceSum takes its axes as an input since 13), and the file
 # format that came with them: newer runtimes read older files, never the other way round.
 OPSET, IR_VERSION = 13, 7
+# What both formats say of where a model came from.
+_ORIGIN = ("history_sha256", "trained_on", "xlogreg_version")
 
 
 def export(
@@ -43,19 +45,25 @@ def export(
     form = form or path.suffix.lower().removeprefix(".")
     if not one_of(form, FORMATS):
         raise InputError(f"{path} could be ONNX or npz: name it .onnx or .npz, or choose with --format.")
-    _check_form(classifier, form)
+    content = to_onnx(classifier) if form == "onnx" else to_npz(classifier)
     check_new(path, force)
-    write_whole(path, to_onnx(classifier) if form == "onnx" else to_npz(classifier))
+    write_whole(path, content)
     return path
 
 
-def check_exportable(classifier: Classifier) -> None:
-    """An InputError if no format can hold the model's features, before anybody chooses one, or a file."""
+def check_exportable(classifier: Classifier, form: str | None = None) -> None:
+    """An InputError if this format, or without one any, cannot hold the model's features."""
     of_kind(classifier, Classifier, "classifier")
-    if not classifier.features.kind.formats:
+    name, possible = classifier.features.name, classifier.features.kind.formats
+    if not possible:
         raise InputError(
-            f"A model of {classifier.features.name} features cannot be exported: neither ONNX nor npz can hold how "
-            f"they are computed; predict with xlogreg instead, or train on --features {_kinds_for(*FORMATS)}."
+            f"A model of {name} features cannot be exported: neither ONNX nor npz can hold how they are computed; "
+            f"predict with xlogreg instead, or train on --features {_kinds_for(*FORMATS)}."
+        )
+    if form is not None and form not in possible:
+        raise InputError(
+            f"A model of {name} features cannot be exported to {form}, only one of {_kinds_for(form)}; export it to "
+            f"{' or '.join(possible)} instead."
         )
 
 
@@ -71,7 +79,7 @@ def to_npz(classifier: Classifier) -> bytes:
     InputError
         The model does not take pixels.
     """
-    _check_form(classifier, "npz")
+    check_exportable(classifier, "npz")
     arrays = {
         "w": classifier.w,
         "b": np.float64(classifier.b),
@@ -80,9 +88,7 @@ def to_npz(classifier: Classifier) -> bytes:
         "features": np.str_(classifier.features.name),
         "learning_rate": np.float64(classifier.learning_rate),
         "number_of_iterations": np.int64(classifier.number_of_iterations),
-        "history_sha256": np.str_(classifier.history_sha256),
-        "trained_on": np.str_(classifier.trained_on),
-        "xlogreg_version": np.str_(classifier.xlogreg_version),
+        **{name: np.str_(getattr(classifier, name)) for name in _ORIGIN},
     }
     content = io.BytesIO()
     np.savez(content, allow_pickle=False, **arrays)  # type: ignore[arg-type]
@@ -101,7 +107,7 @@ def to_onnx(classifier: Classifier) -> bytes:
     InputError
         The package onnx is missing, or ONNX has no operators for the model's features.
     """
-    _check_form(classifier, "onnx")
+    check_exportable(classifier, "onnx")
     try:
         import onnx
         from onnx import TensorProto, helper
@@ -146,39 +152,22 @@ def to_onnx(classifier: Classifier) -> bytes:
         producer_name="xlogreg",
         producer_version=__version__,
     )
-    helper.set_model_props(model, _metadata(classifier))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
-
-
-def _metadata(classifier: Classifier) -> dict[str, str]:
-    return {
+    helper.set_model_props(model, {
         "class_names": json.dumps(classifier.class_names),
         "size": json.dumps(classifier.size),
         "features": classifier.features.name,
         "threshold": "0.5",
         "learning_rate": repr(classifier.learning_rate),
         "number_of_iterations": str(classifier.number_of_iterations),
-        "history_sha256": _plain(classifier.history_sha256),
-        "trained_on": _plain(classifier.trained_on),
-        "xlogreg_version": _plain(classifier.xlogreg_version),
-    }
+        **{name: _plain(getattr(classifier, name)) for name in _ORIGIN},
+    })  # fmt: skip
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _plain(text: str) -> str:
     # ONNX holds valid Unicode only; a name from a folder may be none.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _check_form(classifier: Classifier, form: str) -> None:
-    """An InputError if the format cannot hold the model's features."""
-    check_exportable(classifier)
-    possible = classifier.features.kind.formats
-    if form not in possible:
-        raise InputError(
-            f"A model of {classifier.features.name} features cannot be exported to {form}, only one of "
-            f"{_kinds_for(form)}; export it to {' or '.join(possible)} instead."
-        )
 
 
 def _kinds_for(*forms: str) -> str:

@@ -19,14 +19,14 @@ import numpy as np
 
 from ..arrays import Device, to_host
 from ..errors import FileError, InputError
-from ..logistic import MAX_ITERATIONS
+from ..neuron.arguments import MAX_ITERATIONS
 from ..neuron.objective import Gradient
 from ..solvers.progress import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from ..solvers.solver import State
 from ..system import run_files
 from ..system.checks import finite_number, is_whole
 from ..system.files import leftovers, read_regular, reason, write_whole
-from ..system.records import any_of, as_it_is, fields, many, number, row, text, whole
+from ..system.records import any_of, fields, many, number, row, text, whole
 from ..system.text import given, plain
 
 FORMAT = "xlogreg checkpoint 1"
@@ -38,8 +38,10 @@ _MAX_DESCRIPTION, _EVERY = 1 << 16, 100
 _SHOWN = 200
 _DESCRIPTION = fields({
     "format": text, "fingerprint": text, "iterations": whole(0, MAX_ITERATIONS), "seconds": number(0.0),
-    "models": many(whole(0)), "parts": as_it_is, "extra": as_it_is,
+    "models": many(whole(0)), "parts": fields({}), "extra": fields({}),
 })  # fmt: skip
+# What is kept of a state, and of a model that has ended.
+_OF_PART = ("w", "b", "dw", "db", "cost")
 _PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, VALIDATION, DIVERGED))
 
 
@@ -90,9 +92,8 @@ class Checkpoints:
         self.folder, self.seconds, self.every, self.resume = folder, seconds, every, resume
         self.complain, self.tell = complain, tell
         self.finish, self.before = finish, tuple(before)
+        # Whether it is known which training this is.
         self.begun = False
-        # Fingerprints of the same training with the iterations `before`; who knows the training sets them.
-        self.others: Sequence[str] = ()
         self._fingerprint = ""
         self._extra: Callable[[int], dict[str, Any]] = lambda iterations: {}
         self._number = 0
@@ -103,7 +104,7 @@ class Checkpoints:
 
     def begin(
         self,
-        fingerprint: str,
+        fingerprints: Sequence[str],
         extra: Callable[[int], dict[str, Any]],
         frame: Frame | None = None,
         check: Callable[[Checkpoint], None] = lambda checkpoint: None,
@@ -111,6 +112,7 @@ class Checkpoints:
     ) -> Checkpoint | None:
         """Say which training this is and what is kept beside it; returns where to go on from, if anywhere.
 
+        fingerprints : the training's, and then those that it had with the iterations `before`
         extra : gives what belongs to the first so many iterations, in plain types and arrays
         frame, check : what every checkpoint of this training must fit, and what looks at the rest of it
         iterations : how many the training is to have
@@ -122,9 +124,9 @@ class Checkpoints:
         FileError
             There are checkpoints that cannot be used, or there is none of a training that is to be finished.
         """
-        self._fingerprint, self._extra = fingerprint, extra
+        self._fingerprint, self._extra = fingerprints[0], extra
         self._next = time.monotonic() + self.seconds
-        found = latest(self.folder, (fingerprint, *self.others), frame, check) if self.resume else None
+        found = latest(self.folder, fingerprints, frame, check) if self.resume else None
         if self.finish and (found is None or not found[0].progress.state.iterations):
             raise FileError(f"In {self.folder} no iterations are kept to make results from; go on without --finish.")
         self.begun = True
@@ -143,41 +145,35 @@ class Checkpoints:
         """Before every block of the training."""
         self._last = progress
         done = progress.state.iterations
-        due = self.every is not None and done > (self._saved or 0) and done % self.every == 0
+        due = self.every is not None and done > 0 and done % self.every == 0
         if due or time.monotonic() >= self._next:
-            error = self._save()
-            if error is not None and not self._complained:
-                self.complain(f"{error} Training goes on without a new checkpoint.")
-                self._complained = True
+            self._save("Training goes on without a new checkpoint.", once=True)
 
     def stopped(self) -> int:
         """The training ended before its time: keep where it stood; returns the iterations that are kept."""
-        if self._last is not None and self._saved != self._last.state.iterations:
-            error = self._save()
-            if error is not None:
-                self.complain(f"{error} What came after the last checkpoint is lost.")
+        self._save("What came after the last checkpoint is lost.")
         return self._saved or 0
 
     def ended(self) -> None:
         """The training is complete: its last checkpoint stays, for the iterations that it may be given later."""
-        if self._last is not None and self._saved != self._last.state.iterations:
-            error = self._save()
-            if error is not None:
-                self.complain(f"{error} The training cannot be given more iterations later.")
+        self._save("The training cannot be given more iterations later.")
         remove(self.folder, but=run_files.CHECKPOINTS[(self._number - 1) % 2])
 
-    def _save(self) -> FileError | None:
-        assert self._last is not None
+    def _save(self, otherwise: str, once: bool = False) -> None:
+        """Keep where it stands, if it is not kept yet; complain, at most `once`, where that cannot be done."""
+        if self._last is None or self._last.state.iterations == self._saved:
+            return
         done = self._last.state.iterations
         try:
             save(self.folder, Checkpoint(self._last, self._fingerprint, self._extra(done)), self._number)
         except FileError as error:
-            return error
-        finally:
-            self._next = time.monotonic() + self.seconds
-        self._number += 1
-        self._saved = done
-        return None
+            if not (once and self._complained):
+                self.complain(f"{error} {otherwise}")
+            self._complained |= once
+        else:
+            self._number += 1
+            self._saved = done
+        self._next = time.monotonic() + self.seconds
 
 
 def check_intervals(seconds: float, every: int | None = None) -> None:
@@ -206,15 +202,14 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     from safetensors.numpy import save as serialise
 
     progress = checkpoint.progress
-    tensors: dict[str, np.ndarray] = {"costs": progress.costs}
-    for name, values in {"w": progress.state.w, "b": progress.state.b, **progress.state.memory}.items():
-        tensors[f"state.{name}"] = values
     arrays = {name: values for name, values in checkpoint.extra.items() if isinstance(values, np.ndarray)}
-    tensors |= {f"extra.{name}": values for name, values in arrays.items()}
+    found: dict[str, Any] = {"costs": progress.costs} | {f"extra.{name}": values for name, values in arrays.items()}
+    state = {"w": progress.state.w, "b": progress.state.b, **progress.state.memory}
+    found |= {f"state.{name}": values for name, values in state.items()}
     for model, part in progress.parts.items():
-        for name, values in _of_part(part).items():
-            tensors[f"part.{model}.{name}"] = values
-    tensors = {name: np.ascontiguousarray(to_host(values)) for name, values in tensors.items()}
+        values_of = {"w": part.w, "b": part.b, **vars(part.gradient)}
+        found |= {f"part.{model}.{name}": values_of[name] for name in _OF_PART}
+    tensors = {name: np.ascontiguousarray(to_host(values)) for name, values in found.items()}
     description = {
         "format": FORMAT,
         "fingerprint": checkpoint.fingerprint,
@@ -303,17 +298,15 @@ def on_device(progress: Progress, device: Device) -> Progress:
     """The same, with its arrays where the training is."""
 
     move = device.to_device
+    parts = {
+        model: replace(
+            part, w=move(part.w), b=move(part.b), gradient=Gradient(*map(move, vars(part.gradient).values()))
+        )
+        for model, part in progress.parts.items()
+    }
     state = progress.state
-    parts = {}
-    for model, part in progress.parts.items():
-        gradient = Gradient(*map(move, (part.gradient.dw, part.gradient.db, part.gradient.cost)))
-        parts[model] = replace(part, w=move(part.w), b=move(part.b), gradient=gradient)
     memory = {name: move(values) for name, values in state.memory.items()}
     return replace(progress, state=State(state.iterations, move(state.w), move(state.b), memory), parts=parts)
-
-
-def _of_part(part: Part) -> dict[str, Any]:
-    return {"w": part.w, "b": part.b, "dw": part.gradient.dw, "db": part.gradient.db, "cost": part.gradient.cost}
 
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
@@ -340,13 +333,10 @@ def _parse(content: bytes) -> Checkpoint:
     parts = {}
     for model, part in description["parts"].items():
         iterations, why = _PART(part)
-        w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in ("w", "b", "dw", "db", "cost"))
+        w, b, dw, db, cost = (tensors[f"part.{model}.{name}"] for name in _OF_PART)
         parts[int(model)] = Part(w, b, Gradient(dw, db, cost), iterations, why)
     arrays = {name.removeprefix("state."): values for name, values in tensors.items() if name.startswith("state.")}
     state = State(description["iterations"], arrays.pop("w"), arrays.pop("b"), arrays)
-    progress = Progress(
-        costs=tensors["costs"], models=description["models"], state=state, parts=parts, seconds=description["seconds"]
-    )
+    progress = Progress(tensors["costs"], description["models"], state, parts, description["seconds"])
     arrays = {name.removeprefix("extra."): values for name, values in tensors.items() if name.startswith("extra.")}
-    extra = {**description["extra"], **arrays} if arrays else description["extra"]
-    return Checkpoint(progress, description["fingerprint"], extra)
+    return Checkpoint(progress, description["fingerprint"], {**description["extra"], **arrays})

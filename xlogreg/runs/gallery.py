@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 from array import array
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import numpy as np
 
 from ..data.task import Task
 from ..errors import FileError, InputError, XlogregError
-from ..models.evaluation import Judgement
+from ..models.evaluation import Predictions
 from ..system import run_files
 from ..system.files import open_regular, read_regular, reason, write_whole
+from ..system.records import Kind, any_of, fields, many, measure, optional, row, whole, words
 from ..system.text import NAMES, csv_lines, csv_rows
 
 EXAMPLES, WRONG, CERTAIN = 12, 12, 6
@@ -32,6 +33,13 @@ _PER_ROW = 8
 _MAX_BYTES, _MAX_JSON = 256 << 20, 64 << 20
 _MAX_LINE = 1 << 16
 _MAX_LIST = 1000
+_TILE: dict[str, Kind] = {
+    "group": any_of(*GROUPS), "index": whole(0), "true": optional(whole(0, 1)), "predicted": optional(whole(0, 1)),
+    "probability": optional(measure), "file": words,
+}  # fmt: skip
+_box = row(whole(0), whole(0), whole(0), whole(0))
+# Older lists name no files.
+_LIST = many(fields({**_TILE, "box": _box}, needed=frozenset(_TILE) - {"file"} | {"box"}))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,18 +55,18 @@ class Tile:
     file: str = ""
 
 
-def tiles(judgement: Judgement) -> list[Tile]:
+def tiles(predictions: Predictions) -> list[Tile]:
     """The first training pictures, the test pictures that are most wrong, and the most certain ones of either class.
 
     Most wrong: wrongly predicted, by the probability given to the wrong class. Most certain: by probability alone,
     right or wrong. Ties keep the order of the pictures.
     """
-    task = judgement.task
+    task = predictions.task
     chosen = [
         _tile("example", shown(task, "train"), i, int(task.y_train[i]), None, task.files_train)
         for i in range(min(EXAMPLES, len(task.y_train)))
     ]
-    y, p = task.y_test, judgement.probability_test
+    y, p = task.y_test, predictions.probability_test
     order = np.argsort(-p, kind="stable")
     wrong = np.flatnonzero((p >= 0.5) != (y == 1))
     wrong = wrong[np.argsort(-np.abs(p[wrong] - 0.5), kind="stable")]
@@ -88,13 +96,13 @@ def own_tiles(original: np.ndarray, resized: np.ndarray, probability: float) -> 
     return [Tile("own", i, None, predicted, probability, _small(x)) for i, x in enumerate((original, resized))]
 
 
-def write_gallery(folder: Path, judgement: Judgement, extra: Sequence[Tile] = ()) -> list[Tile]:
+def write_gallery(folder: Path, predictions: Predictions, extra: Sequence[Tile] = ()) -> list[Tile]:
     """Write `pictures.png`, `pictures.json` and `predictions.csv`, each whole or not at all; returns the tiles."""
-    kept = [tile for tile in tiles(judgement) if tile.pixels.size] + list(extra)
+    kept = [tile for tile in tiles(predictions) if tile.pixels.size] + list(extra)
     write_tiles(folder, kept)
     rows: list[Sequence[object]] = [("part", "index", "label", "probability", "file")]
-    for part, y, p in judgement.pictures():
-        files = getattr(judgement.task, f"files_{part}") or itertools.repeat("")
+    for part, (y, p) in predictions.parts.items():
+        files = getattr(predictions.task, f"files_{part}") or itertools.repeat("")
         rows.extend(
             (part, i, a, f"{b:.17g}", file)
             for i, (a, b, file) in enumerate(zip(y.tolist(), p.tolist(), files, strict=False))
@@ -122,10 +130,9 @@ def write_tiles(folder: Path, kept: Sequence[Tile]) -> None:
         Image.fromarray(sheet).save(buffer, "PNG")
         write_whole(folder / run_files.SHEET, buffer.getvalue())
     listed = [
-        {"group": tile.group, "index": tile.index, "true": tile.true, "predicted": tile.predicted,
-         "probability": tile.probability, "file": tile.file, "box": list(box)}
+        {**{name: getattr(tile, name) for name in _TILE}, "box": list(box)}
         for tile, box in zip(kept, boxes, strict=True)
-    ]  # fmt: skip
+    ]
     write_whole(folder / run_files.SHEET_LIST, json.dumps(listed, indent=1) + "\n")
 
 
@@ -143,22 +150,20 @@ def read_tiles(folder: Path) -> list[Tile]:
     if not listed:
         return []
     try:
+        listed = _LIST(listed)
         if len(listed) > _MAX_LIST:
             raise ValueError("too many")
-        sheet = read_picture(folder / run_files.SHEET)
-        found = []
+        sheet, found = read_picture(folder / run_files.SHEET), []
         for item in listed:
-            x, y, width, height = map(int, item["box"])
+            x, y, width, height = item.pop("box")
             pixels = sheet[y : y + height, x : x + width]
-            if item["group"] not in GROUPS or min(x, y, width, height) < 0 or pixels.shape != (height, width, 3):
+            if pixels.shape != (height, width, 3):
                 raise ValueError("a box outside the sheet")
-            true, guess = (None if item[key] is None else int(bool(item[key])) for key in ("true", "predicted"))
-            p = None if item["probability"] is None else float(item["probability"])
-            found.append(Tile(item["group"], int(item["index"]), true, guess, p, pixels, str(item.get("file", ""))))
+            found.append(Tile(**{name: item[name] for name in _TILE if name in item}, pixels=pixels))
         return found
     except XlogregError:
         raise
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+    except ValueError as error:
         raise InputError(
             f"{folder / run_files.SHEET_LIST} does not fit {run_files.SHEET} beside it; delete both, and the report "
             "leaves the pictures out."
@@ -168,19 +173,24 @@ def read_tiles(folder: Path) -> list[Tile]:
 def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels (n,) int64 and probabilities (n,) float64 of "train" and "test" from `predictions.csv`; {} without one."""
     parts: dict[str, tuple[array[int], array[float]]] = {}
+    with rows_of(folder / run_files.PREDICTIONS, "its curves") as rows:
+        for part, _, label, probability, *_ in itertools.islice(csv_rows(rows), 1, None):
+            labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
+            labels.append(int(label))
+            probabilities.append(float(probability))
+    return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
+
+
+@contextlib.contextmanager
+def rows_of(path: Path, what: str) -> Iterator[Iterator[str]]:
+    """The lines of a table; what is damaged in it is one sentence, which says `what` the page leaves out without it."""
     try:
-        with contextlib.closing(text_lines(folder / run_files.PREDICTIONS)) as lines:
-            for part, _, label, probability, *_ in itertools.islice(csv_rows(lines), 1, None):
-                labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
-                labels.append(int(label))
-                probabilities.append(float(probability))
-        return {part: (np.array(y, dtype=np.int64), np.array(p)) for part, (y, p) in parts.items()}
+        with contextlib.closing(_lines(path)) as lines:
+            yield lines
+    except InputError:
+        raise
     except (ValueError, OverflowError, csv.Error) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{folder / run_files.PREDICTIONS} is damaged; delete it, and the report leaves its curves out."
-        ) from error
+        raise InputError(f"{path} is damaged; delete it, and the report leaves {what} out.") from error
 
 
 def read_json(path: Path) -> Any:
@@ -197,7 +207,7 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is no JSON; name the folder of another run, or train again.") from error
 
 
-def text_lines(path: Path) -> Generator[str, None, None]:
+def _lines(path: Path) -> Generator[str, None, None]:
     """The lines of a file of bounded size, one after the other; none where there is no file."""
     try:
         file = open_regular(path)

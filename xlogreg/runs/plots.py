@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..models.evaluation import Evaluation, Judgement, roc_curve
+from ..models.evaluation import Evaluation, Predictions, roc_curve
 from ..models.weights import weight_views
 from ..system import run_files
 from ..system.files import whole_file
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..models.classifier import Classifier
     from .training import Training
 
 _INK = "#22313f"
@@ -35,35 +34,45 @@ _DPI = 130
 
 
 def plot_run(folder: Path, training: "Training") -> None:
-    """The pictures of one training: the tutorial's three, and those of `plot_judgement`."""
-    task = training.task
-    plot_examples(folder / run_files.EXAMPLES, task.x_train, task.y_train, task.class_names)
+    """The pictures of one training: the tutorial's three, and those of `plot_predictions`."""
+    task, names = training.task, training.task.class_names
+    pictures = zip(task.x_train[:5], task.y_train[:5].tolist(), strict=True)
+    examples = [_Shown(picture, f"y = {y}: {_cut(names[y], 20)}") for picture, y in pictures]
+    _plot_pictures(folder / run_files.EXAMPLES, examples, "Training pictures", len(examples), side=1.75)
     plot_cost_histories(folder / run_files.COST_HISTORY, [training], "Cost while training")
     # The tutorial shows test picture 10.
     index = min(10, len(task.y_test) - 1)
-    plot_test_picture(folder / run_files.TEST_PICTURE, training, index)
-    plot_judgement(folder, training.judgement)
+    true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
+    verdict = "right" if true == predicted else "wrong"
+    caption = f"true: {_cut(names[true], 30)}\npredicted: {_cut(names[predicted], 30)} ({verdict})"
+    tested = [_Shown(task.x_test[index], caption)]
+    _plot_pictures(folder / run_files.TEST_PICTURE, tested, f"Test picture {index}", side=3.0)
+    plot_predictions(folder, training.predictions)
 
 
-def plot_judgement(folder: Path, judgement: Judgement) -> None:
+def plot_predictions(folder: Path, predictions: Predictions) -> None:
     """evaluation.png, and most_wrong.png, most_certain.png and weights.png where there is something to show."""
-    names = judgement.task.class_names
-    plot_evaluation(folder / run_files.CURVES, judgement, judgement.parts())
-    shown = [tile for tile in tiles(judgement) if tile.pixels.size]
+    names, classifier = predictions.task.class_names, predictions.classifier
+    _plot_evaluation(folder / run_files.CURVES, predictions)
+    shown = [tile for tile in tiles(predictions) if tile.pixels.size]
     for file, title, groups in (
         (run_files.MOST_WRONG, "Most wrong test pictures", ("wrong",)),
         (run_files.MOST_CERTAIN, "Most certain test pictures", ("certain_1", "certain_0")),
     ):
-        chosen = [tile for tile in shown if tile.group in groups]
+        chosen = [_with_prediction(tile, names) for tile in shown if tile.group in groups]
         if chosen:
-            plot_sheet(folder / file, chosen, title, names)
-    plot_weights(folder / run_files.WEIGHTS, judgement.classifier)
+            _plot_pictures(folder / file, chosen, title, 6, side=1.6)
+    views, sentence = weight_views(classifier)
+    if views:
+        weights = [_Shown(view.picture, _cut(view.caption, 34)) for view in views]
+        _plot_pictures(folder / run_files.WEIGHTS, weights, "What the neuron looks for", 3, side=2.4, note=sentence)
 
 
-def plot_examples(path: Path, x: np.ndarray, y: np.ndarray, class_names: Sequence[str], count: int = 5) -> None:
-    """The first `count` pictures (m, h, w, c) uint8 with their labels."""
-    shown = [_Shown(x[i], f"y = {y[i]}: {_cut(class_names[y[i]], 20)}") for i in range(min(count, len(x)))]
-    _plot_pictures(path, shown, "Training pictures", len(shown), side=1.75)
+def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:
+    """An own picture before and after it was resized to what the model takes."""
+    named = ((original, "own picture"), (resized, "resized"))
+    shown = [_Shown(picture, f"{name}: {picture.shape[1]} x {picture.shape[0]}") for picture, name in named]
+    _plot_pictures(path, shown, caption, 2, side=3.3)
 
 
 def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str) -> None:
@@ -82,83 +91,53 @@ def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str)
             # The training cost may hold a penalty and weights, which the cost on validation pictures never does.
             kind = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
             axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{kind}")
-    axes.set(xlabel="iteration", ylabel="cost")
-    axes.set_title(title, color=_INK)
+    _finish(axes, title, 12, xlabel="iteration", ylabel="cost")
     axes.set_xlim(0, max(len(training.history) for training in trainings))
-    axes.grid(color=_GRID, linewidth=0.7)
-    axes.spines[["top", "right"]].set_visible(False)
     legend = axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
     for text in legend.get_texts():
         text.set_parse_math(False)
     _save(figure, path)
 
 
-def plot_test_picture(path: Path, training: "Training", index: int) -> None:
-    """Test picture `index` with its true and its predicted class."""
-    task, names = training.task, [plain(name) for name in training.task.class_names]
-    true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
-    verdict = "right" if true == predicted else "wrong"
-    caption = f"true: {_cut(names[true], 30)}\npredicted: {_cut(names[predicted], 30)} ({verdict})"
-    _plot_pictures(path, [_Shown(task.x_test[index], caption)], f"Test picture {index}", side=3.0)
-
-
-def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:
-    """An own picture before and after it was resized to what the model takes."""
-    named = ((original, "own picture"), (resized, "resized"))
-    shown = [_Shown(picture, f"{name}: {picture.shape[1]} x {picture.shape[0]}") for picture, name in named]
-    _plot_pictures(path, shown, caption, 2, side=3.3)
-
-
-def plot_evaluation(path: Path, judgement: Judgement, parts: dict[str, Evaluation]) -> None:
+def _plot_evaluation(path: Path, predictions: Predictions) -> None:
     """ROC curve, calibration and the confusion matrix of the test pictures, side by side."""
-    task = judgement.task
     figure = _figure(11.4, 3.9)
     roc, reliability, matrix = (figure.add_axes((left, 0.14, 0.265, 0.775)) for left in (0.055, 0.39, 0.715))
-    for part, y, p in judgement.pictures():
-        colour, style = (_COLOURS[0], "-") if part == "test" else (_COLOURS[1], "--")
-        evaluation = parts[part]
+    for part, evaluation in predictions.evaluations.items():
+        line: dict[str, Any] = {"color": _COLOURS[part != "test"], "linewidth": 1.8}
+        style = "-" if part == "test" else "--"
         if evaluation.roc_auc is not None:
-            false, true, _ = roc_curve(y, p)
-            roc.plot(false, true, style, color=colour, linewidth=1.8, label=f"{part}, area {evaluation.roc_auc:.3f}")
+            false, true, _ = roc_curve(*predictions.parts[part])
+            roc.plot(false, true, style, label=f"{part}, area {evaluation.roc_auc:.3f}", **line)
         points = [(bin.mean_probability, bin.share_positive) for bin in evaluation.calibration if bin.pictures]
         label = f"{part}, error {evaluation.calibration_error:.3f}"
-        reliability.plot(
-            *np.array(points, dtype=np.float64).T, style,
-            marker="o", markersize=4, color=colour, linewidth=1.8, label=label,
-        )  # fmt: skip
-    for axes, title, x, y_label in (
+        reliability.plot(*np.array(points, dtype=np.float64).T, style, marker="o", markersize=4, label=label, **line)
+    for axes, title, x, y in (
         (roc, "ROC curve", "false positive rate", "true positive rate"),
         (reliability, "Calibration", "predicted probability", "share that is positive"),
     ):
         axes.plot([0, 1], [0, 1], ":", color=_SOFT, linewidth=1)
-        axes.set(xlabel=x, ylabel=y_label, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axes.set_title(title, color=_INK, fontsize=11)
-        axes.grid(color=_GRID, linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
+        _finish(axes, title, 11, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8, loc="lower right" if axes is roc else "upper left")
-    _confusion(matrix, parts["test"], task.class_names)
+    _confusion(matrix, predictions.evaluations["test"], predictions.task.class_names)
     _save(figure, path)
 
 
-def plot_sheet(path: Path, shown: Sequence[Tile], title: str, class_names: Sequence[str]) -> None:
-    """Pictures in rows with their true and predicted class and the probability of the class predicted."""
-    pictures = []
-    for tile in shown:
-        probability = tile.probability or 0.0
-        guess = int(probability >= 0.5)
-        sure = probability if guess else 1 - probability
-        text = f"{_cut(class_names[guess])} {sure:.0%}\ntrue: {_cut(class_names[tile.true or 0])}"
-        pictures.append(_Shown(tile.pixels, text, _COLOURS[1] if guess != tile.true else _INK))
-    _plot_pictures(path, pictures, title, 6, side=1.6)
+def _finish(axes: "Axes", title: str, size: int, **properties: Any) -> None:
+    axes.set(**properties)
+    axes.set_title(title, color=_INK, fontsize=size)
+    axes.grid(color=_GRID, linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
-def plot_weights(path: Path, classifier: "Classifier") -> None:
-    """What the neuron looks for; no file where the weights have no picture."""
-    views, sentence = weight_views(classifier)
-    if views:
-        shown = [_Shown(view.picture, _cut(view.caption, 34)) for view in views]
-        _plot_pictures(path, shown, "What the neuron looks for", 3, side=2.4, note=sentence)
+def _with_prediction(tile: Tile, names: Sequence[str]) -> "_Shown":
+    """A picture with its true and predicted class and the probability of the class predicted."""
+    probability = tile.probability or 0.0
+    guess = int(probability >= 0.5)
+    sure = probability if guess else 1 - probability
+    text = f"{_cut(names[guess])} {sure:.0%}\ntrue: {_cut(names[tile.true or 0])}"
+    return _Shown(tile.pixels, text, _COLOURS[1] if guess != tile.true else _INK)
 
 
 class _Shown(NamedTuple):

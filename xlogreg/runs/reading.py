@@ -1,6 +1,5 @@
 """What a run folder holds, read again: results, history, predictions, pictures, model; only the first must be there."""
 
-import contextlib
 import functools
 from array import array
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from ..errors import FileError, InputError
 from ..models.classifier import Classifier
 from ..system import run_files
 from ..system.records import Odd, amount, fields, many, measure, number, optional, row, text, whole, words
-from .gallery import Tile, read_json, read_predictions, read_tiles, text_lines
+from .gallery import Tile, read_json, read_predictions, read_tiles, rows_of
 
 _MAX_RUNS = 200
 _some = functools.partial(fields, needed=frozenset())  # an object with some of these fields, or others
@@ -156,18 +155,12 @@ def _runs_in(folder: Path) -> list[Run]:
 
 def _history(folder: Path) -> np.ndarray | None:
     costs = array("d")
-    try:
-        with contextlib.closing(text_lines(folder / run_files.HISTORY)) as lines:
-            if next(lines, None) is None:
-                return None
-            for i, line in enumerate(lines):
-                iteration, cost, *_ = line.split(",")
-                if iteration != str(i):
-                    raise ValueError
-                costs.append(float(cost))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        path = folder / run_files.HISTORY
-        raise InputError(f"{path} is damaged; delete it, and the report leaves its curve out.") from error
+    with rows_of(folder / run_files.HISTORY, "its curve") as lines:
+        if next(lines, None) is None:
+            return None
+        for i, line in enumerate(lines):
+            iteration, cost, *_ = line.split(",")
+            if iteration != str(i):
+                raise ValueError
+            costs.append(float(cost))
     return np.frombuffer(costs, dtype=np.float64) if len(costs) else np.zeros(0)

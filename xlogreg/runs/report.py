@@ -5,6 +5,7 @@ inline SVG in the page's colours. Every number carries its exact value, as `resu
 """
 
 import base64
+import contextlib
 import hashlib
 import io
 import math
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, XlogregError
+from ..logistic import history_sha256
 from ..models.evaluation import MEASURES, roc_curve
 from ..models.weights import WeightView, summary_picture, weight_views
 from ..system import run_files
@@ -111,7 +113,8 @@ def render_run(run: Run) -> str:
         cost_chart=_cost_chart([run], with_validation=True) if run.history is not None else None,
         validation=results.get("validation") or {},
         cost_rows=_cost_rows(run),
-        digest_holds=_digest_holds(run),
+        # Whether the costs in history.csv have the digest in results.json; None without them.
+        digest_holds=None if run.history is None else history_sha256(run.history) == results["history_sha256"],
         roc=_roc_chart(run),
         calibration=_calibration_chart(metrics),
         views=views,
@@ -144,6 +147,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given and key not in _COUNTS) or run.name
         for run, given in zip(runs, options, strict=True)
     ]
+    models = [(label, run.classifier) for label, run in zip(labels, runs, strict=True) if run.classifier is not None]
     return _render(
         "comparison.html",
         title=title,
@@ -153,18 +157,16 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         low=low,
         high=high,
         dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
-        pictures=[(labels[i], picture) for i, run in enumerate(runs) if (picture := _summary(run)) is not None],
-        of_pixels=not any(run.classifier is not None and run.classifier.features.kind.edges for run in runs),
+        pictures=[
+            (label, picture) for label, model in models if (picture := summary_picture(model)) is not None
+        ],
+        of_pixels=not any(model.features.kind.edges for _, model in models),
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
         shared={key: options[0][key] for key in keys if key not in differing},
         machine=_flat(runs[0].results.get("machine", {})),
         command=command,
     )
-
-
-def _summary(run: Run) -> np.ndarray | None:
-    return None if run.classifier is None else summary_picture(run.classifier)
 
 
 def _render(template: str, **context: Any) -> str:
@@ -189,13 +191,6 @@ def _render(template: str, **context: Any) -> str:
         return page.encode("utf-8", "backslashreplace").decode("utf-8")
     except UndefinedError as error:
         raise KeyError(str(error)) from error
-
-
-def _digest_holds(run: Run) -> bool | None:
-    """Whether the costs in history.csv have the digest in results.json; None without them."""
-    from ..solvers.descent import history_sha256
-
-    return None if run.history is None else history_sha256(run.history) == run.results["history_sha256"]
 
 
 def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None, *, with_validation: bool = False) -> str:
@@ -224,49 +219,51 @@ def _cost_rows(run: Run) -> list[tuple[int, float]]:
     return [(100 * i, float(costs[i])) for i in range(0, len(costs), every)]
 
 
+# The style of a part's lines, drawn in this order.
+_PARTS = {"train": 1, "test": 0}
+
+
 def _roc_chart(run: Run) -> str | None:
     lines = []
-    for part, style in (("train", 1), ("test", 0)):
-        if part in run.predictions:
-            try:
-                false, true, _ = roc_curve(*run.predictions[part])
-            except XlogregError:  # one class alone has no curve
-                continue
-            lines.append(Line(part, false, true, style))
-    text = "ROC curve: true against false positive rate."
-    unit = (0.0, 1.0)
-    labels = ("false positive rate", "true positive rate")
-    return chart(lines, *labels, text, x_range=unit, y_range=unit, diagonal=True) if lines else None
+    for part in filter(run.predictions.__contains__, _PARTS):
+        with contextlib.suppress(XlogregError):  # one class alone has no curve
+            false, true, _ = roc_curve(*run.predictions[part])
+            lines.append(Line(part, false, true, _PARTS[part]))
+    return _unit_chart(
+        lines, "false positive rate", "true positive rate", "ROC curve: true against false positive rate."
+    )
 
 
 def _calibration_chart(metrics: dict[str, Any]) -> str | None:
     lines = []
-    for part, style in (("train", 1), ("test", 0)):
+    for part, style in _PARTS.items():
         bins = [bin for bin in metrics.get(part, {}).get("calibration", ()) if bin["pictures"]]
         if bins:
-            share = np.array([bin["pictures"] for bin in bins]) / sum(bin["pictures"] for bin in bins)
-            x, y = (
-                np.array([bin[key] for bin in bins], dtype=np.float64) for key in ("mean_probability", "share_positive")
+            count, x, y = (
+                np.array([bin[key] for bin in bins], dtype=np.float64)
+                for key in ("pictures", "mean_probability", "share_positive")
             )
-            lines.append(Line(part, x, y, style, 2 + 7 * np.sqrt(share)))
-    text = "Calibration: the share that is positive against the predicted probability, by bins."
+            lines.append(Line(part, x, y, style, 2 + 7 * np.sqrt(count / count.sum())))
+    return _unit_chart(
+        lines, "predicted probability", "share that is positive",
+        "Calibration: the share that is positive against the predicted probability, by bins.",
+    )  # fmt: skip
+
+
+def _unit_chart(lines: list[Line], x_label: str, y_label: str, description: str) -> str | None:
     unit = (0.0, 1.0)
-    labels = ("predicted probability", "share that is positive")
-    return chart(lines, *labels, text, x_range=unit, y_range=unit, diagonal=True) if lines else None
+    return chart(lines, x_label, y_label, description, x_range=unit, y_range=unit, diagonal=True) if lines else None
 
 
 def _options(run: Run) -> dict[str, str]:
+    """What was asked for, in words; of features and start only what people name."""
     r = run.results
     given = {"learning_rate": r.get("learning_rate"), "iterations": r.get("iterations")}
-    # What the model sees and where it began; a digest names nothing for people.
-    chosen = {
-        "features": (r.get("features") or {}).get("name"),
-        "start": bool(r.get("start")),
-        "patience": r.get("patience"),
-    }
+    chosen = {"features": (r.get("features") or {}).get("name"), "start": bool(r.get("start")),
+              "patience": r.get("patience")}  # fmt: skip
     given |= {key: value for key, value in chosen.items() if value}
-    flat = _flat(r.get("data", {})) | _flat({k: v for k, v in r["task"].items() if k != "class_names"})
-    return flat | _flat(given) | _flat(r.get("options", {}))
+    task = {key: value for key, value in r["task"].items() if key != "class_names"}
+    return _flat({**r.get("data", {}), **task, **given, **r.get("options", {})})
 
 
 def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:

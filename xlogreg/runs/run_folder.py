@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.task import Task
 from ..errors import FileError
-from ..models.evaluation import Judgement
+from ..models.evaluation import Predictions
 from ..system import run_files
 from ..system.files import leftovers, make_folder, reason, write_whole
 from ..system.lock import LOCK
@@ -29,16 +29,14 @@ if TYPE_CHECKING:
 
 def results(training: Training) -> dict[str, Any]:
     """What `results.json` holds, in plain types."""
-    task, iterations, best = training.task, len(training.history), training.best
+    task, classifier, iterations, best = training.task, training.classifier, len(training.history), training.best
     return {
         "xlogreg": __version__,
         **_about(task),
         "features": {
-            **training.classifier.features.describe(),
-            "length": len(training.classifier.w),
-            "sha256": training.features_sha256,
+            **classifier.features.describe(), "length": len(classifier.w), "sha256": training.features_sha256
         },
-        "learning_rate": training.classifier.learning_rate,
+        "learning_rate": classifier.learning_rate,
         "options": training.options.as_dict(),
         "start": training.start,
         "max_iterations": training.max_iterations,
@@ -52,7 +50,7 @@ def results(training: Training) -> dict[str, Any]:
         "train_accuracy": training.train_accuracy,
         "test_accuracy": training.test_accuracy,
         "validation": _validation_results(training),
-        "metrics": {part: evaluation.as_dict() for part, evaluation in training.judgement.parts().items()},
+        "metrics": {part: evaluation.as_dict() for part, evaluation in training.predictions.evaluations.items()},
         "device": training.device,
         "implementation": training.implementation,
         "models_trained_together": training.models,
@@ -126,19 +124,16 @@ def new_run_folder(
     FileError
         The folder cannot be created, is not writable or already holds something.
     """
+    made = make_folder(parent if out is None else out)
+    check_out(out, parent=made)
     if out is not None:
-        folder = make_folder(out)
-        _check_writable(folder)
-        _check_empty(folder)
-        return folder
-    parent = make_folder(parent)
-    _check_writable(parent)
+        return made
     taken = [
-        int(found[1]) for path in _entries(parent) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
+        int(found[1]) for path in _entries(made) if (found := re.fullmatch(rf"{re.escape(name)}-(\d+)", path.name))
     ]
     number = max(taken, default=0) + 1
     while True:
-        folder = parent / f"{name}-{number}"
+        folder = made / f"{name}-{number}"
         try:
             if first is None:
                 folder.mkdir()
@@ -148,14 +143,14 @@ def new_run_folder(
         except FileExistsError:
             pass
         except OSError as error:
-            raise FileError(
-                f"Cannot create the folder {folder}: {reason(error)}; choose another with --out."
-            ) from error
+            raise _cannot(f"create the folder {folder}", reason(error)) from error
         number += 1  # another process was faster
 
 
 def check_out(
-    out: str | os.PathLike[str] | None, source: str | os.PathLike[str] | None = None, parent: str = "runs"
+    out: str | os.PathLike[str] | None,
+    source: str | os.PathLike[str] | None = None,
+    parent: str | os.PathLike[str] = "runs",
 ) -> None:
     """Whether `new_run_folder` may be expected to make `out`, or a folder in `parent`, later; nothing is made now.
 
@@ -177,7 +172,7 @@ def check_out(
         there = there.parent
     if there.is_dir():
         if not os.access(there, os.W_OK | os.X_OK):
-            raise FileError(f"Cannot write into the folder {there}: Permission denied; choose another with --out.")
+            raise _cannot(f"write into the folder {there}", "Permission denied")
         if there == folder:
             _check_writable(folder)
             if out is not None:
@@ -185,7 +180,7 @@ def check_out(
     elif there == folder and folder.is_symlink() and not folder.exists():
         pass  # what a link to nothing leads to is found out when it is made
     else:
-        raise FileError(f"Cannot create the folder {folder}: {there} is no folder; choose another with --out.")
+        raise _cannot(f"create the folder {folder}", f"{there} is no folder")
 
 
 def _check_empty(folder: Path) -> None:
@@ -217,7 +212,7 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise FileError(f"Cannot read the folder {folder}: {reason(error)}; choose another with --out.") from error
+        raise _cannot(f"read the folder {folder}", reason(error)) from error
 
 
 def _check_writable(folder: Path) -> None:
@@ -227,9 +222,11 @@ def _check_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise FileError(
-            f"Cannot write into the folder {folder}: {reason(error)}; choose another with --out."
-        ) from error
+        raise _cannot(f"write into the folder {folder}", reason(error)) from error
+
+
+def _cannot(do: str, why: str) -> FileError:
+    return FileError(f"Cannot {do}: {why}; choose another with --out.")
 
 
 def write_run(
@@ -246,45 +243,46 @@ def write_run(
     `extra` pictures are kept and shown beside the task's. `asked` and `command` say where the data are and what
     repeats the run, by default the command that runs now. `results.json` comes last: a folder that has it is complete.
     """
-    from .gallery import write_gallery
-    from .report import write_report
-
     training.classifier.save(folder / run_files.MODEL)
     write_whole(folder / run_files.HISTORY, _history_lines(training))
     if plots is not None:
         plots(folder, training)
-    write_gallery(folder, training.judgement, extra)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
+    _write(folder, run_files.RESULTS, content, training.predictions, extra)
+
+
+def _write(
+    folder: Path, name: str, content: dict[str, Any], predictions: Predictions, extra: "Sequence[Tile]" = ()
+) -> None:
+    """What a page shows beside the results, the page, and the results, which make the folder complete."""
+    from .gallery import write_gallery
+    from .report import write_report
+
+    write_gallery(folder, predictions, extra)
     write_report(folder, content)
-    write_json(folder / run_files.RESULTS, content)
+    write_json(folder / name, content)
 
 
 def _history_lines(training: Training) -> str:
     """The cost of every iteration, and the validation's after so many, where it was measured; with every bit."""
-    costs = enumerate(training.history.tolist())
-    if not training.validation:
-        return "iteration,cost\n" + "".join(f"{iteration},{cost:.17g}\n" for iteration, cost in costs)
-    held_out = {record.iteration: f"{record.cost:.17g}" for record in training.validation}
-    rows = (f"{iteration},{cost:.17g},{held_out.get(iteration, '')}\n" for iteration, cost in costs)
-    return "iteration,cost,validation_cost\n" + "".join(rows)
+    held_out = {record.iteration: f",{record.cost:.17g}" for record in training.validation}
+    head, nothing = ("iteration,cost,validation_cost\n", ",") if held_out else ("iteration,cost\n", "")
+    rows = enumerate(training.history.tolist())
+    return head + "".join(f"{i},{cost:.17g}{held_out.get(i, nothing)}\n" for i, cost in rows)
 
 
 def write_evaluation(
-    folder: Path, judgement: Judgement, model: str, plots: Callable[[Path, Judgement], None] | None = None
+    folder: Path, predictions: Predictions, model: str, plots: Callable[[Path, Predictions], None] | None = None
 ) -> None:
     """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
-    from .gallery import write_gallery
-    from .report import write_report
-
-    classifier, parts = judgement.classifier, judgement.parts()
+    classifier, parts = predictions.classifier, predictions.evaluations
     classifier.save(folder / run_files.MODEL)
     if plots is not None:
-        plots(folder, judgement)
-    write_gallery(folder, judgement)
+        plots(folder, predictions)
     content = {
         "xlogreg": __version__,
         "model": model,
-        **_about(judgement.task),
+        **_about(predictions.task),
         "learning_rate": classifier.learning_rate,
         "iterations": classifier.number_of_iterations,
         "history_sha256": classifier.history_sha256,
@@ -294,8 +292,7 @@ def write_evaluation(
         "machine": machine(),
         "command": command_line(),
     }
-    write_report(folder, content)
-    write_json(folder / run_files.EVALUATION, content)
+    _write(folder, run_files.EVALUATION, content, predictions)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
