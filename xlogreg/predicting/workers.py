@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..models.classifier import Classifier, Failure
-from ..system.parallel import STOP_SIGNALS, one_blas_thread
+from ..system import signals
+from ..system.parallel import one_blas_thread
 from .batch import Result, predict_batch, reuse_memory
 
 # Each takes a hundred megabytes, and there are disks behind the files.
@@ -100,15 +101,12 @@ def signals_wait() -> Iterator[None]:
     """What stops a command comes after the block. During a fork Python would lose the exceptions that they raise, and
     in the child they would go the parent's ways. (To block them would not do: the threads of libraries take them.)"""
     came: list[int] = []
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    known = {number: handler for number, handler in before.items() if handler is not None}
-    for number in known:
-        signal.signal(number, lambda number, _: came.append(number))
     try:
-        yield
+        with signals.restored() as before:
+            for number in before:
+                signal.signal(number, lambda number, _: came.append(number))
+            yield
     finally:
-        for number, handler in known.items():
-            signal.signal(number, handler)
         for late in came:
             signal.raise_signal(late)
 
@@ -136,7 +134,7 @@ def _serve(connection: Any, classifier: Classifier) -> None:
 
     from ..images.fast_resize import resize_fast
 
-    for number in STOP_SIGNALS:
+    for number in signals.STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
