@@ -595,7 +595,7 @@ def test_standard_streams(tmp_path: Path) -> None:
 
     def shell(rest: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["bash", "-c", rest.format(command)], cwd=tmp_path, env={**environment(), **variables},
+            ["bash", "-c", rest.format(command)], cwd=tmp_path, env=environment(PYTHONUNBUFFERED="", **variables),
             capture_output=True, check=False, timeout=60,
         )  # fmt: skip
 
@@ -603,7 +603,10 @@ def test_standard_streams(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     done = shell("{{ echo é.png; cat go; }} | {} - --csv | {{ head -n 2; echo é.png > go; cat; }}")
     assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 3, b"")
-    for rest, words in (("{} - <&-", b"Standard input is closed"), ("{} é.png >&-", b"Standard output is closed")):
+    bad = [("{} - <&-", b"Standard input is closed"), ("{} é.png >&-", b"Standard output is closed")]
+    if Path("/dev/full").exists():
+        bad.append(("{} é.png é.png > /dev/full", b"No space left on device"))
+    for rest, words in bad:
         done = shell(rest)
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
         assert words in done.stderr
