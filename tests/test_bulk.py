@@ -148,7 +148,7 @@ def test_processes_end_with_the_work(pool: bulk.Pool, tmp_path: Path) -> None:
     assert all(map(alive, pids))
     pool.stop()
     assert not any(map(alive, pids))
-    assert pool.predict(make(tmp_path, ["a.png"]), resize) == []  # and so do the threads  # type: ignore[arg-type]
+    assert pool.predict(make(tmp_path, ["a.png"]), resize) == []  # and so do the threads
     # Killed as it is, a program cannot end them: they see it themselves. Ctrl-C is not their business, from the start.
     code = """
 import os, signal
