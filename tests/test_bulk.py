@@ -101,20 +101,15 @@ def test_bad_arguments() -> None:
 
 
 @pytest.fixture
-def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bulk._Team]:
-    """A team of which two new processes are ready."""
-    monkeypatch.setattr(bulk, "can_fork", lambda: False)
-    monkeypatch.setattr(bulk, "LONG", 0.0)
-    monkeypatch.setattr(bulk, "BUSY", 9.0)
-    team = bulk._Team(classifier(), 2)
-    (path,) = make(tmp_path, ["first.png"])
-    team.predict([path], resize)
-    deadline = time.monotonic() + 100
-    while len(team._idle) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(team._idle) == 2
-    yield team
-    team.stop()
+def pool() -> Iterator[bulk.Pool]:
+    """One of which two new processes are ready."""
+    pool = bulk.Pool(classifier(), 2, processes=True)
+    pool.start("spawn")
+    assert all(worker._connection.poll(100) for worker in pool.workers)
+    assert pool.due(0.0) is None
+    assert len(pool.idle) == 2
+    yield pool
+    pool.stop()
 
 
 def alive(pid: int) -> bool:
@@ -124,7 +119,7 @@ def alive(pid: int) -> bool:
 
 
 def test_processes_give_the_same_bits_and_words(
-    workers: bulk._Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: bulk.Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"{number}.png" for number in range(20)] + [os.fsdecode(b"\xff.jpg"), "line\nfeed.bmp"]
     paths: list[Path | Failure] = list(make(tmp_path, names))
@@ -136,82 +131,79 @@ def test_processes_give_the_same_bits_and_words(
     here = []
     predict_batch = bulk.predict_batch
     monkeypatch.setattr(bulk, "predict_batch", lambda *batch: here.append(1) or predict_batch(*batch))
-    assert workers.predict(paths, resize) == expected
-    assert workers.predict(list(map(str, paths[4:9])), resize) == expected[4:9]
+    assert pool.predict(paths, resize) == expected
+    assert pool.predict(paths[4:9], resize) == expected[4:9]
     assert not here
     # Without them, after a crash say, the work is done here.
-    for worker in list(workers._idle):
+    for worker in pool.workers:
         os.kill(worker.pid, signal.SIGKILL)
-    assert workers.predict(paths, resize) == workers.predict(paths, resize) == expected
+    assert pool.predict(paths, resize) == pool.predict(paths, resize) == expected
     assert len(here) == 2
-    assert workers._idle == []
+    assert pool.idle == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux shows processes as files")
-def test_processes_end_with_the_work(workers: bulk._Team, tmp_path: Path) -> None:
-    assert workers._workers is not None
-    pids = [worker.pid for worker in workers._workers]
+def test_processes_end_with_the_work(pool: bulk.Pool, tmp_path: Path) -> None:
+    pids = [worker.pid for worker in pool.workers]
     assert all(map(alive, pids))
-    workers.stop()
+    pool.stop()
     assert not any(map(alive, pids))
-    (path,) = make(tmp_path, ["a.png"])
-    assert workers.predict([path], resize) == []  # and so do the threads
-    # Killed as it is, a program cannot end them: they see it themselves.
+    assert pool.predict(make(tmp_path, ["a.png"]), resize) == []  # and so do the threads
+    # Killed as it is, a program cannot end them: they see it themselves. Ctrl-C is not their business, from the start.
     code = """
-import os, signal, time
+import os, signal
 from helpers import classifier
-from test_bulk import bulk, resize
-bulk.LONG, bulk.BUSY = 0.0, 9.0
-bulk.can_fork = lambda: False
-team = bulk._Team(classifier(), 2)
-team.predict([], resize)
-while not team._idle:
-    time.sleep(0.05)
-print(*[worker.pid for worker in team._workers], flush=True)
+from test_bulk import bulk
+os.setpgid(0, 0)
+pool = bulk.Pool(classifier(), 2, processes=True)
+pool.start("spawn")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.killpg(0, signal.SIGINT)
+assert all(worker._connection.poll(100) and worker._connection.recv() == "ready" for worker in pool.workers)
+print(*[worker.pid for worker in pool.workers], flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     done = in_new_python(code)
     pids = list(map(int, done.stdout.split()))
-    assert len(pids) == 2, done.stderr
+    assert (len(pids), done.stderr) == (2, "")
     assert end_soon(pids)
 
 
 def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = make(tmp_path, [f"{number:02}.png" for number in range(40)])
-    asked, ready = [], threading.Event()
+    asked = []
 
-    class Watched(bulk.Started):
-        def __init__(self, model: Classifier, append: Callable[[bulk.Worker], None]) -> None:
-            super().__init__(model, lambda worker: (append(worker), ready.set()))
+    class Watched(bulk.Worker):
+        def __init__(self, method: str, model: Classifier) -> None:
+            assert method == "spawn"
+            super().__init__(method, model)
 
-        def predict(self, batch: Sequence[str]) -> list[float | str]:
+        def is_ready(self, seconds: float = 0.0) -> bool:
+            return super().is_ready(100)
+
+        def predict(self, batch: Sequence[Path | Failure]) -> list[bulk.Result]:
             asked.append(len(batch))
             return super().predict(batch)
 
     monkeypatch.setattr(bulk, "can_fork", lambda: False)
     monkeypatch.setattr(bulk, "LONG", 0.0)
     monkeypatch.setattr(bulk, "BUSY", 9.0)
-    monkeypatch.setattr(bulk, "Started", Watched)
+    monkeypatch.setattr(bulk, "Worker", Watched)
 
-    def given() -> Iterator[Path]:
-        yield from paths
-        assert ready.wait(100)
-        yield from paths
-
-    expected = list(classifier().predict_files(paths))
-    assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
+    expected = list(classifier().predict_files(paths)) * 2
+    assert flat(predict_many(classifier(), paths * 2, threads=2, processes=True)) == expected
     assert sum(asked) > 0
     asked.clear()
-    assert flat(predict_many(classifier(), given(), threads=2)) == expected * 2
-    assert flat(predict_many(classifier(), given(), threads=1, processes=True)) == expected * 2
+    assert flat(predict_many(classifier(), paths * 2, threads=2)) == expected
+    assert flat(predict_many(classifier(), paths * 2, threads=1, processes=True)) == expected
     assert not asked
 
     # Where no process can be started, threads do it all.
     def none(*_: object) -> bulk.Worker:
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr(bulk, "Started", none)
-    assert flat(predict_many(classifier(), given(), threads=2, processes=True)) == expected * 2
+    monkeypatch.setattr(bulk, "Worker", none)
+    assert flat(predict_many(classifier(), paths * 2, threads=2, processes=True)) == expected
 
 
 _COPIES = """
@@ -220,23 +212,23 @@ from pathlib import Path
 from helpers import classifier
 from test_bulk import Failure, bulk, lines, predict_many
 
-teams, here, kind = [], [], sys.argv[1]
-bulk.SOON, bulk.LONG, class_, predict_batch = 0.0, 1000.0, bulk._Team, bulk.predict_batch
-bulk._Team = lambda *all: teams.append(class_(*all)) or teams[-1]
+pools, here, kind = [], [], sys.argv[1]
+bulk.SOON, bulk.LONG, class_, predict_batch = 0.0, 1000.0, bulk.Pool, bulk.predict_batch
+bulk.Pool = lambda *all: pools.append(class_(*all)) or pools[-1]
 bulk.predict_batch = lambda *all: here.append(1) or predict_batch(*all)
 if kind == "none":
     def fork():
         raise BlockingIOError("no more processes")
     os.fork = fork
 if kind == "kill":
-    fork = class_.fork
+    start = class_.start
 
-    def fork_and_kill(team):
-        fork(team)
-        for worker in team._workers:
+    def start_and_kill(pool, method):
+        start(pool, method)
+        for worker in pool.workers:
             os.kill(worker.pid, signal.SIGKILL)
 
-    class_.fork = fork_and_kill
+    class_.start = start_and_kill
 if kind == "threads":
     threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
 paths = [Path(line) for line in sys.stdin.read().splitlines()]
@@ -244,7 +236,7 @@ paths.insert(3, Failure(Path("told before"), "Why."))
 results = []
 for batch in predict_many(classifier(), iter(paths), threads=2, processes=True):
     results += batch
-    pids = [worker.pid for worker in teams[0]._workers or ()]
+    pids = [worker.pid for worker in pools[0].workers]
     if kind == "killed" and pids:
         print(json.dumps(["", len(here), pids]), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -289,7 +281,7 @@ def copy():
     if kind.startswith("after") and pid:
         os.kill(os.getpid(), getattr(signal, kind.split()[1]))
     if kind == "raise" and pid == 0:
-        raise RuntimeError
+        workers.predict_batch = None
     return pid
 
 os.fork = copy
@@ -603,7 +595,7 @@ def test_standard_streams(tmp_path: Path) -> None:
 
     def shell(rest: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["bash", "-c", rest.format(command)], cwd=tmp_path, env={**environment(), **variables},
+            ["bash", "-c", rest.format(command)], cwd=tmp_path, env=environment(PYTHONUNBUFFERED="", **variables),
             capture_output=True, check=False, timeout=60,
         )  # fmt: skip
 
@@ -611,7 +603,10 @@ def test_standard_streams(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     done = shell("{{ echo é.png; cat go; }} | {} - --csv | {{ head -n 2; echo é.png > go; cat; }}")
     assert (done.returncode, done.stdout.count(b"\n"), done.stderr) == (0, 3, b"")
-    for rest, words in (("{} - <&-", b"Standard input is closed"), ("{} é.png >&-", b"Standard output is closed")):
+    bad = [("{} - <&-", b"Standard input is closed"), ("{} é.png >&-", b"Standard output is closed")]
+    if Path("/dev/full").exists():
+        bad.append(("{} é.png é.png > /dev/full", b"No space left on device"))
+    for rest, words in bad:
         done = shell(rest)
         assert (done.returncode, done.stdout, done.stderr.count(b"\n")) == (2, b"", 1)
         assert words in done.stderr

@@ -374,11 +374,6 @@ def _has_gpu() -> bool:
     return choose_device("auto").kind == "gpu"
 
 
-def test_unknown_options_are_usage_errors(run: Callable[..., Result]) -> None:
-    assert run("train", "--speed", "9").code == 2
-    assert run("fly").code == 2
-
-
 def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     from xlogreg.runs import run_folder as training
 
@@ -403,17 +398,3 @@ def test_full_disk(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) 
     assert "No space left on device" in result.err
     assert result.err.count("\n") == 1
     assert list(Path("here").iterdir()) == []
-
-
-@pytest.mark.skipif(sys.platform != "linux" or not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_closed_and_full_standard_output(trained: Path) -> None:
-    command = f"{sys.executable} -m xlogreg predict {trained} {trained}/examples.png {trained}/examples.png"
-    # With a buffer, as people have it, whatever the machine that tests sets.
-    options = {"shell": True, "env": environment(PYTHONUNBUFFERED=""), "capture_output": True, "text": True}
-    done = subprocess.run(f"{command} | true", check=False, **options)
-    assert done.stderr == ""
-    done = subprocess.run(f"{command} > /dev/full", check=False, **options)
-    assert done.returncode == 2
-    assert done.stderr.startswith("Error: ")
-    assert "No space left on device" in done.stderr
-    assert done.stderr.count("\n") == 1

@@ -20,7 +20,6 @@ from xlogreg.data.cache import data_folder
 from xlogreg.images.features import Features
 from xlogreg.models.classifier import Prediction
 from xlogreg.predicting.bulk import predict_many
-from xlogreg.predicting.workers import Started
 from xlogreg.system import files
 
 keeping = pytest.importorskip("xlogreg.kernels.keeping")
@@ -226,11 +225,6 @@ def test_pictures_with_the_threads_there_are(no_threads: list[int], left: int, t
     no_threads[0] = left
     x = np.random.RandomState(0).randint(0, 256, (200, 16, 16, 3)).astype(np.uint8)
     assert np.array_equal(Features("grey").rows(x)[:5], Features("grey").rows(x[:5]))
-
-
-def test_a_process_whose_thread_does_not_start_is_ended(no_threads: list[int]) -> None:
-    with pytest.raises(OSError, match="start new thread"):
-        Started(classifier(), lambda worker: None)
 
 
 def test_a_number_of_threads_that_is_none_is_said_in_one_line() -> None:

@@ -259,7 +259,7 @@ def test_checkpoints_cost_nothing_until_they_are_written(task: Task, tmp_path: P
 
 def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], None]:
     """Lets the next training on the command line be stopped after so many iterations, as by Ctrl-C; returns its end."""
-    from xlogreg.commands import console
+    from xlogreg.commands import bars
 
     @contextlib.contextmanager
     def progress(iterations: int, what: str) -> Iterator[Callable]:
@@ -269,9 +269,9 @@ def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], Non
 
         yield tell
 
-    before = console.training_progress
-    monkeypatch.setattr(console, "training_progress", progress)
-    return lambda: monkeypatch.setattr(console, "training_progress", before)
+    before = bars.training_progress
+    monkeypatch.setattr(bars, "training_progress", progress)
+    return lambda: monkeypatch.setattr(bars, "training_progress", before)
 
 
 def test_the_disk_is_full_when_all_is_done(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

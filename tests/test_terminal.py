@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from xlogreg import __main__, kernels
-from xlogreg.commands import cli, console, terminal
+from xlogreg.commands import bars, cli, console, terminal
 from xlogreg.models.classifier import Classifier, Failure
 from xlogreg.predicting.paths import picture_paths
 from xlogreg.runs import plots
@@ -276,7 +276,7 @@ def test_predict_shows_a_bar_on_a_terminal(
     model = Classifier(np.zeros((3, 1)), 0.0, ("a", "b"), (1, 1, 3), 0.1, 1, "", "", "")
     model.save(tmp_path / "m.safetensors")
     folder(tmp_path / "photos", ("x",), 250)
-    monkeypatch.setattr(console, "_BAR_SECONDS", 0.0)
+    monkeypatch.setattr(bars, "_BAR_SECONDS", 0.0)
     threads = []
     advance = Progress.advance
     monkeypatch.setattr(
@@ -318,7 +318,7 @@ def test_predict_shows_a_bar_on_a_terminal(
 
 def test_few_pictures_need_no_bar(run: Callable[..., Result], terminal_of: Callable[..., None], tmp_path: Path) -> None:
     terminal_of("stderr")
-    with console.predicting(lambda: 5) as progress:
+    with bars.predicting(lambda: 5) as progress:
         progress(5)
     assert terminal_of.seen() == ""  # type: ignore[attr-defined]
 
@@ -327,7 +327,7 @@ def test_the_numbers_of_a_training_fit_on_a_terminal(monkeypatch: pytest.MonkeyP
     out = io.StringIO()
     monkeypatch.setattr(console, "err", Console(file=out, force_terminal=True, width=80, highlight=False))
     monkeypatch.setattr(kernels, "is_compiled", lambda: True)
-    with console.training_progress(1_000_000, "training") as observer:
+    with bars.training_progress(1_000_000, "training") as observer:
         observer.validated(Validation(11_800, 0.658004, 60.0))  # type: ignore[attr-defined]
         observer(11_803, np.array([[0.485909]]))
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())

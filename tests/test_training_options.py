@@ -14,7 +14,7 @@ from helpers import Result
 from PIL import Image
 
 from xlogreg import kernels
-from xlogreg.commands import console
+from xlogreg.commands import bars
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, as_columns, hold_out, make_task, make_tasks
 from xlogreg.errors import DivergenceError, FileError, InputError, RisingCostWarning
@@ -519,7 +519,7 @@ def test_a_start_is_not_tested_on_what_it_learned_from(
 def test_early_stopping_on_the_command_line(
     run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(console, "_PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(bars, "_PLAIN_SECONDS", 0.0)
     few = ("--validation", 0.2, "--patience", 2, "--iterations", 900)
     result = run("train", "--learning-rate", 0.02, *few, "--out", "one")
     assert result.code == 0, result.err

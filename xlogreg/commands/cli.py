@@ -88,7 +88,7 @@ def _note(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning as one line, without the place in the code that it came from."""
     from . import console
 
-    console.complain((str(message).splitlines() or [""])[0], "Note")
+    console.note((str(message).splitlines() or [""])[0])
 
 
 def _run() -> int:

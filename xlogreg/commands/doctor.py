@@ -14,9 +14,9 @@ def doctor(as_json: JsonOption = False) -> None:
     Trains shortly on every implementation and device there is; exit code 1 unless all digests are the golden one.
     """
     from ..proof.doctor import examine
-    from . import console
+    from . import bars, console
 
-    with console.working("training shortly on every implementation (the first time the kernel is compiled)"):
+    with bars.working("training shortly on every implementation (the first time the kernel is compiled)"):
         report = examine()
     if as_json:
         print_json(asdict(report) | {"healthy": report.healthy})

@@ -18,7 +18,7 @@ from .options import (
     NoCacheOption,
     TestSizeOption,
 )
-from .shared import FolderReading, check_folder, load_pictures, print_json, tasks_of
+from .shared import FolderReading, check_folder, load_pictures, print_json, relocated, tasks_of
 
 if TYPE_CHECKING:
     from ..models.classifier import Classifier
@@ -125,7 +125,7 @@ def _check_split(predictions: "Predictions", results: dict[str, Any], as_the_run
             "(added, changed or taken away, or decoded otherwise here), so it may know the ones to test on; train "
             "again, name a folder of other pictures, or give --seed to split them anew all the same."
         )
-    console.complain("This is not the run's own split: pictures to test on may be among those it learned from.", "Note")
+    console.note("This is not the run's own split: pictures to test on may be among those it learned from.")
 
 
 def results_of(model: Path, classifier: "Classifier") -> dict[str, Any]:
@@ -143,29 +143,19 @@ def data_of(
     from ..data.sources import BUILT_IN, CIFAR10
 
     asked = results.get("asked") or {}
-    of_run, started_in = asked.get("source"), Path(asked.get("started_in") or "")
-
-    def found(path: str) -> str:
-        # A relative path, perhaps from another folder than then.
-        return path if path in (BUILT_IN, CIFAR10) or os.path.exists(path) else str(started_in / path)
-
-    if source is None:
-        if of_run is None:
-            stopped = run_files.unfinished(model)
-            if stopped:
-                raise InputError(stopped)
-            raise InputError(
-                f"It is not recorded which pictures {model} was trained on ({classifier.trained_on}); name them: "
-                f"xlogreg evaluate {model} DATA."
-            )
-        source = found(of_run)
-        if source not in (BUILT_IN, CIFAR10) and not os.path.exists(source):
-            raise InputError(
-                f"The pictures that {model} was trained on are no longer in {source}; name them: "
-                f"xlogreg evaluate {model} DATA."
-            )
-        if data is None and asked.get("data") is not None:
-            data = Path(found(asked["data"]))
-        return source, data, True
-    same = of_run is not None and (source == of_run or Path(source).resolve() == Path(found(of_run)).resolve())
-    return source, data, same
+    of_run, started_in = asked.get("source"), asked.get("started_in") or ""
+    here: Any = of_run if of_run in (None, BUILT_IN, CIFAR10) else relocated(of_run, started_in)
+    if source is not None:
+        return source, data, of_run is not None and (source == of_run or Path(source).resolve() == Path(here).resolve())
+    name_them = f"name them: xlogreg evaluate {model} DATA."
+    if of_run is None:
+        raise InputError(
+            run_files.unfinished(model)
+            or f"It is not recorded which pictures {model} was trained on ({classifier.trained_on}); {name_them}"
+        )
+    if here not in (BUILT_IN, CIFAR10) and not os.path.exists(here):
+        there = Path(started_in, here)
+        raise InputError(f"The pictures that {model} was trained on are no longer in {there}; {name_them}")
+    if data is None and asked.get("data") is not None:
+        data = Path(relocated(asked["data"], started_in))
+    return here, data, True

@@ -25,8 +25,8 @@ def fetch(
 ) -> None:
     """Fetch the whole of CIFAR-10 into the cache folder ($XLOGREG_DATA overrides it); an interrupted fetch goes on."""
     from ..data.fetch import fetch_cifar10
-    from . import console
+    from . import bars, console
 
-    with console.download_progress() as progress:
+    with bars.download_progress() as progress:
         path = fetch_cifar10(source=source.value, progress=progress)
     console.out.print(f"{dataset.value} is complete and verified: {path}", markup=False)

@@ -64,7 +64,7 @@ def predict(
     from ..predicting.output import HEADERS, lines
     from ..predicting.paths import picture_paths
     from ..system.files import check_new
-    from . import console
+    from . import bars, console
 
     chosen = _format(as_json, as_csv, output_format, out)
     if out is not None:
@@ -77,7 +77,7 @@ def predict(
     try:
         with (
             stop_signals(),
-            console.predicting(functools.partial(_count, pictures)) as progress,
+            bars.predicting(functools.partial(_count, pictures)) as progress,
             _sink(out, chosen) as sink,
             contextlib.closing(batches),  # type: ignore[type-var]
         ):
@@ -94,7 +94,7 @@ def predict(
                         console.complain(failure.message)
     except KeyboardInterrupt:
         left = f"; {out} was not written" if out is not None else ""
-        console.complain(f"Stopped after {done} pictures{left}.", "Note")
+        console.note(f"Stopped after {done} pictures{left}.")
         raise typer.Exit(130) from None
     if out is not None:
         unread = f", {failures:,} of them not readable" if failures else ""
@@ -118,11 +118,10 @@ def _count(pictures: list[str]) -> int | None:
 
 
 def _format(as_json: bool, as_csv: bool, output_format: FormatOption | None, out: Path | None) -> FormatOption:
-    wanted = {FormatOption.json} if as_json else set()
-    wanted |= {FormatOption.csv} if as_csv else set()
-    wanted |= {output_format} if output_format else set()
+    asked = {FormatOption.json: as_json, FormatOption.csv: as_csv}
+    wanted = {form for form in FormatOption if asked.get(form) or form == output_format}
     if len(wanted) > 1:
-        names = " and ".join(sorted(choice.value for choice in wanted))
+        names = " and ".join(sorted(wanted))
         raise InputError(f"The output can have one format, not {names}; give --csv, --json or --format once.")
     if wanted:
         return wanted.pop()

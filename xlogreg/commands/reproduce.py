@@ -10,7 +10,7 @@ import typer
 
 from ..system import run_files
 from .options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
-from .shared import asked_data, chosen_device, print_json, sample_picture, stop_signals, training_folder
+from .shared import asked_data, chosen_device, print_json, stop_signals, training_folder
 
 
 def reproduce(
@@ -28,6 +28,8 @@ def reproduce(
     all of the tutorial's pictures. Exit code 1 if anything differs.
     """
     began = time.perf_counter()
+    import skimage
+
     from ..data.birds import load_birds
     from ..data.task import make_task
     from ..images.decoding import read_picture
@@ -38,7 +40,7 @@ def reproduce(
     from ..runs.run_folder import new_run_folder, write_json, write_run
     from ..runs.training import train
     from ..system.files import make_folder
-    from . import console
+    from . import bars, console
 
     stages: dict[str, float] = {}
 
@@ -49,14 +51,15 @@ def reproduce(
     done("program")
     chosen = chosen_device(device)
     done("device")
-    own = read_picture(picture or sample_picture())
+    picture = picture or Path(skimage.__file__).parent / "data" / "chelsea.png"
+    own = read_picture(picture)
     task = make_task(load_birds(), "bird")
     folder = new_run_folder("reproduce", out=out)
     done("data")
     with (
         training_folder(folder),
         stop_signals(),
-        console.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer,
+        bars.training_progress(tutorial.ITERATIONS, "training 4 rates") as observer,
     ):
         trainings = train(
             task, tutorial.LEARNING_RATES, tutorial.ITERATIONS,
@@ -73,20 +76,18 @@ def reproduce(
     resized = resize(own, classifier.size[:2])
     probability = float(classifier.probability(resized[None])[0])
     label = classifier.class_names[int(probability >= 0.5)]
-    sentence = (
-        f"{(picture or sample_picture()).name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
-    )
+    sentence = f"{picture.name}: {label} (probability of {classifier.class_names[1]} {probability:.4f})"
 
     done("evaluation")
     asked = asked_data("birds", None)
     for training in others:
         sub = make_folder(folder / f"rate-{training.classifier.learning_rate:g}")
-        with console.working(f"writing {sub}"):
+        with bars.working(f"writing {sub}"):
             write_run(sub, training, asked=asked)
     plots.plot_cost_histories(folder / run_files.LEARNING_RATES, others, "Cost at three learning rates")
     plots.plot_own_picture(folder / run_files.OWN_PICTURE, own, resized, sentence)
     write_json(folder / run_files.COMPARISON, {**asdict(comparison), "reproduced": comparison.reproduced})
-    with console.working("drawing pictures and report"):
+    with bars.working("drawing pictures and report"):
         write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability), asked=asked)
     done("pictures and report")
     results = json.loads((folder / run_files.RESULTS).read_text(encoding="utf-8"))

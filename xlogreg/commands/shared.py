@@ -2,20 +2,21 @@
 
 import contextlib
 import json
+import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ..errors import InputError
-from ..neuron.options import DescentOptions
-from ..system.parallel import STOP_SIGNALS
-from ..system.text import brief, listed, shown
-from .options import BalanceOption, typed_name
+from ..system import signals
+from ..system.text import brief, listed
+from .options import BalanceOption
 
 # 3 million pixels a picture; features are for far fewer.
 MAX_SIDE = 1024
@@ -26,71 +27,34 @@ def chosen_device(wanted: str) -> Any:
     from . import console
 
     device = choose_device(wanted)
-    if wanted != "auto":
-        return device
-    if device.note and "not installed" not in device.note:
-        console.complain(f"{device.note} Training on the CPU instead.", "Note")
+    if wanted == "auto" and device.note and "not installed" not in device.note:
+        console.note(f"{device.note} Training on the CPU instead.")
     return device
-
-
-def check_options(rates: list[float], iterations: int) -> None:
-    # Before data are read and a folder is made.
-    from ..neuron.arguments import check_iterations, check_learning_rate
-
-    for rate in rates:
-        check_learning_rate(rate)
-    check_iterations(iterations)
-
-
-def descent_options(asked: dict[str, Any]) -> Any:
-    """The options of the descent, as they were typed."""
-    given = {field.name: asked[typed_name(field)] for field in fields(DescentOptions)}
-    return DescentOptions(**{**given, "class_weight": class_weights(given["class_weight"])})
-
-
-def class_weights(text: str) -> Any:
-    """none, balanced or two numbers A,B as `DescentOptions` takes them."""
-    if text in ("none", "balanced"):
-        return None if text == "none" else text
-    try:
-        first, second = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(
-            f"The class weights must be none, balanced or two numbers like 1,3 (the rest, the wanted class), not "
-            f"{text!r}."
-        ) from None
-    return first, second
 
 
 @dataclass(frozen=True)
 class FolderReading:
     """How to read a folder of own pictures: the options of the command line."""
 
-    size: str | None = None
-    max_unreadable: float | None = None
-    no_cache: bool = False
+    size: str | None
+    max_unreadable: float | None
+    no_cache: bool
 
 
-def picture_size(source: str, size: str | None) -> tuple[int, int, int]:
-    """Height, width and channels of the pictures that are read from a source, with this --size."""
+def picture_size(source: str, size: str | None) -> tuple[int, int]:
+    """Height and width of the pictures that are read from a source, with this --size: "32", "48x64" or none."""
     from ..data.folders import DEFAULT_SIZE
     from ..data.sources import is_picture_folder
 
     if size is None:
-        return *DEFAULT_SIZE, 3
+        return DEFAULT_SIZE
     if not is_picture_folder(source):
         raise InputError("--size is for folders of your own pictures; leave it out, these are 32 x 32.")
-    return *parsed_size(size), 3
-
-
-def check_features(source: str, size: str | None, features: Any, start: Any) -> None:
-    """Whether pictures of the size to be read have these features, and suit the model to start from."""
-    from ..runs.training import check_start
-
-    read = picture_size(source, size)
-    features.length(read)
-    if start is not None:
-        check_start(start, read, source, features)
+    found = re.fullmatch(r"(\d{1,4})(?:[xX×](\d{1,4}))?", size.strip(), re.ASCII)
+    height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {brief(size)!r}.")
+    return height, width
 
 
 def check_folder(source: str, out: Path | None) -> None:
@@ -102,16 +66,16 @@ def check_folder(source: str, out: Path | None) -> None:
 
 
 def load_pictures(
-    source: str, data: Path | None, reading: FolderReading, check: Callable[[Any, Any], object] = lambda *_: None
+    source: str, data: Path | None, reading: FolderReading, check: Callable[[Any, Any], object]
 ) -> tuple[Any, Any]:
     """Pictures to train on, and to test on where there are some; reading a folder is shown as it goes on.
 
     check : is asked before they are read, with pictures that have no pixels; what it raises ends it there
     """
     from ..data.sources import is_picture_folder, is_whole_cifar10, load_source
-    from . import console
+    from . import bars, console
 
-    size = picture_size(source, reading.size)[:2]
+    size = picture_size(source, reading.size)
     if not is_picture_folder(source):
         if is_whole_cifar10(source):
             check(*_cifar10_without_pixels())
@@ -122,7 +86,7 @@ def load_pictures(
 
     quiet_libtiff()
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(console.counting("reading pictures"))
+        progress = stack.enter_context(bars.counting("reading pictures"))
         cache = None if reading.no_cache else stack.enter_context(Cache())
         found: list[Any] = []
         options = FolderOptions(
@@ -149,15 +113,6 @@ def _cifar10_without_pixels() -> tuple[Any, Any]:
     return train, test
 
 
-def parsed_size(text: str) -> tuple[int, int]:
-    """Height and width from "32" or "48x64"."""
-    found = re.fullmatch(r"(\d{1,4})(?:[xX×](\d{1,4}))?", text.strip(), re.ASCII)
-    height, width = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
-        raise InputError(f"--size must be N or HxW, from 1 to {MAX_SIDE}, such as 32 or 48x64, not {brief(text)!r}.")
-    return height, width
-
-
 def tasks_of(
     source: str,
     data: Path | None,
@@ -165,7 +120,7 @@ def tasks_of(
     balance: BalanceOption | None,
     seed: int,
     test_size: float | None,
-    reading: FolderReading | None = None,
+    reading: FolderReading,
     validation: float | None = None,
 ) -> list[Any]:
     """The task, or those of several classes, before pictures are held out; whether so many can be is asked before they
@@ -175,7 +130,7 @@ def tasks_of(
     several = len(positives) > 1
     if several and balance not in (None, BalanceOption.none):
         raise InputError("Several classes are trained on all pictures together; leave --balance out.")
-    chosen: Any = balance.value if balance is not None else None
+    chosen: Any = balance and balance.value
 
     def make(pictures: Any, test: Any) -> list[Any]:
         if not several:
@@ -194,13 +149,11 @@ def tasks_of(
         if validation is not None:
             hold_out(tasks, validation)
 
-    return make(*load_pictures(source, data, reading or FolderReading(), check))
+    return make(*load_pictures(source, data, reading, check))
 
 
 def _plenty(pictures: Any, test: Any) -> tuple[Any, Any]:
     """So many of each class that any can be split: too few may be too few that can be read, which reading will say."""
-    from dataclasses import replace
-
     import numpy as np
 
     times = 1 if len(pictures) > 100 else 100
@@ -217,27 +170,10 @@ def asked_data(source: str, data: Path | None, started_in: str | None = None) ->
     }
 
 
-def note_other_classes(start: Any, task: Any) -> None:
-    """Says so where a training goes on from a model of other classes, which is allowed and may be a mistake."""
-    from . import console
-
-    if start is not None and start.class_names != task.class_names:
-        names = " and ".join(map(shown, reversed(start.class_names)))
-        console.complain(
-            f"The model to start from tells {names} apart, not {' and '.join(map(shown, reversed(task.class_names)))}.",
-            "Note",
-        )
-
-
-def feature_rows(task: Any, features: Any) -> tuple[Any, Any]:
-    """The features of a task's training and test pictures, with progress."""
-    from . import console
-
-    with console.counting(f"computing {features.name}") as progress:
-        n = len(task.x_train)
-        total = n + len(task.x_test)
-        train = features.rows(task.x_train, progress=lambda done, _: progress(done, total))
-        return train, features.rows(task.x_test, progress=lambda done, _: progress(n + done, total))
+def relocated(path: str | Path, started_in: str) -> str:
+    """A path that a run recorded, also where it was relative and this is another folder than then."""
+    there = Path(started_in, path)
+    return str(there if os.path.exists(there) and not os.path.exists(path) else path)
 
 
 @contextlib.contextmanager
@@ -254,48 +190,32 @@ def training_folder(folder: Path) -> Iterator[None]:
             raise
         from . import console
 
-        console.complain("Stopped; only `xlogreg train` keeps checkpoints to go on from.", "Note")
+        console.note("Stopped; only `xlogreg train` keeps checkpoints to go on from.")
         raise typer.Exit(130) from None
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[None]:
-    """Any of `STOP_SIGNALS` stops the work as Ctrl-C does, but those that are ignored, as nohup asks for."""
+    """Any of `signals.STOP_SIGNALS` stops the work as Ctrl-C does, but those that are ignored, as nohup asks for."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    try:
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    if threading.current_thread() is not threading.main_thread():  # which alone may do this
+        yield
+        return
+    with signals.restored() as before:
         for number, handler in before.items():
             if number != signal.SIGINT and handler is not signal.SIG_IGN:
                 signal.signal(number, stop)
-    except ValueError:  # not in the main thread, which alone may do this
         yield
-        return
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:  # None was not set by Python, and cannot be by it
-                signal.signal(number, handler)
 
 
 def ignore_stop_signals() -> None:
     """Let nothing interrupt what is nearly done, until `stop_signals` ends."""
     with contextlib.suppress(ValueError):
-        for number in STOP_SIGNALS:
+        for number in signals.STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-
-
-def sample_picture() -> Path:
-    # A picture that every installation has: scikit-image ships its cat.
-    from importlib.util import find_spec
-
-    spec = find_spec("skimage")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "data" / "chelsea.png"
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _SPLIT = ("seed", "balance", "test_size")
 
 
-def check_start(
-    path: Path | None, start: "Classifier | None", asked: tuple[str, Path | None], whole: "Task", task: "Task"
+def check_split(
+    path: Path, start: "Classifier", asked: tuple[str, Path | None], whole: "Task", task: "Task"
 ) -> None:
     """Refuses to test on pictures that the model to start from was trained on, as its run folder has it.
 
@@ -24,7 +24,7 @@ def check_start(
 
     Parameters
     ----------
-    path, start : the model of --start, if any
+    path, start : the model of --start
     asked : DATA and --data of the new training
     whole, task : what it trains and tests on, before and after validation pictures were held out
 
@@ -37,14 +37,11 @@ def check_start(
     from ..images.features import sha256_of
     from . import console
 
-    if path is None or start is None or start.size != whole.size:  # other sizes are refused anyway
-        return
     results = results_of(path, start)
     if not results or not data_of(path, start, results, *asked)[2]:
-        console.complain(
+        console.note(
             f"Whether the model to start from has learned from pictures to test on is not known (it was trained on "
-            f"{start.trained_on}).",
-            "Note",
+            f"{start.trained_on})."
         )
         return
     if "test_size" not in whole.options:  # the data have test pictures of their own
@@ -52,9 +49,7 @@ def check_start(
     before: dict[str, Any] = results["task"]
     other = [name for name in _SPLIT if before.get(name) != whole.options[name]]
     if before.get("positive") != whole.options["positive"] and (other or before.get("balance") != "none"):
-        console.complain(
-            "Pictures to test on may be among those that the model to start from has learned from.", "Note"
-        )
+        console.note("Pictures to test on may be among those that the model to start from has learned from.")
         return
     if other:
         wanted = " ".join(f"--{name.replace('_', '-')} {given(before.get(name)).strip(chr(39))}" for name in other)
@@ -72,4 +67,4 @@ def check_start(
         )
     now: Any = task.options.get("validation", 0)
     if now > (held or 0):
-        console.complain("The model to start from has learned from pictures that are held out for validation.", "Note")
+        console.note("The model to start from has learned from pictures that are held out for validation.")

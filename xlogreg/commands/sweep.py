@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..system import run_files
 from .options import SWEEP, JsonOption, OutOption, takes
 from .prepare import prepared
-from .shared import asked_data, check_options, print_json, stop_signals, training_folder
+from .shared import asked_data, print_json, stop_signals, training_folder
 
 
 @takes(SWEEP)
@@ -29,18 +29,17 @@ def sweep(
     from ..runs.run_folder import command_line, new_run_folder, results, write_json, write_run
     from ..runs.training import train_together
     from ..system.files import make_folder
-    from . import console
+    from . import bars, console
 
     rates, positives = asked["learning_rate"] or [0.01, 0.005, 0.001, 0.0001], asked["positive"] or []
     source, data, iterations = asked["source"], asked["data"], asked["iterations"]
-    check_options(rates, iterations)
     for given, kind in ((rates, "learning rate"), (positives, "class")):
         if len(set(given)) < len(given):
             raise InputError(f"A {kind} is given twice in {', '.join(map(str, given))}; give each once.")
     tasks, keywords = prepared(asked, rates, positives, out)
     folder = new_run_folder(f"sweep-{run_name(source)}", out=out)
     what = f"training {len(tasks) * len(rates)} models"
-    with training_folder(folder), stop_signals(), console.training_progress(iterations, what) as observer:
+    with training_folder(folder), stop_signals(), bars.training_progress(iterations, what) as observer:
         diverged: list[Any] = []
         trainings = train_together(tasks, rates, iterations, observer=observer, diverged=diverged, **keywords)
         if not trainings:
@@ -54,7 +53,7 @@ def sweep(
         sub = make_folder(folder / f"{prefix}rate-{rate!r}")
         names[sub.name] = f"the run of {training.task.positive} at {rate:g}"
         # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
-        with console.working(f"writing {names[sub.name]}"):
+        with bars.working(f"writing {names[sub.name]}"):
             write_run(sub, training, asked=asked_data(source, data))
     plots.plot_cost_histories(folder / run_files.LEARNING_RATES, trainings, "Cost by learning rate")
     summary = {

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,7 @@ from ..system import run_files
 from ..system.text import shown
 from .options import TRAIN, JsonOption, OutOption, plan_kind, takes
 from .prepare import prepared
-from .shared import asked_data, check_options, ignore_stop_signals, print_json, stop_signals, training_folder
+from .shared import asked_data, ignore_stop_signals, print_json, relocated, stop_signals, training_folder
 
 if TYPE_CHECKING:
     from ..runs.plan import Plan
@@ -74,6 +73,7 @@ def train(
 
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
     """Take up the training in a run folder, with more iterations where they are `given`, or end it there."""
+    from ..neuron.arguments import check_iterations
     from ..runs.plan import read_plan
     from ..system.lock import locked
 
@@ -88,7 +88,7 @@ def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[flo
         raise InputError("A training that is finished where it stands gets no more iterations; leave one of the two "
                          "options out, --finish or --iterations.")  # fmt: skip
     if wanted is not None:
-        check_options([], wanted)
+        check_iterations(wanted)
     if _goes_on(run, wanted):
         plan = read_plan(run, _KINDS, _DEFAULTS)
         # Before data are read, which takes long, and until all is written.
@@ -141,7 +141,6 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
 
 def _keeps(run: Path) -> bool:
     """Whether a complete run has what more iterations need."""
-
     return (run / run_files.PLAN).is_file() and any((run / name).is_file() for name in run_files.CHECKPOINTS)
 
 
@@ -153,13 +152,10 @@ def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
     if given.get("data") is not None:
         # The record has paths from where the training was started, perhaps another folder than this one.
         options["data"] = given["data"].absolute()
-    # Where the paths of the plan are relative, and this is another folder than then.
     for name in ("source", "data", "start"):
         path = options[name]
-        there = Path(plan.started_in, path or "")
-        built_in = name == "source" and path in (BUILT_IN, CIFAR10)
-        if path is not None and not built_in and not os.path.exists(path) and os.path.exists(there):
-            options[name] = type(path)(there)
+        if path is not None and not (name == "source" and path in (BUILT_IN, CIFAR10)):
+            options[name] = type(path)(relocated(path, plan.started_in))
     return options
 
 
@@ -182,7 +178,7 @@ def _say_complete(run: Path, as_json: bool) -> None:
         how = f": it was ended after {done} of {planned} iterations"
     if not by_itself and _keeps(run):
         more = f"to go on, give it more with --iterations, or train from its model with --start {quote(str(run))}"
-    console.complain(f"The run {run} is complete{how}; {more}.", "Note")
+    console.note(f"The run {run} is complete{how}; {more}.")
     if as_json:
         print_json({**results, "folder": str(run)})
 
@@ -209,29 +205,25 @@ def _train(
     from ..runs.run_folder import command_line, new_run_folder, results, write_run
     from ..runs.training import train as train_task
     from ..system.lock import locked
-    from . import console
+    from . import bars, console
 
     rate, iterations = asked["learning_rate"], asked["iterations"]
     positives = [] if asked["positive"] is None else [asked["positive"]]
     (task,), keywords = prepared(asked, [rate], positives, out, new=run is None)
     if plan is None:
         plan = Plan(asked, str(Path.cwd()), command_line())
-    if run is None:
-        # However soon it is killed, what there is of it can be taken up.
-        folder = new_run_folder(run_name(asked["source"]), out=out, first=functools.partial(write_plan, plan=plan))
-    else:
-        folder = run
+    # However soon it is killed, what there is of it can be taken up.
+    folder = run or new_run_folder(run_name(asked["source"]), out=out, first=functools.partial(write_plan, plan=plan))
     seconds, every = intervals
-    note = functools.partial(console.complain, kind="Note")
 
     def going_on(words: str) -> None:
         # The plan with more iterations, before there are checkpoints of them; not of a training that cannot go on.
         if plan.before:
             write_plan(folder, plan)
-        note(words)
+        console.note(words)
 
     checkpoints = checkpoint.Checkpoints(
-        folder, seconds, run is not None, note, every=every, tell=going_on, finish=finish, before=plan.before
+        folder, seconds, run is not None, console.note, every=every, tell=going_on, finish=finish, before=plan.before
     )
     with contextlib.ExitStack() as stack:
         stack.enter_context(training_folder(folder))
@@ -242,12 +234,12 @@ def _train(
             write_plan(folder, plan)
         trained = False
         try:
-            with console.training_progress(iterations, "training") as observer:
+            with bars.training_progress(iterations, "training") as observer:
                 (training,) = train_task(
                     task, [rate], iterations, observer=observer, checkpoints=checkpoints, **keywords
                 )
             trained = True
-            with console.working("drawing pictures and report"):
+            with bars.working("drawing pictures and report"):
                 command = repeating(plan.command, len(training.history)) if finish else plan.command
                 write_run(
                     folder, training, plots.plot_run, command=command,
@@ -259,7 +251,7 @@ def _train(
             done = checkpoints.stopped()
             where = "while its results were written" if trained else f"after {done} of {iterations} iterations"
             ending = " (to end it there, add --finish)" if done and not trained else ""
-            note(f"Stopped {where}{ending}. Go on with: {run_files.resume_command(folder)}")
+            console.note(f"Stopped {where}{ending}. Go on with: {run_files.resume_command(folder)}")
             raise typer.Exit(130) from None
         except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.

@@ -18,8 +18,6 @@ SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".hif", ".bmp", ".dib", ".gif",
     ".tif", ".tiff",
 ))  # fmt: skip
-
-
 # Bytes of a path on standard input; no system opens longer ones.
 _LONGEST = 1 << 16
 
@@ -174,28 +172,20 @@ def _kind(entry: os.DirEntry[str]) -> bool | None:
 
 def _lines(stream: IO[bytes], end: bytes) -> Iterator[str | Pause | Failure]:
     """The paths in a stream, read in pieces; empty ones are left out. A `PAUSE` before waiting for more."""
-    rest, too_long = b"", False
+    rest = b""
     # One read a piece, so that paths are at work before the stream ends.
     read = getattr(stream, "read1", stream.read)
     while True:
         if not _ready(stream):
             yield PAUSE
         piece = read(1 << 16)
-        if not piece:
-            break
         *whole, rest = (rest + piece).split(end)
         for line in whole:
-            # The end of one that was too long is no path, however short it is.
-            if too_long:
-                too_long = False
-            else:
-                yield from _line(line, end)
-        if len(rest) > _LONGEST:
-            if not too_long:
-                yield from _line(rest, end)
-            rest, too_long = b"", True
-    if not too_long:
-        yield from _line(rest, end)
+            yield from _line(line, end)
+        if not piece:
+            break
+        rest = rest[: _LONGEST + 2]  # of a line that is too long, with its \r, no more than shows that it is
+    yield from _line(rest, end)
 
 
 def _ready(stream: IO[bytes]) -> bool:

@@ -1,9 +1,8 @@
 """Work in threads: results in order, a bounded number on the way, nothing left running when the caller stops; how many
-threads BLAS may have; and what stops a command."""
+threads BLAS may have."""
 
 import functools
 import os
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +13,6 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Ctrl-C, a request to end (as from a shutdown or a batch system), and a terminal that was closed.
-STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # Enough that no thread waits for the caller, few enough that stopping is prompt and results do not pile up.
 _AHEAD = 64
 
