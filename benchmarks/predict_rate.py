@@ -72,8 +72,8 @@ def main() -> int:
             fine &= share >= AIM and megabytes < 1.1 * half + 8
     print(f"at least {AIM:.0%} of Pillow's rate and flat memory for each kind: {'yes' if fine else 'NO'}")
     if options.out is not None:
-        from xlogreg.arrays import processor_name
         from xlogreg.runs.run_folder import machine, write_json
+        from xlogreg.system.machine import processor_name
 
         write_json(options.out, {
             "date": datetime.date.today().isoformat(), "machine": {"processor": processor_name(), **machine()},

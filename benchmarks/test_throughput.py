@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xlogreg.arrays import choose_device, processor_name, to_host
+from xlogreg.arrays import choose_device, to_host
 from xlogreg.benchmarking.contestants import by_name, xlogreg
 from xlogreg.benchmarking.problems import RATE, Problem, load
 from xlogreg.errors import DeviceError
 from xlogreg.logistic import propagate
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import history_sha256
+from xlogreg.system.machine import processor_name
 
 pool = pytest.importorskip("xlogreg.kernels.pool")
 

@@ -17,6 +17,7 @@ from xlogreg import arrays
 from xlogreg.arrays import choose_device, namespace, to_host
 from xlogreg.errors import DeviceError
 from xlogreg.proof import doctor
+from xlogreg.system import machine
 
 
 def fake_cupy(devices: int = 1, problem: Exception | None = None, total: int = 6, broken: tuple[int, ...] = ()) -> Any:
@@ -130,9 +131,9 @@ def test_namespace() -> None:
 
 
 def test_processor_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert arrays.processor_name()
-    monkeypatch.setattr(arrays, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
-    assert arrays.processor_name()
+    assert machine.processor_name()
+    monkeypatch.setattr(machine, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()), raising=False)
+    assert machine.processor_name()
 
 
 def test_a_cache_folder_that_cannot_be_written_is_no_failure(

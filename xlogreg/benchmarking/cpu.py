@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import processor_name
 from ..kernels import digits, sums
 from ..kernels.cpu import aligned
 from ..kernels.keeping import kept
 from ..kernels.pool import allowed, ready, run_all
+from ..system.machine import processor_name
 from .limits import Limits, shortest
 
 forward = sums.forward

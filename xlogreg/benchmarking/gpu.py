@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Device, choose_device, processor_name
+from ..arrays import Device, choose_device
 from ..kernels import cuda
+from ..system.machine import processor_name
 from .limits import Limits, shortest
 
 _BARRIERS = 4000
