@@ -6,13 +6,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..errors import InputError
-from ..neuron.options import CAPABILITIES
 
 Array = Any
 
 
-# What the fused kernels can do beyond the tutorial's training, by array module: names of `CAPABILITIES`.
-CAPABLE_OF: dict[str, frozenset[str]] = {"numpy": frozenset(CAPABILITIES), "cupy": frozenset()}
+# What the fused kernels can do beyond the tutorial's training, by array module: options of the descent.
+CAPABLE_OF: dict[str, frozenset[str]] = {
+    "numpy": frozenset({"l2", "momentum", "nesterov", "gradient_tolerance", "class_weight"}), "cupy": frozenset()
+}  # fmt: skip
 
 
 def has_kernels(xp: Any) -> bool:
