@@ -100,18 +100,9 @@ def make(folder: Path, size: int, suffix: str, files: int) -> None:
 
 
 def in_process(what: str, folder: Path, files: int, threads: int) -> dict[str, float]:
-    command = [
-        sys.executable,
-        __file__,
-        "--worker",
-        what,
-        str(folder),
-        "--files",
-        str(files),
-        "--threads",
-        str(threads),
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    options = {"--files": files, "--threads": threads}
+    command = [sys.executable, __file__, "--worker", what, folder, *itertools.chain(*options.items())]
+    done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
