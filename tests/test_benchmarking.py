@@ -1,5 +1,6 @@
 """The benchmark takes answers before times, and its report shows what was measured."""
 
+import importlib
 import json
 import os
 import re
@@ -175,6 +176,7 @@ def test_one_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(device: str) -> None:
         benchmark(peers=True, pictures=None, rounds=1, device=device, out=None, as_json=True)
 
+    importlib.import_module("xlogreg.commands.console")  # loaded later, what it imports would keep the stand-in
     monkeypatch.setattr(arrays, "choose_device", lambda word: (_ for _ in ()).throw(KeyError(word)))
     for seen, device, now in (("", "gpu:3", "3"), ("5,7", "gpu:1", "7"), ("5", "gpu:0", "5"), ("5", "gpu", "5")):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
