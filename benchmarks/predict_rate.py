@@ -72,8 +72,8 @@ def main() -> int:
             fine &= share >= AIM and megabytes < 1.1 * half + 8
     print(f"at least {AIM:.0%} of Pillow's rate and flat memory for each kind: {'yes' if fine else 'NO'}")
     if options.out is not None:
-        from xlogreg.arrays import processor_name
         from xlogreg.runs.run_folder import machine, write_json
+        from xlogreg.system.machine import processor_name
 
         write_json(options.out, {
             "date": datetime.date.today().isoformat(), "machine": {"processor": processor_name(), **machine()},
@@ -100,18 +100,9 @@ def make(folder: Path, size: int, suffix: str, files: int) -> None:
 
 
 def in_process(what: str, folder: Path, files: int, threads: int) -> dict[str, float]:
-    command = [
-        sys.executable,
-        __file__,
-        "--worker",
-        what,
-        str(folder),
-        "--files",
-        str(files),
-        "--threads",
-        str(threads),
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    options = {"--files": files, "--threads": threads}
+    command = [sys.executable, __file__, "--worker", what, folder, *itertools.chain(*options.items())]
+    done = subprocess.run([*map(str, command)], check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

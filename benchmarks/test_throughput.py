@@ -6,20 +6,20 @@ Each result's `extra_info` holds samples and iterations a second, GB of pixels a
 """
 
 import os
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 
-from xlogreg.arrays import choose_device, processor_name, to_host
-from xlogreg.benchmarking.contestants import FLOAT32, FLOAT64, numpy_float32, tutorial_float64
-from xlogreg.benchmarking.problems import RATE, TUTORIAL, Problem, load
+from xlogreg.arrays import choose_device, to_host
+from xlogreg.benchmarking.contestants import by_name, xlogreg
+from xlogreg.benchmarking.problems import RATE, Problem, load
 from xlogreg.errors import DeviceError
-from xlogreg.logistic import descend_many, propagate
+from xlogreg.logistic import propagate
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import history_sha256
+from xlogreg.system.machine import processor_name
 
 pool = pytest.importorskip("xlogreg.kernels.pool")
 
@@ -37,24 +37,21 @@ IDS = [f"{m}x{d}" for m, d, _ in SHAPES]
 
 @cache
 def problem(pictures: int, features: int) -> tuple[np.ndarray, np.ndarray]:
-    """x (d, m) uint8 and y (1, m); the tutorial's own pictures where the size is its own."""
+    """x (m, d) uint8 and y (m,); the tutorial's own pictures where the size is its own."""
     if features == 3072 and pictures in (1900, 10_000, 50_000):
-        x, y = load(TUTORIAL if pictures == 1900 else Problem(pictures, 1, ""))
-    else:
-        rng = np.random.RandomState(pictures)
-        y = rng.randint(0, 2, pictures)
-        x = rng.randint(0, 200, (pictures, features), dtype=np.uint8) + (y[:, None] * 40).astype(np.uint8)
-    return x.T, y.reshape(1, -1)
+        return load(Problem(pictures, 1, ""))
+    rng = np.random.RandomState(pictures)
+    y = rng.randint(0, 2, pictures)
+    return rng.randint(0, 200, (pictures, features), dtype=np.uint8) + (y[:, None] * 40).astype(np.uint8), y
 
 
 @cache
 def expected(pictures: int, features: int, iterations: int) -> tuple[float, str]:
     """Last cost and digest by the reference; the tutorial's must be the golden ones."""
-    x, y = problem(pictures, features)
-    history = descend_many(x, y, [RATE], iterations, implementation="reference").history[:, 0]
+    history = xlogreg("reference")(*problem(pictures, features), RATE)(iterations)
     if (pictures, features) == (1900, 3072):
         assert history_sha256(history[:100]) == tutorial.GOLDEN_SHA256_100
-    return float(history[-1]), history_sha256(history)
+    return history[-1], history_sha256(history)
 
 
 def note(benchmark: Any, shape: tuple[int, int, int], iterations: int, digest: str, device: str) -> None:
@@ -78,40 +75,13 @@ def gpu() -> Any:
         pytest.skip(str(error))
 
 
-def xlogreg_costs(implementation: str, threads: int | None) -> Callable[..., Callable[[int], np.ndarray]]:
-    def setup(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
-        if threads:
-            pool.allow(threads)
-
-        def run(iterations: int) -> np.ndarray:
-            return descend_many(x, y, [RATE], iterations, implementation=implementation).history[:, 0]
-
-        return run
-
-    return setup
-
-
-def cupy_costs(implementation: str) -> Callable[..., Callable[[int], np.ndarray]]:
-    def setup(x: np.ndarray, y: np.ndarray) -> Callable[[int], np.ndarray]:
-        device = gpu()
-        on_x, on_y = device.to_device(np.ascontiguousarray(x.T)).T, device.to_device(y)
-
-        def run(iterations: int) -> np.ndarray:
-            history = descend_many(on_x, on_y, [RATE], iterations, implementation=implementation).history[:, 0]
-            device.synchronise()
-            return history
-
-        return run
-
-    return setup
-
-
+# Implementation, device, and number of threads, 0 for all.
 EXACT = {
-    "fused, all threads": xlogreg_costs("fused", None),
-    "fused, 1 thread": xlogreg_costs("fused", 1),
-    "reference": xlogreg_costs("reference", None),
-    "reference on CuPy": cupy_costs("reference"),
-    "fused on CuPy": cupy_costs("fused"),
+    "fused, all threads": ("fused", "cpu", 0),
+    "fused, 1 thread": ("fused", "cpu", 1),
+    "reference": ("reference", "cpu", 0),
+    "reference on CuPy": ("reference", "gpu", 0),
+    "fused on CuPy": ("fused", "gpu", 0),
 }
 NAMES = [pytest.param(name, marks=pytest.mark.gpu) if "CuPy" in name else name for name in EXACT]
 
@@ -120,25 +90,26 @@ NAMES = [pytest.param(name, marks=pytest.mark.gpu) if "CuPy" in name else name f
 @pytest.mark.parametrize("name", NAMES)
 def test_optimize(benchmark: Any, name: str, shape: tuple[int, int, int]) -> None:
     pictures, features, iterations = shape
+    implementation, kind, threads = EXACT[name]
+    device = str(gpu()) if kind == "gpu" else processor_name()
     try:
-        run = EXACT[name](*problem(pictures, features))
+        pool.allow(threads)
+        run = xlogreg(implementation, device=kind)(*problem(pictures, features), RATE)
         digest = history_sha256(run(iterations))
         assert digest == expected(*shape)[1]
         benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
     finally:
         pool.allow(0)
-    note(benchmark, shape, iterations, digest, str(gpu()) if "CuPy" in name else processor_name())
+    note(benchmark, shape, iterations, digest, device)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3], ids=IDS[:3])
-@pytest.mark.parametrize(
-    ("peer", "tolerance"), [(tutorial_float64, FLOAT64), (numpy_float32, FLOAT32)], ids=["tutorial", "numpy float32"]
-)
-def test_optimize_of_peers(benchmark: Any, peer: Callable, tolerance: float, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("name", ["tutorial's loop (NumPy float64)", "NumPy float32"])
+def test_optimize_of_peers(benchmark: Any, name: str, shape: tuple[int, int, int]) -> None:
     pictures, features, iterations = shape
-    x, y = problem(pictures, features)
-    run = peer(x.T, y[0], RATE)
-    assert abs(run(iterations)[-1] - expected(*shape)[0]) <= tolerance
+    peer = by_name(name)
+    run = peer.setup(*problem(pictures, features), RATE)
+    assert abs(run(iterations)[-1] - expected(*shape)[0]) <= peer.tolerance
     benchmark.pedantic(run, args=(iterations,), rounds=5, warmup_rounds=1)
     note(benchmark, shape, iterations, "", processor_name())
 
@@ -147,7 +118,8 @@ def test_optimize_of_peers(benchmark: Any, peer: Callable, tolerance: float, sha
 @pytest.mark.parametrize("kind", ["numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
 def test_propagate(benchmark: Any, kind: str, shape: tuple[int, int, int]) -> None:
     pictures, features, _ = shape
-    x, y = problem(pictures, features)
+    rows, labels = problem(pictures, features)
+    x, y = rows.T, labels.reshape(1, -1)
     w = np.random.RandomState(0).normal(0, 0.01, (features, 1))
     grad, cost = propagate(w, 0.1, x, y)
     device = gpu() if kind == "cupy" else choose_device("cpu")

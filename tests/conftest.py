@@ -14,7 +14,7 @@ import strict
 from helpers import Result
 from hypothesis import settings
 
-from xlogreg.arrays import choose_device
+from xlogreg.arrays import Device, choose_device
 from xlogreg.commands import cli
 from xlogreg.errors import DeviceError
 from xlogreg.runs import plots
@@ -65,9 +65,9 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(plots, name, lambda *_: None)
 
 
-def _cupy() -> Any:
+def _gpu() -> Device:
     try:
-        return choose_device("gpu").xp
+        return choose_device("gpu")
     except DeviceError as error:
         # benchmarks/on_gpu.sh wants failures where everybody else wants to get on without a GPU.
         if os.environ.get("XLOGREG_NEED_GPU"):
@@ -75,11 +75,17 @@ def _cupy() -> Any:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def gpu() -> Device:
+    """The first GPU; for tests that are marked as gpu."""
+    return _gpu()
+
+
 # Moves NumPy arrays to the array module under test.
 ARRAY_MODULES: dict[str, Callable[[], Callable[[np.ndarray], Any]]] = {
     "numpy": lambda: lambda array: array,
     "strict": lambda: strict.asarray,
-    "cupy": lambda: _cupy().asarray,
+    "cupy": lambda: _gpu().xp.asarray,
 }
 
 

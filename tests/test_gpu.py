@@ -1,7 +1,6 @@
 """On a real GPU (`pytest -m gpu`): every implementation gives the golden digests and the CPU's bits."""
 
 import dataclasses
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from xlogreg.arrays import Device, choose_device, in_host_memory, to_host
 from xlogreg.benchmarking.problems import RATE, SIZES, Problem, load
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import as_columns, make_task, make_tasks
-from xlogreg.errors import DeviceError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import (
     accuracy,
@@ -40,16 +38,6 @@ from xlogreg.runs.training import train_together
 from xlogreg.solvers.descent import history_sha256
 
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(scope="module")
-def gpu() -> Device:
-    try:
-        return choose_device("gpu")
-    except DeviceError as error:
-        if os.environ.get("XLOGREG_NEED_GPU"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

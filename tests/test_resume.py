@@ -757,7 +757,7 @@ def test_plans_of_other_versions(run: Callable[..., Result], monkeypatch: pytest
 def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     @dataclass(frozen=True)
     class Later(DescentOptions):
-        shrink_rate: float = option(0.0, float, help="", words=lambda _: "")
+        shrink_rate: float = option(0.0, float, help="", words=lambda _: "", needs="")
 
     def fingerprint(options: DescentOptions) -> str:
         return fingerprint_module.fingerprint("data", [0.1], 10, options, None, None)

@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import os
-import platform
+import re
 import sys
 import warnings
 import weakref
@@ -21,8 +21,9 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from .errors import DeviceError
-from .system.checks import unmasked
+from .system.checks import one_of, unmasked
 from .system.files import own_temporary_folder
+from .system.machine import processor_name
 from .system.text import given
 
 Array = Any
@@ -70,20 +71,15 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
 
     NumPy's masked arrays are refused, and its other kinds of arrays (matrices, say) are plain ones to the function.
     """
-    names = list(inspect.signature(function).parameters)
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def run(*args: P.args, **options: P.kwargs) -> R:
-        if any(_is_of_a_subclass(value) for value in (*args, *options.values())):
-            plain: Any = functools.partial(
-                run,
-                *(unmasked(value, name) for value, name in zip(args, names, strict=False)),
-                **{name: unmasked(value, name) for name, value in options.items()},
-            )
-            return plain()
-        arrays: list[Any] = [value for value in (*args, *options.values()) if _is_on_a_gpu(value)]
+        call = signature.bind(*args, **options)
+        call.arguments = {name: unmasked(value, name) for name, value in call.arguments.items()}
+        arrays: list[Any] = [value for value in call.arguments.values() if _is_on_a_gpu(value)]
         if not arrays:
-            return function(*args, **options)
+            return function(*call.args, **call.kwargs)
         device = arrays[0].device
         for array in arrays:
             if array.device != device:
@@ -93,7 +89,7 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
         cuda = namespace(arrays[0]).cuda
         try:
             with device:
-                return function(*args, **options)
+                return function(*call.args, **call.kwargs)
         except cuda.memory.OutOfMemoryError as error:
             raise DeviceError(
                 f"The memory of gpu:{device.id} is full ({error}); train on fewer pictures, with fewer models at once "
@@ -108,16 +104,9 @@ def on_its_device(function: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _is_of_a_subclass(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and type(value) is not np.ndarray
-
-
 def _is_on_a_gpu(value: Any) -> bool:
-    if isinstance(value, (np.ndarray, np.generic)):
-        return False
-    if type(value).__module__.partition(".")[0] != "cupy" and not hasattr(value, "__array_namespace__"):
-        return False
-    return hasattr(getattr(value, "device", None), "__enter__") and hasattr(namespace(value), "cuda")
+    is_array = type(value).__module__.partition(".")[0] == "cupy" or hasattr(value, "__array_namespace__")
+    return is_array and hasattr(getattr(value, "device", None), "__enter__") and hasattr(namespace(value), "cuda")
 
 
 def to_host(array: Array) -> np.ndarray:
@@ -190,14 +179,13 @@ class Device:
         """
         if self.kind == "cpu":
             return array
-        problem: Exception | None = None
+        if array.flags.f_contiguous and not array.flags.c_contiguous:
+            return self.to_device(array.T).T
         pixels = array.dtype == np.uint8
         with self.current():
             if not pixels or room_for(self.xp, array.nbytes):
-                try:
+                with contextlib.suppress(self.xp.cuda.memory.OutOfMemoryError):
                     return self._copied(array)
-                except self.xp.cuda.memory.OutOfMemoryError as error:
-                    problem = error
             if pixels:
                 with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):
                     there = self.to_host_memory(array)
@@ -207,15 +195,13 @@ class Device:
                         RuntimeWarning, stacklevel=2,
                     )  # fmt: skip
                     return there
-            raise DeviceError(
-                f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}, nor into the host's memory that "
-                "it can read; train on fewer pictures or with --device cpu."
-            ) from problem
+        raise DeviceError(
+            f"{array.nbytes / 1e9:.1f} GB do not fit into the memory of {self}, nor into the host's memory that it can "
+            "read; train on fewer pictures or with --device cpu."
+        )
 
     def _copied(self, array: np.ndarray) -> Array:
         """A copy in the GPU's memory. CuPy alone would first copy the whole of it to page-locked memory."""
-        if array.flags.f_contiguous and not array.flags.c_contiguous:
-            return self._copied(array.T).T
         if array.nbytes > _CHUNK and array.flags.c_contiguous:
             with contextlib.suppress(self.xp.cuda.runtime.CUDARuntimeError):  # no page-locked memory: CuPy's own way
                 return self._copied_in_chunks(array)
@@ -248,10 +234,8 @@ class Device:
         """An array of this GPU whose elements are in page-locked memory of the host.
 
         The array itself is page-locked where that is possible, and must stay as it is while it is used; else it is
-        copied, in the order that its elements have.
+        copied.
         """
-        if array.flags.f_contiguous and not array.flags.c_contiguous:
-            return self.to_host_memory(array.T).T
         cuda = self.xp.cuda
         memory: Any = None
         # All 64-bit systems have one address space for both memories, but not all for memory that is locked later.
@@ -299,15 +283,10 @@ def choose_device(wanted: str = "auto") -> Device:
     DeviceError
         The GPU that was asked for is missing, or the word is none of these.
     """
-    if not isinstance(wanted, str):
-        raise DeviceError(f"There is no device {given(wanted)}; choose auto, cpu, gpu or gpu:N.")
-    if wanted == "cpu":
-        return _cpu()
-    if wanted == "auto":
-        return _first_that_works()
-    kind, colon, number = wanted.partition(":")
-    if kind == "gpu" and (not colon or (number.isdecimal() and len(number) < 10)):
-        return _gpu(int(number) if colon else 0)
+    if one_of(wanted, ("cpu", "auto")):
+        return _cpu() if wanted == "cpu" else _first_that_works()
+    if isinstance(wanted, str) and (match := re.fullmatch(r"gpu(?::(\d{1,9}))?", wanted, re.ASCII)):
+        return _gpu(int(match[1] or 0))
     raise DeviceError(f"There is no device {given(wanted)}; choose auto, cpu, gpu or gpu:N (the N-th GPU, from 0).")
 
 
@@ -391,12 +370,3 @@ def _find_a_kernel_cache() -> None:
         if "cupy" in sys.modules:
             # Somebody else loaded it, and it may have made up its mind about the folder.
             os.environ["CUPY_CACHE_IN_MEMORY"] = "1"
-
-
-def processor_name() -> str:
-    """The processor's name as people know it, or its architecture."""
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine() or "unknown processor"

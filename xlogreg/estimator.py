@@ -1,6 +1,7 @@
 """The scikit-learn face: `ImageLogisticRegression`, rows are samples. The only module that imports scikit-learn."""
 
 import functools
+import inspect
 from dataclasses import fields
 from typing import Any
 
@@ -31,6 +32,7 @@ except ImportError as error:
 PIXEL_RATE = 0.005
 # uint8 stays what it is, pixels; all else becomes features in floating point.
 _DTYPES = (np.float64, np.float32, np.uint8)
+_OPTIONS = [option for option in fields(DescentOptions) if option.metadata["estimator"]]
 
 
 class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
@@ -50,7 +52,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
     number_of_iterations : steps of gradient descent, all of which are done
     device : "auto", "cpu", "gpu" or "gpu:N"
     implementation : "auto", "reference" or "fused"; all give the same bits
-    l2, momentum, nesterov : as in `xlogreg.DescentOptions`; none by default
+    l2, momentum, nesterov, .. : the options of `xlogreg.DescentOptions` but class weights and those that end a training
+        early; none by default
 
     Attributes
     ----------
@@ -71,17 +74,24 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         *,
         device: str = "auto",
         implementation: str = "auto",
-        l2: float = 0.0,
-        momentum: float = 0.0,
-        nesterov: bool = False,
+        **options: Any,
     ) -> None:
         self.learning_rate = learning_rate
         self.number_of_iterations = number_of_iterations
         self.device = device
         self.implementation = implementation
-        self.l2 = l2
-        self.momentum = momentum
-        self.nesterov = nesterov
+        for option in _OPTIONS:
+            setattr(self, option.name, options.pop(option.name, option.default))
+        if options:
+            raise TypeError(f"ImageLogisticRegression has no parameter {next(iter(options))!r}")
+
+    # Where scikit-learn, and whoever asks for help, finds the names of the options.
+    _declared = inspect.signature(__init__)
+    __init__.__signature__ = _declared.replace(parameters=[  # type: ignore[attr-defined]
+        *(one for one in _declared.parameters.values() if one.kind is not one.VAR_KEYWORD),
+        *(inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type)
+          for option in _OPTIONS),
+    ])  # fmt: skip
 
     def fit(self, X: Any, y: Any) -> "ImageLogisticRegression":
         """Train from zeros on X (m, d), or pictures (m, height, width, channels) uint8, and labels y (m,).
@@ -173,9 +183,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         return forward_rows(np.ascontiguousarray(X), self.coef_, self.intercept_)
 
     def _options(self) -> DescentOptions:
-        """Those of its parameters that are options of the descent."""
-        names = {field.name for field in fields(DescentOptions)}
-        return DescentOptions(**{name: value for name, value in self.get_params().items() if name in names})
+        return DescentOptions(**{option.name: getattr(self, option.name) for option in _OPTIONS})
 
     def _rate(self, X: np.ndarray) -> float:
         if not isinstance(self.learning_rate, str):
@@ -184,7 +192,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
             raise InputError(f"The learning rate must be a number above 0 or 'auto', not {given(self.learning_rate)}.")
         if X.dtype == np.uint8:
             return PIXEL_RATE
-        return safe_rate(X, DescentOptions(l2=self.l2))
+        return safe_rate(X, DescentOptions(l2=self._options().l2))
 
 
 def _rows_of_pictures(X: Any) -> Any:

@@ -1,18 +1,23 @@
-"""Who takes part: the same gradient descent as people write it in NumPy, JAX, PyTorch and xlogreg.
+"""Who takes part: the same gradient descent as people write it in NumPy, JAX, PyTorch and xlogreg, on CPU and GPU.
 
 A contestant is a function ``(x, y, rate) -> run`` where x (m, d) uint8 and y (m,) are the pictures and labels and
 ``run(iterations)`` trains from zeros and returns the costs as far as it has them (the last at least) as a list. What
 the function does before it returns `run` (conversion to floats, moving to the device) is not timed; what `run` does is,
-and it returns only when the work is done. Every peer gets its data in the layout that serves it best.
+and it returns only when the work is done: on a GPU, when the last cost is on the host. Every peer gets its data in the
+layout that serves it best.
 """
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from ..arrays import choose_device
+from ..logistic import descend_many
 
 Run = Callable[[int], list[float]]
 Setup = Callable[[np.ndarray, np.ndarray, float], Run]
@@ -26,23 +31,27 @@ class Contestant:
     setup : see the module
     needs : the package that must be installed, or ""
     bytes_per_pixel : memory it holds for each pixel, to know what fits
-    exact : whether its costs must have xlogreg's bits; otherwise `tolerance` is what its last cost may deviate
-    threads : number of threads, 0 for all
-    own_solver : whether it is no gradient descent, and need only reach a cost that is as low
+    tolerance : what its last cost may deviate; 0 if all its costs must have xlogreg's bits
     device : cpu or gpu
-    whole : whether it does all iterations of a problem, whose start would show in a few
+    threads : number of threads, 0 for all
+    steady : whether all its iterations take the same time, so that a few of them show it
+    own_solver : whether it is no gradient descent, and need only reach a cost that is as low
     """
 
     name: str
     setup: Setup
     needs: str
-    bytes_per_pixel: float
-    exact: bool
-    tolerance: float
-    threads: int = 0
-    own_solver: bool = False
+    bytes_per_pixel: int
+    tolerance: float = 0.0
     device: str = "cpu"
-    whole: bool = False
+    threads: int = 0
+    steady: bool = True
+    own_solver: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether its costs must have xlogreg's bits."""
+        return not self.tolerance and not self.own_solver
 
     @property
     def ours(self) -> bool:
@@ -50,35 +59,59 @@ class Contestant:
         return self.needs in ("", "numba", "cupy")
 
     @property
-    def steady(self) -> bool:
-        """Whether all its iterations take the same time; the fused CPU kernel's take ever less."""
-        return self.needs != "numba" and not self.own_solver and not self.whole
-
-    @property
     def installed(self) -> bool:
         """Whether the package it needs is there."""
         return not self.needs or importlib.util.find_spec(self.needs) is not None
 
 
-def tutorial_float64(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
-    """The tutorial's own loop: float64, samples as columns."""
-    features, labels = (x / 255).T, y.reshape(1, -1).astype(np.float64)
-    m = len(x)
+def xlogreg(implementation: str, rates: int = 1, device: str = "cpu") -> Setup:
+    """This package from zeros, every cost recorded; an iteration is one of all rates, and the first one's costs."""
 
-    def run(iterations: int) -> list[float]:
-        w, b, costs = np.zeros((features.shape[0], 1)), 0.0, []
-        for i in range(iterations):
-            a = 1 / (1 + np.exp(-(np.dot(w.T, features) + b)))
-            cost = (-1 / m) * np.sum(labels * np.log(a) + (1 - labels) * np.log(1 - a))
-            dw = (1 / m) * np.dot(features, (a - labels).T)
-            db = (1 / m) * np.sum(a - labels)
-            w = w - rate * dw
-            b = b - rate * db
-            if i % 100 == 0 or i == iterations - 1:
-                costs.append(float(cost))
-        return costs
+    def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
+        there = choose_device(device)
+        columns, labels = there.to_device(x).T, there.to_device(y.reshape(1, -1))
+        several = [rate / 2**i for i in range(rates)]
 
-    return run
+        def run(iterations: int) -> list[float]:
+            result = descend_many(columns, labels, several, iterations, implementation=implementation)
+            there.synchronise()
+            return result.history[:, 0].tolist()
+
+        return run
+
+    return setup
+
+
+def tutorial(device: str) -> Setup:
+    """The tutorial's own loop: float64, samples as columns; on a GPU with CuPy for NumPy and nothing else changed."""
+
+    def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
+        there = choose_device(device)
+        xp = there.xp
+        features, labels = (there.to_device(x) / 255).T, there.to_device(y.reshape(1, -1).astype(np.float64))
+        m = len(x)
+
+        def run(iterations: int) -> list[float]:
+            w, b, costs = xp.zeros((features.shape[0], 1)), 0.0, []
+            for i in range(iterations):
+                a = 1 / (1 + xp.exp(-(xp.dot(w.T, features) + b)))
+                cost = (-1 / m) * xp.sum(labels * xp.log(a) + (1 - labels) * xp.log(1 - a))
+                dw = (1 / m) * xp.dot(features, (a - labels).T)
+                db = (1 / m) * xp.sum(a - labels)
+                w = w - rate * dw
+                b = b - rate * db
+                if _kept(i, iterations):
+                    costs.append(float(cost))
+            return costs
+
+        return run
+
+    return setup
+
+
+def _kept(i: int, iterations: int) -> bool:
+    """Whether a peer notes the cost of this iteration, as the tutorial does."""
+    return i % 100 == 0 or i == iterations - 1
 
 
 def numpy_float32(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
@@ -91,7 +124,7 @@ def numpy_float32(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
         for i in range(iterations):
             z = features @ w + b
             residual = 1 / (1 + np.exp(-z)) - labels
-            if i % 100 == 0 or i == iterations - 1:
+            if _kept(i, iterations):
                 costs.append(float(np.mean(np.logaddexp(0, z) - labels * z)))
             w -= step * (residual @ features) / m
             b -= step * residual.sum() / m
@@ -100,33 +133,18 @@ def numpy_float32(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
     return run
 
 
-def xlogreg(implementation: str) -> Setup:
-    """This package, whole `optimize` from zeros, every cost recorded."""
-
-    def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
-        from ..logistic import optimize
-
-        columns, labels = x.T, y.reshape(1, -1)
-
-        def run(iterations: int) -> list[float]:
-            w = np.zeros((columns.shape[0], 1))
-            return optimize(
-                w, 0.0, columns, labels, iterations, rate, record_every=1, implementation=implementation
-            )[2]  # fmt: skip
-
-        return run
-
-    return setup
-
-
-def jax_scan(dtype: str) -> Setup:
-    """JAX: one jitted `lax.scan` over all iterations."""
+def jax_scan(dtype: str, device: str = "cpu") -> Setup:
+    """JAX: one jitted `lax.scan` over all iterations; float32 products in float32, as the others have them."""
 
     def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
         import jax
         import jax.numpy as jnp
 
+        if jax.default_backend() != device:
+            raise RuntimeError(f"JAX runs on the {jax.default_backend()} here")
         jax.config.update("jax_enable_x64", dtype == "float64")
+        if device == "gpu":
+            jax.config.update("jax_default_matmul_precision", "highest")
         features = jnp.asarray(x.astype(dtype) / np.asarray(255, dtype))
         labels = jnp.asarray(y.astype(dtype))
         m = len(x)
@@ -153,18 +171,26 @@ def jax_scan(dtype: str) -> Setup:
     return setup
 
 
-def torch_linear(dtype: str) -> Setup:
+def _torch_data(x: np.ndarray, y: np.ndarray, dtype: str, device: str) -> tuple[Any, Any]:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("PyTorch sees no GPU here")
+    kind = getattr(torch, dtype)
+    return torch.from_numpy(x).to(device).to(kind) / 255, torch.from_numpy(y).to(device).to(kind)
+
+
+def torch_linear(dtype: str, device: str = "cpu") -> Setup:
     """PyTorch as people write it: nn.Linear, BCEWithLogitsLoss, SGD."""
 
     def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
         import torch
 
-        kind = getattr(torch, dtype)
-        features = torch.from_numpy(x).to(kind) / 255
-        labels = torch.from_numpy(y).to(kind).reshape(-1, 1)
+        features, labels = _torch_data(x, y, dtype, device)
+        labels = labels.reshape(-1, 1)
 
         def run(iterations: int) -> list[float]:
-            neuron = torch.nn.Linear(features.shape[1], 1, dtype=kind)
+            neuron = torch.nn.Linear(features.shape[1], 1, dtype=features.dtype, device=device)
             torch.nn.init.zeros_(neuron.weight)
             torch.nn.init.zeros_(neuron.bias)
             optimiser = torch.optim.SGD(neuron.parameters(), lr=rate)
@@ -175,7 +201,7 @@ def torch_linear(dtype: str) -> Setup:
                 loss = criterion(neuron(features), labels)
                 loss.backward()
                 optimiser.step()
-                if i % 100 == 0 or i == iterations - 1:
+                if _kept(i, iterations):
                     costs.append(loss.item())
             return costs
 
@@ -184,44 +210,55 @@ def torch_linear(dtype: str) -> Setup:
     return setup
 
 
-def torch_by_hand(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
-    """PyTorch without autograd: the formulas by hand, float32."""
-    import torch
-
-    features, labels = torch.from_numpy(x).float() / 255, torch.from_numpy(y).float()
-    m = len(x)
-
-    @torch.no_grad()
-    def run(iterations: int) -> list[float]:
-        w, b, costs = torch.zeros(features.shape[1]), torch.zeros(()), []
-        for i in range(iterations):
-            z = features @ w + b
-            residual = torch.sigmoid(z) - labels
-            if i % 100 == 0 or i == iterations - 1:
-                costs.append(float((torch.nn.functional.softplus(z) - labels * z).mean()))
-            w -= rate * (residual @ features) / m
-            b -= rate * residual.sum() / m
-        return costs
-
-    return run
-
-
-def xlogreg_together(rates: int, implementation: str) -> Setup:
-    """This package, several learning rates in one pass; an iteration is one of all."""
+def torch_by_hand(dtype: str, device: str = "cpu") -> Setup:
+    """PyTorch without autograd: the formulas by hand; on a GPU one iteration captured in a CUDA graph and replayed."""
 
     def setup(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
-        from ..logistic import descend_many
+        import torch
 
-        columns, labels = x.T, y.reshape(1, -1)
+        features, labels = _torch_data(x, y, dtype, device)
+        m = len(x)
+        w = torch.zeros(features.shape[1], dtype=features.dtype, device=device)
+        b, cost = torch.zeros_like(w[0]), torch.zeros_like(w[0])
+
+        @torch.no_grad()
+        def step(with_cost: bool) -> None:
+            z = features @ w + b
+            residual = torch.sigmoid(z) - labels
+            if with_cost:
+                cost.copy_((torch.nn.functional.softplus(z) - labels * z).mean())
+            w.sub_(residual @ features, alpha=rate / m)
+            b.sub_(residual.sum(), alpha=rate / m)
+
+        turn = _captured(step) if device == "cuda" else step
 
         def run(iterations: int) -> list[float]:
-            several = [rate / 2**i for i in range(rates)]
-            result = descend_many(columns, labels, several, iterations, implementation=implementation)
-            return result.history[:, 0].tolist()
+            w.zero_()
+            b.zero_()
+            for i in range(iterations):
+                turn(_kept(i, iterations))
+            return [cost.item()]
 
         return run
 
     return setup
+
+
+def _captured(step: Callable[[bool], None]) -> Callable[[bool], None]:
+    """One iteration, with its cost, as a CUDA graph."""
+    import torch
+
+    # Libraries set themselves up outside of the capture.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step(True)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(True)
+    return lambda _: graph.replay()
 
 
 # Many times what any of the problems takes.
@@ -230,13 +267,9 @@ _MOST_STEPS = 1024
 
 def sklearn_lbfgs(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
     """scikit-learn's own solver, as many of its iterations as reach the cost of gradient descent's last."""
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
-
-    from ..logistic import optimize
 
     warnings.simplefilter("ignore", ConvergenceWarning)  # it is stopped on purpose
     features = x / 255
@@ -248,9 +281,7 @@ def sklearn_lbfgs(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
 
     def run(iterations: int) -> list[float]:
         if iterations not in enough:  # in the round that is not counted
-            target = optimize(
-                np.zeros((x.shape[1], 1)), 0.0, x.T, y.reshape(1, -1), iterations, rate, record_every=1
-            )[2][-1]  # fmt: skip
+            target = xlogreg("auto")(x, y, rate)(iterations)[-1]
             low, high = 0, 1
             while fit(high) > target:
                 low, high = high, 2 * high
@@ -265,22 +296,44 @@ def sklearn_lbfgs(x: np.ndarray, y: np.ndarray, rate: float) -> Run:
     return run
 
 
-OURS, ONE_THREAD, FOUR_RATES = "xlogreg fused", "xlogreg fused, 1 thread", "xlogreg fused, 4 learning rates together"
 # The cost of a float32 training wanders off by its rounding; a wrong gradient would be far beyond this.
 FLOAT32, FLOAT64 = 1e-4, 1e-11
+OURS, ON_GPU = "xlogreg fused", "xlogreg fused (GPU)"
+ONE_THREAD, FOUR_RATES = f"{OURS}, 1 thread", "{}, 4 learning rates together"
+# The first of each device is the one that all others are compared with.
 CONTESTANTS = (
-    Contestant(OURS, xlogreg("fused"), "numba", 1.0, True, 0.0),
-    Contestant(ONE_THREAD, xlogreg("fused"), "numba", 1.0, True, 0.0, threads=1),
-    Contestant(FOUR_RATES, xlogreg_together(4, "fused"), "numba", 1.0, True, 0.0),
-    Contestant("xlogreg reference (NumPy)", xlogreg("reference"), "", 1.0, True, 0.0),
-    Contestant("xlogreg reference, 4 learning rates together", xlogreg_together(4, "reference"), "", 1.0, True, 0.0),
-    Contestant("tutorial's loop (NumPy float64)", tutorial_float64, "", 8.0, False, FLOAT64),
-    Contestant("NumPy float32", numpy_float32, "", 4.0, False, FLOAT32),
-    Contestant("JAX jit + scan float32", jax_scan("float32"), "jax", 4.0, False, FLOAT32),
-    Contestant("JAX jit + scan float64", jax_scan("float64"), "jax", 8.0, False, FLOAT64),
-    Contestant("PyTorch nn.Linear + SGD float32", torch_linear("float32"), "torch", 4.0, False, FLOAT32),
-    Contestant("PyTorch nn.Linear + SGD float64", torch_linear("float64"), "torch", 8.0, False, FLOAT64),
-    Contestant("PyTorch by hand float32", torch_by_hand, "torch", 4.0, False, FLOAT32),
+    Contestant(OURS, xlogreg("fused"), "numba", 1, steady=False),
+    Contestant(ONE_THREAD, xlogreg("fused"), "numba", 1, threads=1, steady=False),
+    Contestant(FOUR_RATES.format(OURS), xlogreg("fused", 4), "numba", 1, steady=False),
+    Contestant("xlogreg reference (NumPy)", xlogreg("reference"), "", 1),
+    Contestant("xlogreg reference, 4 learning rates together", xlogreg("reference", 4), "", 1),
+    Contestant("tutorial's loop (NumPy float64)", tutorial("cpu"), "", 8, FLOAT64),
+    Contestant("NumPy float32", numpy_float32, "", 4, FLOAT32),
+    Contestant("JAX jit + scan float32", jax_scan("float32"), "jax", 4, FLOAT32),
+    Contestant("JAX jit + scan float64", jax_scan("float64"), "jax", 8, FLOAT64),
+    Contestant("PyTorch nn.Linear + SGD float32", torch_linear("float32"), "torch", 4, FLOAT32),
+    Contestant("PyTorch nn.Linear + SGD float64", torch_linear("float64"), "torch", 8, FLOAT64),
+    Contestant("PyTorch by hand float32", torch_by_hand("float32"), "torch", 4, FLOAT32),
     # It stops at a cost no higher than gradient descent's, which one of its steps may leave far behind.
-    Contestant("scikit-learn lbfgs, to equal cost", sklearn_lbfgs, "sklearn", 8.0, False, 0.0, own_solver=True),
-)  # fmt: skip
+    Contestant("scikit-learn lbfgs, to equal cost", sklearn_lbfgs, "sklearn", 8, steady=False, own_solver=True),
+    # A few of the fused kernels' iterations would show how long it takes to start them.
+    Contestant(ON_GPU, xlogreg("fused", 1, "gpu"), "cupy", 1, device="gpu", steady=False),
+    Contestant(FOUR_RATES.format(ON_GPU), xlogreg("fused", 4, "gpu"), "cupy", 1, device="gpu", steady=False),
+    Contestant("xlogreg reference (CuPy)", xlogreg("reference", 1, "gpu"), "cupy", 1, device="gpu"),
+    Contestant("tutorial's loop (CuPy float64)", tutorial("gpu"), "cupy", 8, FLOAT64, "gpu"),
+    Contestant("JAX jit + scan float32 (GPU)", jax_scan("float32", "gpu"), "jax", 4, FLOAT32, "gpu"),
+    Contestant("JAX jit + scan float64 (GPU)", jax_scan("float64", "gpu"), "jax", 8, FLOAT64, "gpu"),
+    Contestant("PyTorch nn.Linear + SGD float32 (GPU)", torch_linear("float32", "cuda"), "torch", 4, FLOAT32, "gpu"),
+    Contestant("PyTorch CUDA graph by hand float32", torch_by_hand("float32", "cuda"), "torch", 4, FLOAT32, "gpu"),
+    Contestant("PyTorch CUDA graph by hand float64", torch_by_hand("float64", "cuda"), "torch", 8, FLOAT64, "gpu"),
+)
+
+
+def contestants_on(device: str) -> list[Contestant]:
+    """Those who take part on a device: cpu or gpu."""
+    return [contestant for contestant in CONTESTANTS if contestant.device == device]
+
+
+def by_name(name: str) -> Contestant:
+    """The contestant of that name."""
+    return next(contestant for contestant in CONTESTANTS if contestant.name == name)

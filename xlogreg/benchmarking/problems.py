@@ -1,6 +1,6 @@
 """What the contestants train on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,9 +12,9 @@ FEATURES = 3072
 
 @dataclass(frozen=True)
 class Problem:
-    """pictures : how many; iterations : of one round; origin : in words; digest : of the reference's cost history, for
-    the problems that are measured (`python -m xlogreg.benchmarking.problems` computes them anew); steady_iterations :
-    of one round of contestants whose iterations all take the same time, as many as the others' if 0."""
+    """pictures : how many; iterations : of one round; origin : in words; digest : of the cost history, for the problems
+    that are measured (`python -m xlogreg.benchmarking.problems` computes them anew); steady_iterations : of one round
+    of contestants whose iterations all take the same time, as many as the others' if 0."""
 
     pictures: int
     iterations: int
@@ -23,7 +23,7 @@ class Problem:
     steady_iterations: int = 0
 
 
-# The tutorial's own, and sizes up to what fills the memory of a laptop.
+# The tutorial's own, and sizes up to what fills the memory of a laptop; digests by the reference.
 TUTORIAL = Problem(1900, tutorial.ITERATIONS, "the tutorial's 1,900 pictures", tutorial.GOLDEN_SHA256, 500)
 SIZES = (
     TUTORIAL,
@@ -40,11 +40,24 @@ SIZES = (
         "aff8c30f5573af923a720948e6e2a01c6295927678aca57cd3e402b926933cf7", 5,
     ),
 )  # fmt: skip
+# A GPU does more iterations: a few would show how long it takes to start them. Digests by the fused CPU kernel.
+SIZES_ON_GPU = (
+    replace(SIZES[0], steady_iterations=0),
+    replace(
+        SIZES[1], iterations=2000, steady_iterations=200,
+        digest="9cee30f0b18123ebe7b936fba82be99e27135a6e94f291d5f9226530ac413df0",
+    ),
+    replace(
+        SIZES[2], iterations=2000, steady_iterations=200,
+        digest="55b0829802ce90b97af1706b719b518bde3558dd2c3622ab8fc493280315cd81",
+    ),
+    replace(SIZES[3], steady_iterations=0),
+)  # fmt: skip
 
 
 def load(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     """x (m, 3072) uint8 and y (m,) int64: the tutorial's pictures, or noise around two mean pictures."""
-    if problem is TUTORIAL or problem.pictures == TUTORIAL.pictures:
+    if problem.pictures == TUTORIAL.pictures:
         from ..data.birds import load_birds
         from ..data.task import make_task
 
@@ -60,19 +73,15 @@ def load(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def reference_digest(problem: Problem) -> str:
-    """The digest that every exact implementation must have, by the plain reference."""
-    from ..logistic import optimize
+def digest_by(implementation: str, problem: Problem) -> str:
+    """The digest that every exact implementation must have."""
     from ..solvers.descent import history_sha256
+    from .contestants import xlogreg
 
-    x, y = load(problem)
-    w = np.zeros((FEATURES, 1))
-    costs = optimize(
-        w, 0.0, x.T, y.reshape(1, -1), problem.iterations, RATE, record_every=1, implementation="reference"
-    )[2]  # fmt: skip
-    return history_sha256(costs)
+    return history_sha256(xlogreg(implementation)(*load(problem), RATE)(problem.iterations))
 
 
 if __name__ == "__main__":
-    for problem in SIZES:
-        print(problem.pictures, problem.iterations, reference_digest(problem), flush=True)
+    for implementation, problems in (("reference", SIZES), ("fused", SIZES_ON_GPU[1:3])):
+        for problem in problems:
+            print(problem.pictures, problem.iterations, digest_by(implementation, problem), flush=True)

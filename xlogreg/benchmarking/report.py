@@ -5,7 +5,7 @@ from typing import Any
 
 from ..runs.run_folder import write_json
 from ..system.files import make_folder, whole_file, write_whole
-from .contestants import ONE_THREAD, OURS
+from .contestants import FOUR_RATES, ONE_THREAD, OURS
 
 _COLOURS = {"xlogreg": "#d1495b", "JAX": "#1f77b4", "PyTorch": "#e9a03b", "NumPy": "#2a9d8f", "tutorial": "#5c6b73"}
 
@@ -90,10 +90,8 @@ def _remarks(problem: dict[str, Any], name_of_ours: str) -> list[str]:
         "times that.",
     ]
     if ONE_THREAD in entries:
-        threads = f"All threads are {entries[ONE_THREAD]['ratio']:.2f} times as fast as one."
-        remarks.append(threads)
-    four = f"{name_of_ours}, 4 learning rates together"
-    if four in entries:
+        remarks.append(f"All threads are {entries[ONE_THREAD]['ratio']:.2f} times as fast as one.")
+    if (four := FOUR_RATES.format(name_of_ours)) in entries:
         remarks.append(f"Four learning rates together take {entries[four]['ratio']:.2f} times as long as one.")
     if any("equal cost" in name for name in entries):
         remarks.append("scikit-learn's solver is no gradient descent: its row is its whole time over our iterations.")

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import processor_name
+from ..arrays import choose_device
 from ..errors import InputError
 from ..runs.run_folder import machine
 from ..system.version import __version__
-from .contestants import OURS, Contestant
-from .everybody import contestants_on
+from .contestants import Contestant, contestants_on
+from .limits import Limits
 from .problems import FEATURES, RATE, Problem, load
 
 # What a contestant may need, of the memory that is free: the machine must not start to swap.
@@ -102,40 +102,41 @@ def compete(
     """Run all installed contestants of a device (or those of `names`); returns what the report shows, as JSON."""
     everybody = contestants_on(device)
     contestants = [c for c in everybody if c.installed and (names is None or c.name in names)]
+    # All others are compared with the first.
+    ours = everybody[0]
+    if ours not in contestants:
+        raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
     progress("measuring the machine's limits")
-    if device == "gpu":
-        from .gpu import OURS as ours
-        from .gpu import measure_gpu
-
-        limits: Any = measure_gpu()
-        processor = f"{limits.name} ({limits.software}) in a machine with {processor_name()}"
-    else:
-        ours, processor = OURS, processor_name()
-        if not any(contestant.name == OURS for contestant in contestants):
-            raise InputError("Numba is not installed, so there is no fused kernel to compare with; install it.")
-        from .limits import measure
-
-        limits = measure()
+    limits = _measure(device)
     results = []
     for problem in problems:
         with _saved(problem) as paths:
-            results.append(_compete(problem, paths, contestants, rounds, progress, ours))
-        seconds = limits.bounds(problem.pictures, FEATURES)
-        results[-1]["bound_ms"] = {name: bound * 1e3 for name, bound in zip(limits.names, seconds, strict=True)}
+            results.append(_compete(problem, paths, contestants, rounds, progress))
+        results[-1]["bound_ms"] = limits.bounds(problem.pictures * FEATURES)
     packages = ("numpy", "numba", "jax", "torch", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
     return {
         "xlogreg": __version__,
         "date": datetime.date.today().isoformat(),
         "device": device,
-        "ours": ours,
-        "machine": {"processor": processor, **machine()},
+        "ours": ours.name,
+        "machine": {"processor": limits.processor, **machine()},
         "packages": {name: version for name in packages if (version := _version(name))},
         "not_installed": sorted({c.needs for c in everybody if not c.installed}),
         "learning_rate": RATE,
         "rounds": rounds,
-        "limits": limits.as_json(),
+        "limits": limits.values,
         "problems": results,
-    }  # fmt: skip
+    }
+
+
+def _measure(device: str) -> Limits:
+    if device == "gpu":
+        from .gpu import measure_gpu
+
+        return measure_gpu()
+    from .cpu import measure_cpu
+
+    return measure_cpu()
 
 
 def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -155,15 +156,10 @@ def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compete(
-    problem: Problem,
-    paths: dict[str, str],
-    contestants: Sequence[Contestant],
-    rounds: int,
-    progress: Progress,
-    our_name: str,
+    problem: Problem, paths: dict[str, str], contestants: Sequence[Contestant], rounds: int, progress: Progress
 ) -> dict[str, Any]:
-    ours = next(contestant for contestant in contestants if contestant.name == our_name)
-    waiting = [contestant for contestant in contestants if contestant is not ours]
+    """All contestants on one problem; the first is ours."""
+    ours, *waiting = contestants
     entries: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     answer: dict[str, Any] = {}
@@ -172,11 +168,10 @@ def _compete(
         group, waiting = _group(problem, ours, waiting, skipped)
         there, answer = _take_turns(problem, paths, group, rounds, skipped, progress)
         entries = {**there, **entries}
-    order = [contestant.name for contestant in contestants]
     return {
         "pictures": problem.pictures, "iterations": problem.iterations, "origin": problem.origin,
         "exact_cost": answer["cost"], "history_sha256": answer["digest"],
-        "contestants": {name: entries[name] for name in order if name in entries}, "skipped": skipped,
+        "contestants": {c.name: entries[c.name] for c in contestants if c.name in entries}, "skipped": skipped,
     }  # fmt: skip
 
 
@@ -186,11 +181,11 @@ def _group(
     """Ours and as many of those that wait, in order, as fit into the free memory together; and who waits on."""
     pixels, free = problem.pictures * FEATURES, _MEMORY_SHARE * _free_memory(ours.device)
     group, later = [ours], list[Contestant]()
-    held = pixels * (1 + ours.bytes_per_pixel)
+    held = least = pixels * (1 + ours.bytes_per_pixel)
     for contestant in waiting:
         # While it converts, a contestant holds its floats twice.
         most = pixels * (1 + 2 * contestant.bytes_per_pixel)
-        if pixels * (1 + ours.bytes_per_pixel) + most > free:
+        if least + most > free:
             skipped[contestant.name] = "its floats do not fit into the memory"
         elif held + most > free or later:
             later.append(contestant)
@@ -212,30 +207,32 @@ def _take_turns(
     workers: list[_Worker] = []
     exact: dict[int, dict[str, Any]] = {}
     entries: dict[str, dict[str, Any]] = {}
-    our_name, failed = contestants[0].name, "xlogreg's own kernel did not finish on"
+    ours = contestants[0]
+
+    def leave_out(contestant: Contestant, why: str) -> None:
+        if contestant is ours:
+            raise InputError(f"xlogreg's own kernel did not finish on {problem.pictures:,} pictures: {why}.")
+        skipped[contestant.name] = why
+        entries.pop(contestant.name, None)
+
     try:
         for contestant in contestants:
             progress(f"{problem.pictures:,} pictures: {contestant.name}: answer")
-            worker = _Worker(contestant)
-            workers.append(worker)
-            # The first run compiles and warms up; its answer is checked and its time is not taken.
-            answer = worker.ask({"setup": {**paths, "rate": RATE}})
+            workers.append(_Worker(contestant))
             iterations = _iterations(contestant, problem)
+            # The first run compiles and warms up; its answer is checked and its time is not taken.
+            answer = workers[-1].ask({"setup": {**paths, "rate": RATE}})
             if "error" not in answer:
-                answer = worker.ask({"run": iterations})
+                answer = workers[-1].ask({"run": iterations})
             if iterations not in exact:
                 # Only the first, which is ours, does as many as there are to do.
-                exact[iterations] = answer if worker is workers[0] else workers[0].ask({"run": iterations})
-            wrong = answer.get("error") or _wrong(contestant, answer, exact[iterations], problem)
-            if wrong and worker is workers[0]:
-                raise InputError(f"{failed} {problem.pictures:,} pictures: {wrong}.")
-            if wrong:
-                skipped[contestant.name] = wrong
+                exact[iterations] = answer if contestant is ours else workers[0].ask({"run": iterations})
+            if wrong := answer.get("error") or _wrong(contestant, answer, exact[iterations], problem):
+                leave_out(contestant, wrong)
                 workers.pop().close()
                 continue
-            entries[contestant.name] = {
-                "deviation": answer["cost"] - exact[iterations]["cost"], "iterations": iterations, "seconds": []
-            }  # fmt: skip
+            deviation = answer["cost"] - exact[iterations]["cost"]
+            entries[contestant.name] = {"deviation": deviation, "iterations": iterations, "seconds": []}
             if answer["digest"]:
                 entries[contestant.name]["digest"] = answer["digest"]
         for number in range(rounds):
@@ -245,21 +242,18 @@ def _take_turns(
                 time.sleep(_PAUSE)
                 answer = worker.ask({"run": _iterations(worker.contestant, problem)})
                 if "error" in answer:
-                    skipped[worker.contestant.name] = answer["error"]
-                else:
-                    entries[worker.contestant.name]["seconds"].append(answer["seconds"])
-        if our_name in skipped:
-            raise InputError(f"{failed} {problem.pictures:,} pictures: {skipped[our_name]}.")
+                    leave_out(worker.contestant, answer["error"])
+                elif entry := entries.get(worker.contestant.name):
+                    entry["seconds"].append(answer["seconds"])
     finally:
         for worker in workers:
             worker.close()
-    entries = {name: entry for name, entry in entries.items() if name not in skipped}
-    ours = np.array(entries[our_name]["seconds"]) / entries[our_name]["iterations"]
+    ours_seconds = np.array(entries[ours.name]["seconds"]) / problem.iterations
     for entry in entries.values():
         seconds = np.array(entry["seconds"]) / entry["iterations"]
         entry["ms_per_iteration"] = float(np.median(seconds)) * 1e3
         # Neighbours in time share what the machine was doing: the median of the rounds' ratios.
-        entry["ratio"] = float(np.median(seconds / ours))
+        entry["ratio"] = float(np.median(seconds / ours_seconds))
     return entries, exact[problem.iterations]
 
 
@@ -293,9 +287,7 @@ def _saved(problem: Problem) -> Iterator[dict[str, str]]:
 def _free_memory(device: str) -> float:
     """Bytes that can be had without swapping, and on the device; where the system does not tell, no limit."""
     if device == "gpu":
-        from .gpu import free_memory
-
-        return min(free_memory(), _free_memory("cpu"))
+        return min(float(choose_device("gpu").xp.cuda.Device().mem_info[0]), _free_memory("cpu"))
     with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
             if line.startswith("MemAvailable:"):

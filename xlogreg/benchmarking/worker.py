@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .contestants import Run
-from .everybody import by_name
+from ..solvers.descent import history_sha256
+from .contestants import Run, by_name
 
 
 def main() -> None:
@@ -37,16 +37,11 @@ def main() -> None:
                 start = time.perf_counter()
                 costs = run(request["run"])
                 seconds = time.perf_counter() - start
-                answer = {"seconds": seconds, "cost": costs[-1], "digest": _digest(costs) if contestant.exact else None}
+                digest = history_sha256(costs) if contestant.exact else None
+                answer = {"seconds": seconds, "cost": costs[-1], "digest": digest}
         except Exception as error:  # whatever a library throws is the contestant's result
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-def _digest(costs: list[float]) -> str:
-    from ..solvers.descent import history_sha256
-
-    return history_sha256(costs)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def benchmark(
 ) -> None:
     """Measure the speed of training on this machine, beside peers, with every answer checked first."""
     from ..arrays import choose_device
-    from ..benchmarking.everybody import contestants_on
-    from ..benchmarking.problems import SIZES
+    from ..benchmarking.contestants import contestants_on
+    from ..benchmarking.problems import SIZES, SIZES_ON_GPU
     from ..benchmarking.report import markdown, write_report
     from ..benchmarking.rounds import compete, joined
     from . import console
@@ -40,9 +40,7 @@ def benchmark(
         _let_all_see_only(int(number))
     device = kind
     choose_device(device)
-    if device == "gpu":
-        from ..benchmarking.gpu import SIZES as ON_GPU
-    known = {problem.pictures: problem for problem in (ON_GPU if device == "gpu" else SIZES)}
+    known = {problem.pictures: problem for problem in (SIZES_ON_GPU if device == "gpu" else SIZES)}
     for size in pictures or []:
         if size not in known:
             raise InputError(

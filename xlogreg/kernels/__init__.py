@@ -24,7 +24,9 @@ IMPLEMENTATIONS = ("auto", "reference", "fused")
 # The fused kernels by array module: where they are, and what they can do beyond the tutorial's training, names of
 # `CAPABILITIES`.
 _FUSED = {"numpy": ("cpu", "FusedCPU"), "cupy": ("cuda", "FusedCUDA")}
-CAPABLE_OF: dict[str, frozenset[str]] = {"numpy": frozenset(CAPABILITIES), "cupy": frozenset()}
+CAPABLE_OF: dict[str, frozenset[str]] = {
+    "numpy": frozenset({"l2", "momentum", "nesterov", "gradient_tolerance", "class_weight"}), "cupy": frozenset()
+}  # fmt: skip
 
 
 def objective_for(

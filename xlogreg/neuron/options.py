@@ -1,12 +1,15 @@
 """How gradient descent goes beyond the tutorial's, and what that asks of an implementation.
 
-An option is declared here and nowhere else: command line, plan, results and the words of the tables come from it. The
-command line reads this before anything is computed, so NumPy is imported where a value is checked.
+An option is declared here and nowhere else: command line, plan, results, the words of the tables and the estimator's
+parameters come from it. To add one is to declare it, and to heed it in `solvers/gradient_descent.py`. A fast kernel
+that heeds it, too, says so in `kernels.CAPABLE_OF`; until then the reference trains with it.
+
+The command line reads this before anything is computed, so NumPy is imported where a value is checked.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from functools import partial
 from typing import Any, Literal
 
@@ -15,14 +18,6 @@ from ..system.text import given
 
 # Classes and samples may weigh this much; the grids of the exact sums stay inside float64 with room to spare.
 LARGEST_SAMPLE_WEIGHT = 2.0**100
-# What a training may need beyond the tutorial's, and the words for it.
-CAPABILITIES = {
-    "weights": "class or sample weights",
-    "l2": "L2",
-    "momentum": "momentum",
-    "nesterov": "Nesterov's momentum",
-    "gradient": "stopping by the gradient",
-}
 
 
 def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> float:
@@ -70,13 +65,19 @@ def _weights_in_words(options: "DescentOptions") -> str:
 
 
 def option(
-    default: Any, check: Callable[..., Any], *, help: str, words: "Callable[[DescentOptions], str]", typed: str = "",
-    **keywords: Any,
+    default: Any, check: Callable[..., Any], *, help: str, words: "Callable[[DescentOptions], str]", needs: str,
+    typed: str = "", estimator: bool = True, **keywords: Any,
 ) -> Any:  # fmt: skip
     """A field of `DescentOptions`: its default, the check of a value (with these keywords), its help, the words for it
-    where it is not the default, and its name on the command line where that is another."""
-    checked = partial(check, **keywords)
-    return field(default=default, metadata={"check": checked, "help": help, "words": words, "typed": typed})
+    where it is not the default, and its name on the command line where that is another.
+
+    needs : what an engine must be able to do for it, in words; nothing where it is none of the engine's business
+    estimator : whether it is a parameter of the scikit-learn estimator, too
+    """
+    return field(default=default, metadata={
+        "check": partial(check, **keywords), "help": help, "words": words, "needs": needs, "typed": typed,
+        "estimator": estimator,
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,29 +106,31 @@ class DescentOptions:
     l2: float = option(
         0.0, _number, what="The L2 penalty", wanted="finite and at least 0, 0.001 say",
         help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
-        words=lambda options: f"L2 {options.l2:g}",
+        words=lambda options: f"L2 {options.l2:g}", needs="L2",
     )  # fmt: skip
     momentum: float = option(
         0.0, _number, what="The momentum", wanted="at least 0 and below 1, 0.9 say", below=1.0,
         help="From 0 to below 1: keep this share of the last step's direction, to arrive sooner. Try 0.9.",
-        words=lambda options: f"{'Nesterov ' * options.nesterov}momentum {options.momentum:g}",
+        words=lambda options: f"{'Nesterov ' * options.nesterov}momentum {options.momentum:g}", needs="momentum",
     )  # fmt: skip
     nesterov: bool = option(
-        False, _flag, help="Nesterov's form of the momentum, often steadier.", words=lambda options: ""
-    )
+        False, _flag, help="Nesterov's form of the momentum, often steadier.", words=lambda options: "",
+        needs="Nesterov's momentum",
+    )  # fmt: skip
     gradient_tolerance: float | None = option(
         None, _number, what="The gradient to stop at", wanted="finite and at least 0, 1e-6 say", typed="stop_gradient",
         help="Stop early once no part of the gradient is larger than this, 0.001 say. [default: never]",
-        words=lambda options: f"stop at gradient {options.gradient_tolerance:g}",
+        words=lambda options: f"stop at gradient {options.gradient_tolerance:g}", needs="stopping by the gradient",
+        estimator=False,
     )  # fmt: skip
     cost_tolerance: float | None = option(
         None, _number, what="The change of the cost to stop at", wanted="finite and at least 0, 1e-6 say",
         typed="stop_cost",
         help="Stop early once an iteration changes the cost by no more than this, 1e-5 say. [default: never]",
-        words=lambda options: f"stop at cost change {options.cost_tolerance:g}",
+        words=lambda options: f"stop at cost change {options.cost_tolerance:g}", needs="", estimator=False,
     )  # fmt: skip
     class_weight: Literal["balanced"] | tuple[float, float] | None = option(
-        None, _class_weight, words=_weights_in_words,
+        None, _class_weight, words=_weights_in_words, needs="class or sample weights", estimator=False,
         help="What a picture counts: all alike; both classes alike, however many pictures they have; or A for one of "
         "the rest and B for one of the wanted class.",
     )  # fmt: skip
@@ -147,22 +150,22 @@ class DescentOptions:
 
     def needs(self, weights: bool = False) -> frozenset[str]:
         """The names in `CAPABILITIES` that an objective needs; `weights`: whether samples have weights of their own."""
-        wanted = {
-            "weights": weights or self.class_weight is not None,
-            "l2": self.l2 > 0,
-            "momentum": self.momentum > 0,
-            "nesterov": self.nesterov,
-            "gradient": self.gradient_tolerance is not None,
-        }
-        return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+        changed = {one.name for one in self._changed()} | ({"class_weight"} if weights else set())
+        return frozenset(changed & CAPABILITIES.keys())
+
+    def _changed(self) -> list[Field[Any]]:
+        return [one for one in fields(self) if getattr(self, one.name) != one.default]
 
     def in_words(self) -> list[str]:
         """What differs from the tutorial's; what stops it comes last."""
-        changed = [one for one in fields(self) if getattr(self, one.name) != one.default]
-        changed.sort(key=lambda one: one.name.endswith("_tolerance"))
+        changed = sorted(self._changed(), key=lambda one: one.name.endswith("_tolerance"))
         return [words for one in changed if (words := one.metadata["words"](self))]
 
     def as_dict(self) -> dict[str, Any]:
         """The options in plain types, as `results.json` has them."""
         weight = self.class_weight
         return {**asdict(self), "class_weight": list(weight) if isinstance(weight, tuple) else weight}
+
+
+# What a training may need of an engine beyond the tutorial's, by the option's name, and the words for it.
+CAPABILITIES: dict[str, str] = {one.name: words for one in fields(DescentOptions) if (words := one.metadata["needs"])}

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .. import kernels
-from ..arrays import Device, choose_device, count_gpus, processor_name
+from ..arrays import Device, choose_device, count_gpus
 from ..data.birds import load_birds
 from ..data.task import as_columns, make_task
 from ..errors import DeviceError, XlogregError
 from ..logistic import descend_many
 from ..solvers.descent import history_sha256
+from ..system.machine import processor_name
 from ..system.version import __version__
 from . import tutorial
 
