@@ -75,6 +75,7 @@ def test_a_carriage_return_in_a_files_name_comes_back(tmp_path: Path) -> None:
     assert tuple(found) == names
 
 
+@pytest.mark.plots
 def test_reproduce(run: Callable[..., Result]) -> None:
     result = run("reproduce", "--device", "cpu", "--json")
     assert result.code == 0, result.err
@@ -137,6 +138,7 @@ def test_train_on_a_batch_and_a_folder(run: Callable[..., Result], real_data: Pa
     assert "data_batch_2" in result.err
 
 
+@pytest.mark.plots
 def test_sweep(run: Callable[..., Result]) -> None:
     result = run("sweep", "--learning-rate", 0.005, "--learning-rate", 0.01, "--iterations", 100, "--out", "here")
     assert result.code == 0, result.err
@@ -154,7 +156,7 @@ def test_sweep(run: Callable[..., Result]) -> None:
     assert (Path("here/rate-0.01/model.safetensors")).is_file()
 
 
-def test_sweep_of_several_classes(run: Callable[..., Result], no_plots: None) -> None:
+def test_sweep_of_several_classes(run: Callable[..., Result]) -> None:
     rates = ("--learning-rate", 0.01, "--learning-rate", 0.001)
     result = run("sweep", "--positive", "bird", "--positive", "frog", *rates, "--iterations", 20, "--json")
     runs = {(r["task"]["positive"], r["learning_rate"]): r for r in json.loads(result.out)["runs"]}

@@ -26,7 +26,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(source: Path, run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(source: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run on them, `model`, in this folder, and no picture is decoded from now on."""
     shutil.copytree(source, "photos")
     result = run("train", "photos", "--positive", "ant", "--size", 8, "--iterations", 2, "--out", "model", "--no-cache")

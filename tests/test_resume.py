@@ -45,12 +45,6 @@ def task() -> Task:
     return task
 
 
-@pytest.fixture
-def run(run: Callable[..., Result], no_plots: None) -> Callable[..., Result]:
-    """The command line in this process, without the pictures."""
-    return run
-
-
 # As a plan has them.
 OPTIONS: dict[str, Any] = {
     "source": "birds", "positive": None, "learning_rate": 0.005, "iterations": 2, "balance": None, "seed": 0,
