@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Before NumPy is loaded: while other tests have the processors, threads of BLAS wait for each other and make a product 20
-# times as long. Tests of their number set it themselves.
+# Before NumPy is loaded: while other tests have the processors, threads of BLAS wait for each other, and a product
+# takes 20 times as long. Tests of their number set it themselves.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 import strict
-from helpers import Result
+from helpers import Result, forget_old
 from hypothesis import settings
 
 from xlogreg.arrays import choose_device
@@ -35,6 +35,10 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_sessionstart() -> None:
+    forget_old()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """What several test files make and start: models, odd pictures, the command line's processes."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import struct
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +39,17 @@ def folder(name: str) -> Path:
     """One that later runs of the tests find again."""
     path = Path(own_temporary_folder()) / "tests" / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.utime(path)
     return path
+
+
+def forget_old(days: int = 5) -> None:
+    """Removes what no run of the tests has asked for in so many days, as what older sources were compiled to."""
+    for path in folder("").iterdir():
+        # Another run of the tests may be at it too.
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > days * 86_400:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def made_once(text: str, make: Callable[[Path], None]) -> Path:
@@ -52,6 +65,7 @@ def made_once(text: str, make: Callable[[Path], None]) -> Path:
             new = path.with_suffix(f".{os.getpid()}")
             make(new)
             os.replace(new, path)
+        os.utime(path)
     return path
 
 

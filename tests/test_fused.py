@@ -636,7 +636,7 @@ def test_inner_loops_of_every_variant(cpu: str) -> None:
     done = subprocess.run(
         command, env=variant_environment("", cpu), capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout.splitlines()[-1:] + [done.stderr]
+    assert done.returncode == 0, [*done.stdout.splitlines()[-1:], done.stderr]
     there = vectors.features() if cpu == "host" and vectors.X86 else {"sse2"} if vectors.X86 else set()
     assert [line.split() for line in done.stdout.splitlines()] == [
         [name, str(variant.bits), str(variant.width), *variant.instruction.split()[: variant.needs <= there]]
