@@ -393,11 +393,6 @@ def _has_gpu() -> bool:
     return choose_device("auto").kind == "gpu"
 
 
-def test_unknown_options_are_usage_errors(run: Callable[..., Result]) -> None:
-    assert run("train", "--speed", "9").code == 2
-    assert run("fly").code == 2
-
-
 def test_unwritable_folder(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     from xlogreg.runs import run_folder as training
 

@@ -308,7 +308,7 @@ import numpy as np
 from xlogreg.estimator import ImageLogisticRegression
 x, y = np.random.RandomState(0).randint(0, 256, (400, 300)).astype(np.uint8), np.arange(400) % 2
 with ThreadPoolExecutor(4) as pool:
-    models = list(pool.map(lambda _: ImageLogisticRegression(0.01, 300, implementation="fused").fit(x, y), range(8)))
+    models = list(pool.map(lambda _: ImageLogisticRegression(0.01, 100, implementation="fused").fit(x, y), range(8)))
 assert len({model.history_sha256_ for model in models}) == 1
 """
     done = subprocess.run(

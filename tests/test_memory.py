@@ -33,11 +33,7 @@ print((status("VmHWM:") - before) / x.nbytes)
 @pytest.mark.parametrize(("implementation", "bound"), [("reference", 3.0), ("fused", 1.5)])
 def test_peak_memory_of_50000_pictures(implementation: str, bound: float) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, implementation],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", SCRIPT, implementation], env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     ratio = float(done.stdout)

@@ -740,18 +740,6 @@ def test_a_run_that_stopped_by_itself_needs_no_more(run: Callable[..., Result]) 
     assert "The run r is complete: it stopped by itself (cost) after 2 iterations, and more would" in result.err
 
 
-def test_a_plan_from_before_patience_is_resumed(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    again = stop_soon(monkeypatch)
-    assert run("train", "--iterations", 500, "--out", "r").code == 130
-    again()
-    plan = json.loads(Path("r/plan.json").read_text())
-    del plan["options"]["patience"]
-    Path("r/plan.json").write_text(json.dumps(plan))
-    result = run("train", "--resume", "r")
-    assert result.code == 0
-    assert "Going on from iteration" in result.err
-
-
 def test_plans_of_other_versions(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     again = stop_soon(monkeypatch)
     assert run("train", "--iterations", 500, "--l2", 0, "--out", "r").code == 130
