@@ -5,6 +5,8 @@ import hashlib
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -33,6 +35,16 @@ class Result(NamedTuple):
 def environment(**more: str) -> dict[str, str]:
     """Of a Python of its own that imports this source tree."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
+
+
+def python(code: str, *arguments: str, **more: str) -> str:
+    """What such a Python prints that runs this code and ends well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment(**more), capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    return done.stdout
 
 
 def folder(name: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
-from helpers import environment
+from helpers import environment, python
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,12 +126,7 @@ print(pool.allowed())
 
 def test_threads() -> None:
     # More threads than there are cores, which only a process of its own can have.
-    done = subprocess.run(
-        [sys.executable, "-c", THREADS], env=environment(NUMBA_NUM_THREADS="7"),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["7"]
+    assert python(THREADS, NUMBA_NUM_THREADS="7").split() == ["7"]
 
 
 def test_who_fails_is_not_waited_for() -> None:

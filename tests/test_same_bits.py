@@ -1,14 +1,12 @@
 """The promise: cost history, weights and bias of the tutorial's run have the same bits however they are computed."""
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 
-import helpers
 import numpy as np
 import pytest
 import strict
+from helpers import python
 
 from xlogreg import kernels
 from xlogreg.arrays import to_host
@@ -164,14 +162,10 @@ def test_threads_and_blas(reference: tuple, environment: dict[str, str]) -> None
     if "NPY_DISABLE_CPU_FEATURES" in environment:
         environment = _only_known_features(environment)
     # NumPy warns where a feature that is to be disabled was not there anyway; that is no error here.
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SCRIPT, *IMPLEMENTATIONS], env=helpers.environment(**environment),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    printed = python(SCRIPT, *IMPLEMENTATIONS, PYTHONWARNINGS="ignore", **environment)
     history, w, b = reference
     expected = f"{history_sha256(history)} {hashlib.sha256(w.tobytes()).hexdigest()} {b.hex()}"
-    assert done.stdout.splitlines() == [expected, GOLDEN_OPTIONS] * len(IMPLEMENTATIONS)
+    assert printed.splitlines() == [expected, GOLDEN_OPTIONS] * len(IMPLEMENTATIONS)
 
 
 def _only_known_features(environment: dict[str, str]) -> dict[str, str]:
