@@ -31,17 +31,22 @@ class Result(NamedTuple):
     out: str
     err: str
 
+    def refused(self, words: str) -> bool:
+        """Whether it was one sentence with these words, and nothing else."""
+        one = self.err.startswith("Error: ") and self.err.count("\n") == 1
+        return (self.code, self.out, one) == (2, "", True) and words in self.err
+
 
 def environment(**more: str) -> dict[str, str]:
     """Of a Python of its own that imports this source tree."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
 
 
-def python(code: str, *arguments: str, **more: str) -> str:
+def python(code: str, *arguments: str, cwd: Path | None = None, **more: str) -> str:
     """What such a Python prints that runs this code and ends well."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment(**more), capture_output=True, text=True, check=False,
-        timeout=300,
+        timeout=300, cwd=cwd,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-500:] + done.stderr
     return done.stdout
