@@ -371,7 +371,7 @@ def test_edges_of_float64(x: object, rates: list[float], options: dict, start: f
     for implementation in ("reference", "fused"):
         try:
             result = descend_many(
-                pixels, y, rates, 1000, implementation=implementation, w=w, options=DescentOptions(**options)
+                pixels, y, rates, 100, implementation=implementation, w=w, options=DescentOptions(**options)
             )
             errors = [None if error is None else error.iteration for error in result.errors]
             results.append((errors, [history.tolist() for history in result.histories]))
