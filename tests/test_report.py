@@ -343,7 +343,8 @@ def test_weights_of_gradients(tmp_path: Path) -> None:
     inked = (views[0].picture != np.array(ZERO, np.uint8)).any(axis=2)
     assert inked[:24, :24].any()
     assert not inked[48:].any()
-    plots.plot_weights(tmp_path / "weights.png", classifier)
+    shown = [plots._Shown(view.picture, view.caption) for view in views]
+    plots._plot_pictures(tmp_path / "weights.png", shown, "Weights", 3, side=2.4)
     with Image.open(tmp_path / "weights.png") as picture:
         assert np.asarray(picture.convert("L")).std() > 1
 
