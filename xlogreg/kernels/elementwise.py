@@ -36,7 +36,7 @@ def fixed_point(values: Array, down: float, bits: int, shift: int, numbers: Arra
 
 
 @njit(**OPTIONS)
-def residuals_of(
+def residuals_and_losses(
     low: Array,
     high: Array,
     sign: Array,

@@ -37,7 +37,7 @@ from ..errors import InputError
 Array = Any
 
 # Counts the changes of what is computed, to the last bit: a training that began with another one cannot go on.
-ARITHMETIC = 2
+ARITHMETIC_VERSION = 2
 PIXEL_BITS = 8
 PIXEL_SCALE = 255.0
 # What a split keeps of its values, in bits below 2^e: of residuals, and in plain sums ...

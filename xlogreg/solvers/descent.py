@@ -16,7 +16,7 @@ from ..neuron.options import DescentOptions
 from ..system.checks import array_of
 from ..system.text import short_repr
 from .advice import Adviser
-from .progress import (
+from .resume import (
     COST,
     DIVERGED,
     GRADIENT,
