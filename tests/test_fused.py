@@ -398,7 +398,7 @@ def test_edges_of_float64(x: object, rates: list[float], options: dict, start: f
 
 def test_no_float_copy_and_no_change_of_the_pixels() -> None:
     def held(m: int) -> tuple[float, float]:
-        """What the engine holds after a training and held at most, in bytes a pixel."""
+        """What the objective holds after a training and held at most, in bytes a pixel."""
         rows = np.random.RandomState(0).randint(0, 256, (m, 2000)).astype(np.uint8)
         before = rows.copy()
         rows.flags.writeable = False

@@ -3,8 +3,8 @@
 The split of `neuron.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a
 power of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into
 digits of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many
-at a time (`digits`, `pixel_sums`). The integer sums are the exact sums of the reference, and they are rounded in the same
-single place: the bits are the same.
+at a time (`digits`, `pixel_sums`). The integer sums are the exact sums of the reference, and they are rounded in the
+same single place: the bits are the same.
 
 One iteration, by all threads:
 

@@ -1,6 +1,6 @@
 """What the tutorial's functions ask of their arguments: samples x (d, m), labels y (1, m), weights w (d, 1), bias b.
 
-Each check gives its argument back as it is computed with, or raises `InputError` with one sentence.
+`check_x` raises `InputError`, one sentence, or returns nothing; `checked_x` returns x as it is computed with, too.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ from .options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 
 Array = Any
 
-# The cost of each is kept: 8 GB at most.
+# One float64 cost an iteration is kept: 8 GB at most.
 MAX_ITERATIONS = 10**9
 
 
 def check_samples(x: Array, name: str) -> None:
-    """Whether x is (d, m) uint8, or finite float32 or float64."""
+    """x must be (d, m) uint8, or finite float32 or float64."""
     xp = namespace(x)
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{name} must have the shape (features, samples) with at least one of each, not {x.shape}.")
@@ -75,7 +75,7 @@ def _check_labels(y: Array, name: str) -> None:
 
 
 def check_weights(w: Array, shape: tuple[int, ...], who: str) -> None:
-    """Whether w has the shape that `who` (in words) need, and numbers that sums can hold."""
+    """w must have the shape that `who` (in words) need, and numbers that sums can hold."""
     xp = namespace(w)
     if w.shape != shape:
         raise InputError(f"w has the shape {w.shape}, but {who} {shape}.")

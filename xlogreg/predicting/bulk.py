@@ -1,5 +1,6 @@
-"""Predict any number of picture files: decoded in threads, in batches through the classifier, in their order.
+"""The threads and processes of `predict`: how many, and who does what.
 
+Any number of picture files is decoded in threads and goes through the classifier in batches, in their order.
 Pillow lets other threads work while it decodes, and so do the sums; all else holds the GIL, for which they wait.
 So where there is work for long, each thread gets a process that works for it (`processes`).
 What lies ahead is bounded by a few batches of the pictures' small pixels, so memory does not grow with the number of
