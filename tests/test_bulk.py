@@ -267,7 +267,7 @@ def test_copies_of_the_process_give_the_same_bits_and_end(tmp_path: Path, kind: 
 # What happens around copies, in a command that makes them at once: `kind` in front of the arguments says what.
 _COMMAND = """
 import os, signal, sys, threading, time
-from xlogreg.predicting import bulk, workers
+from xlogreg.predicting import bulk, processes
 from xlogreg.commands import cli
 kind = sys.argv.pop(1)
 bulk.SOON, fork = 0.0, os.fork
@@ -283,12 +283,12 @@ def copy():
     if kind.startswith("after") and pid:
         os.kill(os.getpid(), getattr(signal, kind.split()[1]))
     if kind == "raise" and pid == 0:
-        workers.predict_batch = None
+        processes.predict_batch = None
     return pid
 
 os.fork = copy
 if kind == "library":
-    workers.alone.__globals__["os"].listdir = lambda path: ["1", "2"]
+    processes.alone.__globals__["os"].listdir = lambda path: ["1", "2"]
 sys.argv[0] = "xlogreg"
 cli.main()
 """

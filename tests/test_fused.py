@@ -404,7 +404,7 @@ def test_edges_of_float64(x: object, rates: list[float], options: dict, start: f
 
 def test_no_float_copy_and_no_change_of_the_pixels() -> None:
     def held(m: int) -> tuple[float, float]:
-        """What the engine holds after a training and held at most, in bytes a pixel."""
+        """What the objective holds after a training and held at most, in bytes a pixel."""
         rows = np.random.RandomState(0).randint(0, 256, (m, 2000)).astype(np.uint8)
         before = rows.copy()
         rows.flags.writeable = False
@@ -564,7 +564,7 @@ from xlogreg.kernels import arithmetic, digits
 # Called from Python here, which the kernel's own functions are not.
 arithmetic.OPTIONS.pop("no_cpython_wrapper")
 arithmetic.OPTIONS["cache"] = True
-from xlogreg.kernels import sums
+from xlogreg.kernels import pixel_sums
 
 def check():
     rng = np.random.RandomState(0)
@@ -643,7 +643,7 @@ def test_inner_loops_of_every_variant(cpu: str) -> None:
     """What the inner loops compile to for processors with and without VNNI or AVX, and without any x86, is exact."""
     # Numba itself looks at the processor, and at one file's date only.
     folders = {
-        name: helpers.folder(sources.digest_of("kernels/digits", "kernels/sums", extra=f"{name} {numba.__version__}"))
+        name: helpers.folder(sources.digest_of("kernels/digits", "kernels/pixel_sums", extra=f"{name} {numba.__version__}"))
         for name in digits.VARIANTS
     }
     command = [sys.executable, "-c", LOOPS, *(str(each) for both in folders.items() for each in both)]

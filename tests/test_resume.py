@@ -30,10 +30,10 @@ from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
 from xlogreg.runs.training import Training, train
-from xlogreg.solvers.progress import Part, Progress
+from xlogreg.solvers.resume import Part, Progress
 from xlogreg.solvers.solver import State
 from xlogreg.system import files, lock
-from xlogreg.system.run_files import CHECKPOINTS
+from xlogreg.system.run_file_names import CHECKPOINTS
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
@@ -757,7 +757,7 @@ def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monke
     def fingerprint(options: DescentOptions) -> str:
         return fingerprint_module.fingerprint("data", [0.1], 10, options, None, None)
 
-    monkeypatch.setattr(fingerprint_module, "ARITHMETIC", "any")
+    monkeypatch.setattr(fingerprint_module, "ARITHMETIC_VERSION", "any")
     before = fingerprint(DescentOptions(l2=0.1))
     monkeypatch.setattr(fingerprint_module, "DescentOptions", Later)
     assert fingerprint(Later(l2=0.1)) == before
