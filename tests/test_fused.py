@@ -578,48 +578,48 @@ def check():
             residuals[model] >>= 62 - (62, 7, 41, 30, 0)[model]
         weights[0, 0], residuals[0, 0] = 2**62, -(2**62)
         arrays = {}
-        for name, (shape, kind) in sums.shapes(models, models, d, m).items():
+        for name, (shape, kind) in pixel_sums.shapes(models, models, d, m).items():
             memory = np.zeros(int(np.prod(shape)) * np.dtype(kind).itemsize + 64, np.uint8)
             start = -memory.ctypes.data % 64
             arrays[name] = memory[start : len(memory) - 64 + start].view(kind).reshape(shape)
         places, widths, digit = [], [], 1
         for model in range(models):
             largest = int(np.abs(weights[model]).max())
-            widths.append(sums.rows_for(largest))
-            digit = max(digit, sums.largest_digit(largest))
+            widths.append(pixel_sums.rows_for(largest))
+            digit = max(digit, pixel_sums.largest_digit(largest))
             places += [model * digits.DIGITS + k for k in range(widths[-1])]
             for first in range(0, d, 64):
-                sums.cut_weights(weights[model], arrays["weights"], model, first, min(d, first + 64))
-        sums.forward(rows, arrays["weights"], np.array(places), len(places), digit, arrays["sums"])
+                pixel_sums.cut_weights(weights[model], arrays["weights"], model, first, min(d, first + 64))
+        pixel_sums.forward(rows, arrays["weights"], np.array(places), len(places), digit, arrays["sums"])
         low, high = np.zeros((2, m), np.int64)
         for model in range(models):
-            sums.join(arrays["sums"], sum(widths[:model]), widths[model], low, high)
+            pixel_sums.join(arrays["sums"], sum(widths[:model]), widths[model], low, high)
             exact = rows.astype(object) @ weights[model].astype(object)
             assert (low.astype(object) + high.astype(object) * 2**32 == exact).all(), (m, d, model)
             assert (low >= 0).all() and (low < 2**32).all()
         low, high = np.zeros((2, models, d), np.int64)
         places, widths = [], []
         for model in range(models):
-            widths.append(sums.rows_for(int(np.abs(residuals[model]).max())))
-            sums.cut_residuals(residuals[model], widths[-1], arrays["residuals"], len(places))
+            widths.append(pixel_sums.rows_for(int(np.abs(residuals[model]).max())))
+            pixel_sums.cut_residuals(residuals[model], widths[-1], arrays["residuals"], len(places))
             places += [model * digits.DIGITS + k for k in range(widths[-1])]
-            sums.add_few(rows, residuals[model], low[model], high[model])
-        sums.backward(rows, arrays["residuals"], np.array(places), len(places), arrays["narrow"])
+            pixel_sums.add_few(rows, residuals[model], low[model], high[model])
+        pixel_sums.backward(rows, arrays["residuals"], np.array(places), len(places), arrays["narrow"])
         for model in range(models):
-            sums.flush(arrays["narrow"], model, widths[model], low[model], high[model], arrays["tile"])
+            pixel_sums.flush(arrays["narrow"], model, widths[model], low[model], high[model], arrays["tile"])
         exact = residuals.astype(object) @ rows.astype(object)
         assert (low.astype(object) + high.astype(object) * 2**32 == exact).all(), (m, d)
         assert (low >= 0).all() and (low < 2**32).all()
         assert not arrays["narrow"].any()
     for n in range(1, digits.DIGITS):
         most = sum((2 ** (digits.BITS - 1) - 1) << digits.BITS * k for k in range(n))
-        assert sums.rows_for(most) == n and sums.rows_for(most + 1) == n + 1
-    assert sums.rows_for(0) == 0
+        assert pixel_sums.rows_for(most) == n and pixel_sums.rows_for(most + 1) == n + 1
+    assert pixel_sums.rows_for(0) == 0
 
 for name, folder in zip(sys.argv[1::2], sys.argv[2::2]):
     os.environ["XLOGREG_KERNEL"], config.CACHE_DIR = name, folder
     importlib.reload(digits)
-    importlib.reload(sums)
+    importlib.reload(pixel_sums)
     print(name, digits.BITS, digits.WIDTH, digits.MULTIPLY, flush=True)
     check()
 """
@@ -643,7 +643,9 @@ def test_inner_loops_of_every_variant(cpu: str) -> None:
     """What the inner loops compile to for processors with and without VNNI or AVX, and without any x86, is exact."""
     # Numba itself looks at the processor, and at one file's date only.
     folders = {
-        name: helpers.folder(sources.digest_of("kernels/digits", "kernels/pixel_sums", extra=f"{name} {numba.__version__}"))
+        name: helpers.folder(
+            sources.digest_of("kernels/digits", "kernels/pixel_sums", extra=f"{name} {numba.__version__}")
+        )
         for name in digits.VARIANTS
     }
     command = [sys.executable, "-c", LOOPS, *(str(each) for both in folders.items() for each in both)]
