@@ -83,7 +83,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         for option in _OPTIONS:
             setattr(self, option.name, options.pop(option.name, option.default))
         if options:
-            raise TypeError(f"ImageLogisticRegression has no parameter {next(iter(options))!r}")
+            wrong = next(iter(options))
+            raise TypeError(f"ImageLogisticRegression.__init__() got an unexpected keyword argument {wrong!r}")
 
     # Where scikit-learn, and whoever asks for help, finds the names of the options.
     _declared = inspect.signature(__init__)
