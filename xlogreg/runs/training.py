@@ -4,6 +4,7 @@ The story is in `train_together`: features and labels go to the device, the desc
 from a checkpoint, and each model becomes a classifier with its probabilities.
 """
 
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -110,17 +111,17 @@ class Training:
         return self.history[::EVERY].tolist()
 
 
-def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int, **options: Any) -> list[Training]:
+def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int, **keywords: Any) -> list[Training]:
     """Train one model a learning rate, together; each has the bits of its own separate training.
 
-    `options` are the keywords of `train_together`, which does it for several tasks.
+    `keywords` are those of `train_together`, which does it for several tasks, and says what they are.
 
     Raises
     ------
     InputError, DeviceError, DivergenceError
         Unusable options; the device is missing or full; a rate is too large.
     """
-    return train_together([task], learning_rates, number_of_iterations, **options)
+    return train_together([task], learning_rates, number_of_iterations, **keywords)
 
 
 def train_together(
@@ -292,3 +293,10 @@ def _origin(start: Classifier) -> dict[str, Any]:
         "iterations": start.number_of_iterations,
         "history_sha256": start.history_sha256,
     }
+
+
+# So that help and editors show the keywords of `train`.
+train.__signature__ = inspect.signature(train).replace(parameters=[  # type: ignore[attr-defined]
+    *list(inspect.signature(train).parameters.values())[:3],
+    *list(inspect.signature(train_together).parameters.values())[3:],
+])  # fmt: skip
