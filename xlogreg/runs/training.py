@@ -17,12 +17,14 @@ from ..arrays import Device, choose_device, to_host
 from ..data.task import Task
 from ..errors import DivergenceError, InputError
 from ..images.features import PIXELS, Features, sha256_of
-from ..logistic import accuracy, descend_many, forward
+from ..logistic import accuracy
 from ..models.classifier import Classifier
 from ..models.evaluation import Predictions
 from ..neuron.arguments import checked_iterations, checked_rates
 from ..neuron.options import DescentOptions
+from ..neuron.reference import output_rows
 from ..solvers.descent import Observer, history_sha256
+from ..solvers.fit import fit
 from ..solvers.resume import ITERATIONS, Frame
 from ..system.checks import list_of, of_kind
 from ..system.text import short_repr
@@ -181,7 +183,7 @@ def train_together(
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     digest = sha256_of(rows_train, rows_test)
     with device.current():
-        x, x_test = device.to_device(rows_train.T), device.to_device(rows_test.T)
+        train_rows, test_rows = device.to_device(rows_train), device.to_device(rows_test)
         validator = Validator(
             device, [task for task, _ in models], features, patience, getattr(observer, "validated", None)
         )
@@ -191,18 +193,18 @@ def train_together(
             data = data_sha256(digest, tasks, start)
             numbers = (planned, *checkpoints.before)
             kept = checkpoints.begin(
-                [fingerprint(data, rates, number, options, start, patience) for number in numbers],
-                validator.kept, Frame(len(models), len(x), max(numbers), options), validator.check, planned,
+                [fingerprint(data, rates, number, options, start, patience) for number in numbers], validator.kept,
+                Frame(len(models), rows_train.shape[1], max(numbers), options), validator.check, planned,
             )  # fmt: skip
             if kept is not None:
                 validator.restore(kept.extra)
                 progress = on_device(kept.progress, device)
                 iterations = progress.state.iterations if checkpoints.finish else planned
-        labels = device.to_device(np.stack([task.y_train for task, _ in models]))
-        result = descend_many(
-            x, labels, [rate for _, rate in models], iterations,
+        sign = device.to_device(np.stack([1.0 - 2.0 * task.y_train for task, _ in models]))
+        result = fit(
+            train_rows, sign, [rate for _, rate in models], iterations,
             w=None if start is None else device.to_device(np.repeat(start.w.T, len(models), axis=0)),
-            b=None if start is None else [start.b] * len(models),
+            b=None if start is None else device.to_device(np.full(len(models), start.b)),
             observer=observer, implementation=implementation, options=options,
             monitor=validator if validator.checks else None, checkpointer=checkpoints, progress=progress,
         )  # fmt: skip
@@ -233,8 +235,8 @@ def train_together(
                 classifier=classifier,
                 task=task,
                 history=history,
-                probability_train=to_host(forward(w.T, bias, x))[0],
-                probability_test=to_host(forward(w.T, bias, x_test))[0],
+                probability_train=to_host(output_rows(train_rows, w, b))[0],
+                probability_test=to_host(output_rows(test_rows, w, b))[0],
                 seconds=result.seconds,
                 models=len(models),
                 device=str(device),
