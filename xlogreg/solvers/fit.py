@@ -7,6 +7,7 @@ from ..errors import RisingCostWarning
 from ..kernels import objective_for
 from ..neuron.arguments import combined_weights
 from ..neuron.options import DescentOptions
+from ..system.checks import check_callable
 from . import solver_of
 from .advice import Adviser, warn
 from .descent import Descent, Monitor, Observer, descend
@@ -56,6 +57,8 @@ def fit(
     """
     xp, options = namespace(rows, sign), options or DescentOptions()
     models = len(sign)
+    check_callable(observer, "observer")
+    check_callable(monitor, "monitor")
     weights = combined_weights(sign, options, sample_weight)
     objective = objective_for(
         implementation, rows, sign, sample_weight=weights, l2=options.l2, needs=options.needs(weights is not None),
