@@ -39,10 +39,11 @@ class StrictArray:
 
     __array_ufunc__ = None  # NumPy arrays must not take part from the left either
 
-    _on = 0  # which GPU
-
     def __init__(self, values: np.ndarray) -> None:
         self._values = values
+        # On the current GPU, where a test gives this module a `cuda`.
+        cuda = getattr(sys.modules[__name__], "cuda", None)
+        self._on = 0 if cuda is None else cuda.Device().id
 
     def __array__(self, *_: Any, **__: Any) -> np.ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
