@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
+from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, PIXEL_SCALE, bits_per_piece, loss_bits
 from ..neuron.objective import Array, Descended, Gradient, Objective, Steps, check_arrays, standing
 from . import digits, sums
+from . import dots as vectors
 from .arguments import Kept, Own, Problem, Results, Shared, State
 from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
@@ -278,6 +279,24 @@ class FusedCPU(Objective):
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
         self._advance(standing(np.zeros((len(self.sign), self.rows.shape[1])), np.zeros(len(self.sign))), 0, 1)
+
+    def means(self) -> Array:
+        """As in `Objective`."""
+        totals = np.zeros(self.rows.shape[1], np.int64)
+        vectors.add_rows(_read_only(self.rows), totals)
+        return totals / (len(self.rows) * PIXEL_SCALE)
+
+    def dots(self, u: Array, others: Array) -> Array:
+        """As in `Objective`."""
+        results = np.empty(len(others))
+        vectors.dots(_read_only(u), _read_only(others), results)
+        return results
+
+    def add_multiples(self, v: Array, factors: list[float], others: Array) -> Array:
+        """As in `Objective`."""
+        v = v.copy()
+        vectors.add_multiples(v, np.array(factors), _read_only(others))
+        return v
 
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient at w, b."""

@@ -14,7 +14,7 @@ from ..arrays import namespace
 from ..errors import InputError
 from ..system.parallel import one_blas_thread
 from ..system.text import short_repr
-from .exact import MAX_TERMS
+from .exact import MAX_TERMS, PIXEL_SCALE, exact_dot
 
 Array = Any
 
@@ -98,6 +98,23 @@ class Objective:
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient of all models at w (M, d) and b (M,); a cost is NaN where the sums leave their range."""
         raise NotImplementedError
+
+    def means(self) -> Array:
+        """The mean of each feature over the samples, (d,) float64, of pixels divided by 255."""
+        xp = namespace(self.rows)
+        pixels = self.rows.dtype == xp.uint8
+        total = self.rows.sum(axis=0, dtype=xp.int64 if pixels else xp.float64)
+        return total.astype(xp.float64) / (len(self.rows) * (PIXEL_SCALE if pixels else 1.0))
+
+    def add_multiples(self, v: Array, factors: list[float], vectors: Array) -> Array:
+        """v + factors[0] vectors[0] + factors[1] vectors[1] .., one after the other, each product and sum rounded."""
+        for factor, vector in zip(factors, range(len(factors)), strict=True):
+            v = v + factor * vectors[vector]
+        return v
+
+    def dots(self, u: Array, vectors: Array) -> Array:
+        """`exact_dot` of u (n,) and each of the vectors (k, n)."""
+        return exact_dot(u[None], vectors)
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending."""

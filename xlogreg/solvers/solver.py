@@ -51,6 +51,7 @@ class Solver:
     gradient : the last iteration's
     largest : of the last `run`, (iterations, M) on the host, the largest |entry| of each iteration's gradient; only
         where the options ask for it by a gradient tolerance, else None
+    stuck : of the last `run`, (iterations, M), where the solver finds no lower cost any more, if it looks for it
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Solver:
         self.iterations = 0
         self.gradient: Gradient | None = None
         self.largest: np.ndarray | None = None
+        self.stuck: np.ndarray | None = None
         shapes = self.memory_shapes(self.options, d)
         self.memory = {name: xp.zeros((models, *shape), dtype=xp.float64) for name, shape in shapes.items()}
 
@@ -72,6 +74,10 @@ class Solver:
     def memory_shapes(options: DescentOptions, features: int) -> dict[str, tuple[int, ...]]:
         """What one model keeps from one iteration to the next: the shape of each array, which begins as zeros."""
         raise NotImplementedError
+
+    @staticmethod
+    def check_memory(memory: dict[str, Array]) -> None:
+        """Whether arrays of these shapes and finite numbers can be its memory; raises `InputError` where not."""
 
     def run(self, iterations: int) -> np.ndarray:
         """Advance by so many iterations; returns their costs (iterations, M) on the host, NaN from divergence on."""
@@ -97,6 +103,7 @@ class Solver:
         for name, new in {"w": state.w, "b": state.b, **state.memory}.items():
             namespace(self.w, new)  # of one device
             check_array(f"A state's {name}", new, mine[name].shape)
+        self.check_memory(state.memory)
         self.iterations, self.w, self.b = state.iterations, _copy(state.w), _copy(state.b)
         self.memory = {name: _copy(value) for name, value in state.memory.items()}
 
