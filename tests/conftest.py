@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Before NumPy is loaded: while other tests have the processors, threads of BLAS wait for each other, and a product
+# takes 20 times as long. Tests of their number set it themselves.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import strict
-from helpers import Result
+from helpers import Result, forget_old
 from hypothesis import settings
 
 from xlogreg.arrays import Device, choose_device
@@ -19,12 +23,22 @@ from xlogreg.commands import cli
 from xlogreg.errors import DeviceError
 from xlogreg.runs import plots
 
+# Here and in what the tests start: to compile the package's text anew takes longer than many a test.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Deterministic, and never failing because a shared machine was slow.
 settings.register_profile("xlogreg", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("xlogreg")
-# A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell lets what it starts in the background ignore Ctrl-C, nohup the end of a terminal, and so would all that the
+# tests start.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
+
+
+def pytest_sessionstart() -> None:
+    forget_old()
 
 
 @pytest.fixture(scope="session")
@@ -39,8 +53,15 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
-    """Run the command line in this process, in a fresh folder; `stdin` is its standard input."""
+def run(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """Run the command line in this process, in a fresh folder; `stdin` is its standard input.
+
+    The pictures of a run are drawn only in tests that are marked `plots`.
+    """
+    if not request.node.get_closest_marker("plots"):
+        request.getfixturevalue("no_plots")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XLOGREG_DATA", str(tmp_path / "cache"))
 
@@ -61,7 +82,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures of a run, which take longer than all the rest: for tests that do not look at them."""
-    for name in ("plot_run", "plot_predictions", "plot_cost_histories"):
+    for name in ("plot_run", "plot_predictions", "plot_cost_histories", "plot_own_picture"):
         monkeypatch.setattr(plots, name, lambda *_: None)
 
 

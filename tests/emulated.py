@@ -1,7 +1,7 @@
 """A stand-in for CuPy whose raw kernels run: the CUDA source, compiled as C++ with `emulator.h`, on this processor.
 
-`module` is what the fused CUDA engine takes for cupy: the strict stand-in with devices, kernels and launches added. A
-test sets the device's size, the order of the threads and the free memory.
+`module` is what the fused CUDA objective takes for cupy: the strict stand-in with devices, kernels and launches added.
+A test sets the device's size, the order of the threads and the free memory.
 """
 
 import ctypes

@@ -1,8 +1,13 @@
 """What several test files make and start: models, odd pictures, the command line's processes."""
 
+import contextlib
 import hashlib
 import os
+import shutil
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -41,17 +46,42 @@ class Result(NamedTuple):
     out: str
     err: str
 
+    def refused(self, words: str) -> bool:
+        """Whether it was one sentence with these words, and nothing else."""
+        one = self.err.startswith("Error: ") and self.err.count("\n") == 1
+        return (self.code, self.out, one) == (2, "", True) and words in self.err
+
 
 def environment(**more: str) -> dict[str, str]:
     """Of a Python of its own that imports this source tree."""
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
 
 
+def python(code: str, *arguments: str, cwd: Path | None = None, **more: str) -> str:
+    """What such a Python prints that runs this code and ends well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment(**more), capture_output=True, text=True, check=False,
+        timeout=300, cwd=cwd,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr
+    return done.stdout
+
+
 def folder(name: str) -> Path:
     """One that later runs of the tests find again."""
     path = Path(own_temporary_folder()) / "tests" / name
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.utime(path)
     return path
+
+
+def forget_old(days: int = 5) -> None:
+    """Removes what no run of the tests has asked for in so many days, as what older sources were compiled to."""
+    for path in folder("").iterdir():
+        # Another run of the tests may be at it too.
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > days * 86_400:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def made_once(text: str, make: Callable[[Path], None]) -> Path:
@@ -67,6 +97,7 @@ def made_once(text: str, make: Callable[[Path], None]) -> Path:
             new = path.with_suffix(f".{os.getpid()}")
             make(new)
             os.replace(new, path)
+        os.utime(path)
     return path
 
 

@@ -81,7 +81,13 @@ def test_wrong_answers_are_found() -> None:
     assert "WRONG" in rounds._wrong(lbfgs, {"cost": 0.6, "digest": None}, right, problem)
 
 
-@pytest.mark.parametrize("problem", [p for p in SIZES if p.pictures in (10_000, 50_000)], ids=lambda p: p.pictures)
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(problem, id=str(problem.pictures), marks=pytest.mark.slow if problem.pictures > 10_000 else ())
+        for problem in SIZES if problem.pictures in (10_000, 50_000)
+    ],
+)  # fmt: skip
 def test_the_digests_of_the_measured_problems(problem: Problem) -> None:
     # By the fused kernel here; `python -m xlogreg.benchmarking.problems` computes them by the reference.
     assert digest_by("fused", problem) == problem.digest

@@ -26,7 +26,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(source: Path, run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+def photos(source: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run on them, `model`, in this folder, and no picture is decoded from now on."""
     shutil.copytree(source, "photos")
     result = run("train", "photos", "--positive", "ant", "--size", 8, "--iterations", 2, "--out", "model", "--no-cache")
@@ -76,8 +76,7 @@ TRAINING = [
 def test_training_checks_first(run: Callable[..., Result], photos: Path, command: str) -> None:
     for options, words in TRAINING:
         result = run(command, photos, *options)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), (options, result.err)
-        assert words in result.err, (options, result.err)
+        assert result.refused(words), (options, result)
     if command == "sweep":
         for names, words in ((("ant", "0"), "A class is given twice"), (("ant", "elk"), "There is no class 'elk'")):
             result = run("sweep", photos, *(part for name in names for part in ("--positive", name)))
@@ -109,8 +108,7 @@ def test_cifar10_is_checked_by_its_names(run: Callable[..., Result], photos: Pat
         (("--size", 9), "--size is for folders of your own pictures"),
     ):
         result = run("train", "cifar10", *options)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), (options, result.err)
-        assert words in result.err
+        assert result.refused(words), (options, result)
 
 
 def test_evaluating_checks_first(run: Callable[..., Result], photos: Path) -> None:
@@ -125,8 +123,7 @@ def test_evaluating_checks_first(run: Callable[..., Result], photos: Path) -> No
         (("others", "--out", "others/x"), "would be within that of the pictures"),
     ):  # fmt: skip
         result = run("evaluate", "model", *arguments)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), (arguments, result.err)
-        assert words in result.err
+        assert result.refused(words), (arguments, result)
     # Another folder without the model's class.
     shutil.rmtree("others/ant")
     result = run("evaluate", "model", "others")
@@ -146,5 +143,4 @@ def test_predicting_checks_first(run: Callable[..., Result], photos: Path, monke
         (("--out", "x.doc"), "does not say which format"),
     ):  # fmt: skip
         result = run("predict", "model", photos, *arguments)
-        assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), (arguments, result.err)
-        assert words in result.err, (arguments, result.err)
+        assert result.refused(words), (arguments, result)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import python
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
@@ -43,12 +44,7 @@ warnings.simplefilter("ignore")
 results = check_estimator(ImageLogisticRegression(number_of_iterations=100), on_fail=None, on_skip=None)
 print(json.dumps([(result["check_name"], result["status"], repr(result["exception"])) for result in results]))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "SCIPY_ARRAY_API": "1"}, cwd=Path(__file__).parents[1],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+    results = json.loads(python(code, SCIPY_ARRAY_API="1"))
     assert [result for result in results if result[1] != "passed"] == []
     assert len(results) > 40
 
@@ -282,7 +278,7 @@ def test_a_rising_cost_is_warned_of(birds: tuple[np.ndarray, np.ndarray]) -> Non
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows forks no processes")
 def test_a_forked_process_trains_too() -> None:
     """The threads that train are not forked with a process; joblib's multiprocessing forks."""
-    code = """
+    python("""
 import multiprocessing
 import numpy as np
 from xlogreg.estimator import ImageLogisticRegression
@@ -293,12 +289,7 @@ here = fit("fused")
 with multiprocessing.get_context("fork").Pool(1) as pool:
     assert pool.map_async(fit, ["auto", "fused", "reference"]).get(60) == [here] * 3
 assert fit("fused") == here
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
-        timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+""")
 
 
 def test_threads_train_at_the_same_time() -> None:
@@ -308,14 +299,10 @@ import numpy as np
 from xlogreg.estimator import ImageLogisticRegression
 x, y = np.random.RandomState(0).randint(0, 256, (400, 300)).astype(np.uint8), np.arange(400) % 2
 with ThreadPoolExecutor(4) as pool:
-    models = list(pool.map(lambda _: ImageLogisticRegression(0.01, 300, implementation="fused").fit(x, y), range(8)))
+    models = list(pool.map(lambda _: ImageLogisticRegression(0.01, 100, implementation="fused").fit(x, y), range(8)))
 assert len({model.history_sha256_ for model in models}) == 1
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
-        env={**os.environ, "NUMBA_NUM_THREADS": "2"}, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    python(code, NUMBA_NUM_THREADS="2")
 
 
 def test_without_scikit_learn_one_sentence_says_so() -> None:

@@ -294,6 +294,7 @@ NAMES = (
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.plots
 def test_odd_names(tmp_path: Path, run: Callable[..., Result]) -> None:
     names = (*NAMES, os.fsdecode(b"\xff"))
     for number, name in enumerate(names):
@@ -360,7 +361,7 @@ def test_files_follow_their_pictures() -> None:
         assert [int(name.startswith("1/")) for name in files] == y.tolist()
 
 
-def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Result], no_plots: None) -> None:
+def test_balancing_says_what_it_leaves_out(tmp_path: Path, run: Callable[..., Result]) -> None:
     assert make_task(labelled(20, 1500), "a").left_out == "20 of 1,500 others are used"
     assert make_task(labelled(20, 1500), "b").left_out == "20 of 1,500 pictures of b are used"
     assert make_task(labelled(20, 20), "b").left_out == make_task(labelled(20, 30), "b", balance="none").left_out == ""
@@ -772,7 +773,7 @@ def test_the_cache_is_bounded(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------------------------- must show
 
 
-def test_faces_in_one_command(tmp_path: Path, run: Callable[..., Result], no_plots: None) -> None:
+def test_faces_in_one_command(tmp_path: Path, run: Callable[..., Result]) -> None:
     for i, picture in enumerate(lfw_subset()):
         path = tmp_path / "faces" / ("face" if i < 100 else "other") / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -861,6 +862,7 @@ def test_class_names_in_either_form_of_unicode() -> None:
     assert class_number(composed, (split, composed)) == 1
 
 
+@pytest.mark.plots
 def test_sweep_of_classes_with_long_names(photos: Path, run: Callable[..., Result]) -> None:
     names = ["x" * 240, "x" * 241, "cat"]
     for number, name in enumerate(names[:2]):

@@ -33,9 +33,9 @@ from xlogreg.runs.report import write_report
 from xlogreg.runs.run_folder import write_run
 from xlogreg.runs.training import train
 from xlogreg.solvers.descent import descend
-from xlogreg.solvers.progress import Frame, Progress
+from xlogreg.solvers.resume import Frame, Progress
 from xlogreg.solvers.solver import State
-from xlogreg.system.run_files import CHECKPOINTS
+from xlogreg.system.run_file_names import CHECKPOINTS
 
 train_command = sys.modules["xlogreg.commands.train"]
 training_module = sys.modules["xlogreg.runs.training"]

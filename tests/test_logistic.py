@@ -390,8 +390,9 @@ def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPa
         # SciPy may have brought another one since.
         return {library["num_threads"] for library in parallel._blas().info() if library["user_api"] == "blas"}
 
+    two = parallel._blas().limit(limits=2, user_api="blas")
     before = threads()
-    assert before, "NumPy's BLAS is not known to threadpoolctl"
+    assert before == {2}, "NumPy's BLAS is not known to threadpoolctl"
     first, second = contextlib.ExitStack(), contextlib.ExitStack()
     first.enter_context(one_blas_thread)
     second.enter_context(one_blas_thread)
@@ -411,3 +412,4 @@ def test_blas_has_one_thread_while_anybody_needs_it(monkeypatch: pytest.MonkeyPa
     logistic.descend_many(*problem(), [0.1], 3, implementation="reference")
     assert seen == [{1}] * 3
     assert threads() == before
+    two.restore_original_limits()

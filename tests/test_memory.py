@@ -1,11 +1,9 @@
 """Training holds no float copy of the pictures."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from helpers import environment
+from helpers import python
 
 SCRIPT = """
 import sys
@@ -32,13 +30,4 @@ print((status("VmHWM:") - before) / x.nbytes)
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux's /proc")
 @pytest.mark.parametrize(("implementation", "bound"), [("reference", 3.0), ("fused", 1.5)])
 def test_peak_memory_of_50000_pictures(implementation: str, bound: float) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, implementation],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    ratio = float(done.stdout)
-    assert 0.99 < ratio < bound
+    assert 0.99 < float(python(SCRIPT, implementation)) < bound

@@ -1,5 +1,6 @@
 """Training beyond the tutorial's: each option against plain float64 and scikit-learn, with the same bits everywhere."""
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -261,6 +262,11 @@ def test_device_arrays(name: str, to_xp: Callable) -> None:
 RATES = (RATE, 0.2, 0.01, 1e-5)
 
 
+@functools.cache
+def alone(name: str, rate: float) -> Descent:
+    return train(name, 130, (rate,), implementation="reference")
+
+
 @EACH_WAY
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_several_together_have_the_bits_of_their_own_trainings(
@@ -270,7 +276,7 @@ def test_several_together_have_the_bits_of_their_own_trainings(
     monkeypatch.setattr("xlogreg.solvers.descent._BLOCK_SECONDS", seconds)
     together = train(name, 130, RATES, implementation=implementation)
     for i, rate in enumerate(RATES):
-        assert same(together, i, train(name, 130, (rate,), implementation="reference"))
+        assert same(together, i, alone(name, rate))
     if name in ("gradient", "cost"):
         assert len(set(map(len, together.histories))) > 1
         assert name in together.reasons

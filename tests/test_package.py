@@ -1,46 +1,23 @@
 """What is installed: light to import, complete as a wheel, one public door."""
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import python
 
 import xlogreg
 
 ROOT = Path(__file__).parents[1]
 
 
-def python(code: str, path: Path = ROOT, **options: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,  # type: ignore[call-overload]
-    )
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
-
-
 def test_import_is_light() -> None:
     heavy = (
-        "cupy",
-        "numba",
-        "matplotlib",
-        "sklearn",
-        "skimage",
-        "scipy",
-        "PIL",
-        "safetensors",
-        "typer",
-        "rich",
-        "jinja2",
-    )
+        "cupy", "numba", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "safetensors", "typer", "rich", "jinja2"
+    )  # fmt: skip
     code = f"import sys, json, xlogreg; print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
     assert json.loads(python(code)) == []
 
@@ -102,8 +79,8 @@ def test_the_wheel_carries_the_birds(tmp_path: Path) -> None:
         "from pathlib import Path; from xlogreg.runs.report import write_report; "
         "print(write_report(Path()).stat().st_size)"
     )
-    assert int(python(code, tmp_path / "installed", cwd=tmp_path)) > 5000
+    assert int(python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed"))) > 5000
     code = "import xlogreg; print(xlogreg.__file__, len(xlogreg.load_birds()))"
-    where, count = python(code, tmp_path / "installed", cwd=tmp_path).split()
+    where, count = python(code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "installed")).split()
     assert where.startswith(str(tmp_path))
     assert count == "2064"

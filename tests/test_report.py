@@ -331,7 +331,7 @@ def test_weights_as_pictures() -> None:
     assert "All weights are zero" in why
 
 
-def test_weights_of_gradients() -> None:
+def test_weights_of_gradients(tmp_path: Path) -> None:
     # 7 x 7 blocks of 2 x 2 cells of 9 directions, of pictures of 32 x 32.
     hog = Features("hog", cell=4, block=2)
     w = np.zeros((1764, 1))
@@ -343,6 +343,10 @@ def test_weights_of_gradients() -> None:
     inked = (views[0].picture != np.array(ZERO, np.uint8)).any(axis=2)
     assert inked[:24, :24].any()
     assert not inked[48:].any()
+    shown = [plots._Shown(view.picture, view.caption) for view in views]
+    plots._plot_pictures(tmp_path / "weights.png", shown, "Weights", 3, side=2.4)
+    with Image.open(tmp_path / "weights.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 1
 
 
 def test_ticks_and_charts() -> None:

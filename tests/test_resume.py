@@ -30,10 +30,10 @@ from xlogreg.runs.checkpoint import Checkpoint, Checkpoints, latest, save
 from xlogreg.runs.plan import Plan, write_plan
 from xlogreg.runs.run_folder import new_run_folder
 from xlogreg.runs.training import Training, train
-from xlogreg.solvers.progress import Part, Progress
+from xlogreg.solvers.resume import Part, Progress
 from xlogreg.solvers.solver import State
 from xlogreg.system import files, lock
-from xlogreg.system.run_files import CHECKPOINTS
+from xlogreg.system.run_file_names import CHECKPOINTS
 
 # `xlogreg.commands.train` names the function.
 train_command = sys.modules["xlogreg.commands.train"]
@@ -44,12 +44,6 @@ MOMENTUM = DescentOptions(momentum=0.9, nesterov=True, l2=0.01, class_weight="ba
 def task() -> Task:
     (task,) = hold_out([make_task(load_birds(), "bird")], 0.1)
     return task
-
-
-@pytest.fixture
-def run(run: Callable[..., Result], no_plots: None) -> Callable[..., Result]:
-    """The command line in this process, without the pictures."""
-    return run
 
 
 # As a plan has them.
@@ -84,7 +78,8 @@ def assert_same(one: Training, other: Training) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["reference", "fused"])
-def test_stopped_again_and_again(task: Task, tmp_path: Path, implementation: str) -> None:
+def test_stopped_again_and_again(tmp_path: Path, implementation: str) -> None:
+    (task,) = hold_out([make_task(load_birds(), "bird", test_size=1500)], 0.1)  # few to train on are as good
     rates = [0.01, 0.0005, 0.0002]  # the second ends early
     whole = train(task, rates, 260, implementation=implementation, options=MOMENTUM)
     assert [training.stopped_by for training in whole] == ["iterations", "gradient", "iterations"]
@@ -762,7 +757,7 @@ def test_options_of_the_descent_that_came_later_change_no_older_checkpoint(monke
     def fingerprint(options: DescentOptions) -> str:
         return fingerprint_module.fingerprint("data", [0.1], 10, options, None, None)
 
-    monkeypatch.setattr(fingerprint_module, "ARITHMETIC", "any")
+    monkeypatch.setattr(fingerprint_module, "ARITHMETIC_VERSION", "any")
     before = fingerprint(DescentOptions(l2=0.1))
     monkeypatch.setattr(fingerprint_module, "DescentOptions", Later)
     assert fingerprint(Later(l2=0.1)) == before

@@ -245,6 +245,7 @@ def test_diverging_models_are_told_or_raise(task: Task) -> None:
         train(task, [1e8], 60)
 
 
+@pytest.mark.plots
 def test_train_with_everything_and_go_on(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     result = run(
         "train", "--l2", 0.01, "--momentum", 0.9, "--nesterov", "--stop-gradient", 1e-9, "--stop-cost", 1e-3,
@@ -285,7 +286,7 @@ def test_train_with_everything_and_go_on(run: Callable[..., Result], monkeypatch
     assert second["cost_history"][0] == pytest.approx(propagate(model.w, model.b, x, y)[1], rel=1e-2)
 
 
-def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result], no_plots: None) -> None:
+def test_sweep_keeps_what_does_not_diverge(run: Callable[..., Result]) -> None:
     rates = ("--learning-rate", 1e8, "--learning-rate", 0.005)
     result = run("sweep", *rates, "--iterations", 100, "--out", "here")
     assert result.code == 2
@@ -457,7 +458,7 @@ def test_a_cost_that_falls_but_rises_on_the_way_is_told_of() -> None:
     assert Adviser(options=DescentOptions(momentum=0.5)).note(0, zigzag / zigzag[0], 0.2) == ""
 
 
-def test_the_command_line_says_it_once(run: Callable[..., Result], no_plots: None) -> None:
+def test_the_command_line_says_it_once(run: Callable[..., Result]) -> None:
     result = run("train", "--learning-rate", 0.5, "--iterations", 5)
     assert (result.code, result.err.count("\n"), result.err.count("The cost rose from")) == (0, 1, 1)
     assert "Warning" not in result.err
@@ -472,7 +473,7 @@ def test_the_command_line_says_it_once(run: Callable[..., Result], no_plots: Non
 
 
 def test_a_start_is_not_tested_on_what_it_learned_from(
-    run: Callable[..., Result], tmp_path: Path, no_plots: None
+    run: Callable[..., Result], tmp_path: Path
 ) -> None:
     rng = np.random.RandomState(0)
     for name in ("yes", "no"):
@@ -517,7 +518,7 @@ def test_a_start_is_not_tested_on_what_it_learned_from(
 
 
 def test_early_stopping_on_the_command_line(
-    run: Callable[..., Result], no_plots: None, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bars, "_PLAIN_SECONDS", 0.0)
     few = ("--validation", 0.2, "--patience", 2, "--iterations", 900)

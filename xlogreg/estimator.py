@@ -10,7 +10,7 @@ import numpy as np
 from .arrays import choose_device, to_host
 from .errors import InputError
 from .logistic import descend_many
-from .neuron.arguments import check_iterations, check_learning_rate
+from .neuron.arguments import checked_iterations, checked_learning_rate
 from .neuron.elementary import sigmoid
 from .neuron.options import DescentOptions
 from .neuron.reference import forward_rows
@@ -119,7 +119,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 f"X holds {kind}, and is trained on as features, not as pixels (which are uint8, and are divided by "
                 f"255 and summed exactly); {instead}."
             )
-        iterations = check_iterations(self.number_of_iterations)
+        iterations = checked_iterations(self.number_of_iterations)
         rate = self._rate(X)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))
         labels = (numbers.reshape(1, -1) == positives[:, None]).astype(np.int64)
@@ -187,7 +187,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def _rate(self, X: np.ndarray) -> float:
         if not isinstance(self.learning_rate, str):
-            return check_learning_rate(self.learning_rate)
+            return checked_learning_rate(self.learning_rate)
         if self.learning_rate != "auto":
             raise InputError(f"The learning rate must be a number above 0 or 'auto', not {given(self.learning_rate)}.")
         if X.dtype == np.uint8:

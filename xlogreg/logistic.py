@@ -19,16 +19,16 @@ from .arrays import namespace, on_its_device, to_host
 from .errors import InputError, RisingCostWarning
 from .kernels import objective_for
 from .neuron.arguments import (
-    check_chunk,
-    check_iterations,
     check_samples,
     check_weights,
     checked_bias,
+    checked_chunk,
+    checked_iterations,
     checked_rates,
+    combined_weights,
     labels_of,
     row_of_weights,
     rows_and_signs,
-    sample_weights,
 )
 from .neuron.elementary import sigmoid as _sigmoid
 from .neuron.exact import MAX_TERMS
@@ -37,7 +37,7 @@ from .neuron.reference import Reference, forward_rows
 from .solvers import solver_of
 from .solvers.advice import Adviser, warn
 from .solvers.descent import Descent, Monitor, Observer, descend, history_sha256
-from .solvers.progress import Checkpointer, Progress
+from .solvers.resume import Checkpointer, Progress
 from .system.checks import array_of, check_callable, is_whole, list_of
 from .system.text import given
 
@@ -87,7 +87,7 @@ def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     check_samples(x, "x")
     row = row_of_weights(w, x)
     bias = xp.full(1, checked_bias(b), dtype=xp.float64)
-    return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), row, bias, check_chunk(chunk)))
+    return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), row, bias, checked_chunk(chunk)))
 
 
 @on_its_device
@@ -113,7 +113,7 @@ def propagate(w: Array, b: float, x: Array, y: Array, *, chunk: int | None = Non
     row = row_of_weights(w, x)
     bias = xp.full(1, checked_bias(b), dtype=xp.float64)
     with np.errstate(all="ignore"):
-        gradient = Reference(rows, sign, chunk=check_chunk(chunk)).evaluate(row, bias)
+        gradient = Reference(rows, sign, chunk=checked_chunk(chunk)).evaluate(row, bias)
     return {"dw": gradient.dw.T, "db": gradient.db[0]}, gradient.cost[0]
 
 
@@ -230,14 +230,14 @@ def descend_many(
     rows, sign = rows_and_signs(x, y)
     rates = xp.asarray(checked_rates(learning_rates), dtype=xp.float64)
     models, features = len(rates), x.shape[0]
-    iterations = check_iterations(number_of_iterations)
+    iterations = checked_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
     if options is not None and not isinstance(options, DescentOptions):
         raise InputError(f"options must be xlogreg.DescentOptions, not {type(options).__name__}.")
     options = options or DescentOptions()
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
-    weights = sample_weights(sign, options, sample_weight)
+    weights = combined_weights(sign, options, sample_weight)
     check_callable(observer, "observer")
     check_callable(monitor, "monitor")
     if w is not None:
@@ -249,7 +249,7 @@ def descend_many(
     bias = xp.asarray([checked_bias(one) for one in biases], dtype=xp.float64)
     objective = objective_for(
         implementation, rows, sign, sample_weight=weights, l2=options.l2,
-        needs=options.needs(weights is not None), chunk=check_chunk(chunk),
+        needs=options.needs(weights is not None), chunk=checked_chunk(chunk),
     )  # fmt: skip
     solver = solver_of(options)(objective, start, bias, rates, options)
     result = descend(

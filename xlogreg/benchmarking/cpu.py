@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..kernels import digits, sums
+from ..kernels import digits, pixel_sums
 from ..kernels.cpu import aligned
 from ..kernels.keeping import kept
 from ..kernels.pool import allowed, ready, run_all
 from ..system.machine import processor_name
 from .limits import Limits, shortest
 
-forward = sums.forward
+forward = pixel_sums.forward
 
 # Of bytes read, far beyond any cache.
 _BYTES = 2**30
@@ -64,7 +64,7 @@ def measure_cpu(rounds: int = 7) -> Limits:
     target = np.zeros_like(source)
     copy = 2 * source.nbytes / _seconds(lambda thread: _copy(source[thread], target[thread]), threads, rounds)
     pixels = np.broadcast_to(aligned((_FEATURES,), np.uint8), (_SAMPLES, _FEATURES))
-    shapes = sums.shapes(1, 1, _FEATURES, _SAMPLES)
+    shapes = pixel_sums.shapes(1, 1, _FEATURES, _SAMPLES)
     # From the start of a cache line on, as the instructions want it.
     weights = aligned(*shapes["weights"])
     results = aligned((threads, *shapes["sums"][0]), shapes["sums"][1])

@@ -15,7 +15,7 @@ from ..models.evaluation import MEASURES, Evaluation
 from ..proof import tutorial
 from ..proof.doctor import Examination
 from ..runs.training import Training
-from ..system import run_files
+from ..system import run_file_names
 from ..system.text import listed, plain
 
 out = Console(highlight=False, soft_wrap=True)
@@ -60,7 +60,7 @@ def show_training(training: Training, folder: Path) -> None:
         ("time", timing(training)),
         ("digest", training.history_sha256),
         ("kept in", str(folder)),
-        ("report", str(folder / run_files.PAGE)),
+        ("report", str(folder / run_file_names.PAGE)),
     )
 
 

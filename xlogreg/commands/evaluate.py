@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from ..system import run_files
+from ..system import run_file_names
 from .options import (
     BalanceArgument,
     BalanceOption,
@@ -104,11 +104,12 @@ def evaluate(
         console.show_evaluation(task, parts, classifier.class_names)
         if folder is not None:
             console.show_files(folder, {
-                run_files.PAGE: "everything on one page", run_files.CURVES: "ROC curve, calibration, confusion matrix",
-                run_files.MOST_WRONG: "the test pictures that are most wrong",
-                run_files.MOST_CERTAIN: "the most certain ones",
-                run_files.WEIGHTS: "what the neuron looks for", run_files.EVALUATION: "all measures",
-                run_files.PREDICTIONS: "the probability of every picture",
+                run_file_names.PAGE: "everything on one page",
+                run_file_names.CURVES: "ROC curve, calibration, confusion matrix",
+                run_file_names.MOST_WRONG: "the test pictures that are most wrong",
+                run_file_names.MOST_CERTAIN: "the most certain ones",
+                run_file_names.WEIGHTS: "what the neuron looks for", run_file_names.EVALUATION: "all measures",
+                run_file_names.PREDICTIONS: "the probability of every picture",
             })  # fmt: skip
 
 
@@ -150,7 +151,7 @@ def data_of(
     name_them = f"name them: xlogreg evaluate {model} DATA."
     if of_run is None:
         raise InputError(
-            run_files.unfinished(model)
+            run_file_names.unfinished(model)
             or f"It is not recorded which pictures {model} was trained on ({classifier.trained_on}); {name_them}"
         )
     if here not in (BUILT_IN, CIFAR10) and not os.path.exists(here):

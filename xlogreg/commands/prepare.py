@@ -26,15 +26,15 @@ def prepared(
     from ..data.task import hold_out
     from ..images.features import Features
     from ..models.classifier import Classifier
-    from ..neuron.arguments import check_iterations, check_learning_rate
+    from ..neuron.arguments import checked_iterations, checked_learning_rate
     from ..runs.training import check_start
     from ..runs.validation import check_patience
     from . import bars, console
 
     source, data, size, validation = (asked[name] for name in ("source", "data", "size", "validation"))
     for rate in rates:
-        check_learning_rate(rate)
-    check_iterations(asked["iterations"])
+        checked_learning_rate(rate)
+    checked_iterations(asked["iterations"])
     options = _descent_options(asked)
     patience = check_patience(asked["patience"], validation is not None)
     device = chosen_device(asked["device"])

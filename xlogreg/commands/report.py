@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ..system import run_files
+from ..system import run_file_names
 
 
 def report(
@@ -23,7 +23,7 @@ def report(
     from ..system.files import check_new
     from . import console
 
-    path = out or (runs[0] / run_files.PAGE if len(runs) == 1 else Path("comparison.html"))
+    path = out or (runs[0] / run_file_names.PAGE if len(runs) == 1 else Path("comparison.html"))
     check_new(path, force or is_report(path))
     if len(runs) == 1:
         write_report(runs[0], path=path)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..system import run_files
+from ..system import run_file_names
 from .options import DeviceOption, ImplementationArgument, ImplementationOption, JsonOption, OutOption
 from .shared import asked_data, chosen_device, print_json, stop_signals, training_folder
 
@@ -84,14 +84,14 @@ def reproduce(
         sub = make_folder(folder / f"rate-{training.classifier.learning_rate:g}")
         with bars.working(f"writing {sub}"):
             write_run(sub, training, asked=asked)
-    plots.plot_cost_histories(folder / run_files.LEARNING_RATES, others, "Cost at three learning rates")
-    plots.plot_own_picture(folder / run_files.OWN_PICTURE, own, resized, sentence)
-    write_json(folder / run_files.COMPARISON, {**asdict(comparison), "reproduced": comparison.reproduced})
+    plots.plot_cost_histories(folder / run_file_names.LEARNING_RATES, others, "Cost at three learning rates")
+    plots.plot_own_picture(folder / run_file_names.OWN_PICTURE, own, resized, sentence)
+    write_json(folder / run_file_names.COMPARISON, {**asdict(comparison), "reproduced": comparison.reproduced})
     with bars.working("drawing pictures and report"):
         write_run(folder, main_run, plots.plot_run, own_tiles(own, resized, probability), asked=asked)
     done("pictures and report")
-    results = json.loads((folder / run_files.RESULTS).read_text(encoding="utf-8"))
-    write_json(folder / run_files.RESULTS, {**results, "stages": stages})
+    results = json.loads((folder / run_file_names.RESULTS).read_text(encoding="utf-8"))
+    write_json(folder / run_file_names.RESULTS, {**results, "stages": stages})
 
     if as_json:
         print_json({
@@ -112,15 +112,15 @@ def reproduce(
         console.out.print(f"own picture {sentence}", markup=False)
         console.show_stages(stages)
         console.show_files(folder, {
-            run_files.PAGE: "everything on one page",
-            run_files.EXAMPLES: "five training pictures with their labels",
-            run_files.COST_HISTORY: "the cost while training",
-            run_files.LEARNING_RATES: "the cost at three learning rates",
-            run_files.TEST_PICTURE: "test picture 10, true and predicted",
-            run_files.OWN_PICTURE: "the own picture before and after the resize",
-            run_files.RESULTS: "everything obtained, the machine and the options",
-            run_files.HISTORY: "the cost of every iteration",
-            run_files.MODEL: f"the trained model: xlogreg predict {folder} PICTURE",
+            run_file_names.PAGE: "everything on one page",
+            run_file_names.EXAMPLES: "five training pictures with their labels",
+            run_file_names.COST_HISTORY: "the cost while training",
+            run_file_names.LEARNING_RATES: "the cost at three learning rates",
+            run_file_names.TEST_PICTURE: "test picture 10, true and predicted",
+            run_file_names.OWN_PICTURE: "the own picture before and after the resize",
+            run_file_names.RESULTS: "everything obtained, the machine and the options",
+            run_file_names.HISTORY: "the cost of every iteration",
+            run_file_names.MODEL: f"the trained model: xlogreg predict {folder} PICTURE",
         })  # fmt: skip
     if not comparison.reproduced:
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 
 from ..errors import InputError
-from ..system import run_files
+from ..system import run_file_names
 from .options import SWEEP, JsonOption, OutOption, takes
 from .prepare import prepared
 from .shared import asked_data, print_json, stop_signals, training_folder
@@ -55,7 +55,7 @@ def sweep(
         # The page of each has its pictures; drawing them a second time, as files, would take longer than training.
         with bars.working(f"writing {names[sub.name]}"):
             write_run(sub, training, asked=asked_data(source, data))
-    plots.plot_cost_histories(folder / run_files.LEARNING_RATES, trainings, "Cost by learning rate")
+    plots.plot_cost_histories(folder / run_file_names.LEARNING_RATES, trainings, "Cost by learning rate")
     summary = {
         "runs": [results(training) for training in trainings],
         "diverged": [
@@ -64,16 +64,16 @@ def sweep(
         ],
         "folder": str(folder),
     }
-    write_json(folder / run_files.SWEEP, {**summary, "command": command_line()})
+    write_json(folder / run_file_names.SWEEP, {**summary, "command": command_line()})
     write_report(folder)
     if as_json:
         print_json(summary)
     else:
         console.show_sweep(trainings)
         console.show_files(folder, {
-            run_files.PAGE: "the runs compared, on one page",
-            run_files.LEARNING_RATES: "the cost histories in one picture",
-            run_files.SWEEP: "all results", **names,
+            run_file_names.PAGE: "the runs compared, on one page",
+            run_file_names.LEARNING_RATES: "the cost histories in one picture",
+            run_file_names.SWEEP: "all results", **names,
         })  # fmt: skip
     console.show_notes(trainings)
     if diverged:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
-from ..system import run_files
+from ..system import run_file_names
 from ..system.text import shown
 from .options import TRAIN, JsonOption, OutOption, plan_kind, takes
 from .prepare import prepared
@@ -73,7 +73,7 @@ def train(
 
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
     """Take up the training in a run folder, with more iterations where they are `given`, or end it there."""
-    from ..neuron.arguments import check_iterations
+    from ..neuron.arguments import checked_iterations
     from ..runs.plan import read_plan
     from ..system.lock import locked
 
@@ -88,7 +88,7 @@ def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[flo
         raise InputError("A training that is finished where it stands gets no more iterations; leave one of the two "
                          "options out, --finish or --iterations.")  # fmt: skip
     if wanted is not None:
-        check_iterations(wanted)
+        checked_iterations(wanted)
     if _goes_on(run, wanted):
         plan = read_plan(run, _KINDS, _DEFAULTS)
         # Before data are read, which takes long, and until all is written.
@@ -113,7 +113,7 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
     from ..runs.gallery import read_json
     from ..runs.plan import read_plan
 
-    results = read_json(run / run_files.RESULTS)
+    results = read_json(run / run_file_names.RESULTS)
     if results is None:
         return True
     done, planned, stopped = (
@@ -133,7 +133,7 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
         raise InputError(f"The run {shown(run)} has {done:,} iterations already; give more with --iterations.")
     if not _keeps(run):
         raise FileError(
-            f"The run {shown(run)} does not keep what more iterations need, {run_files.PLAN} and a checkpoint; "
+            f"The run {shown(run)} does not keep what more iterations need, {run_file_names.PLAN} and a checkpoint; "
             f"go on from its model in a new one, with --start {quote(str(run))}."
         )
     return True
@@ -141,7 +141,7 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
 
 def _keeps(run: Path) -> bool:
     """Whether a complete run has what more iterations need."""
-    return (run / run_files.PLAN).is_file() and any((run / name).is_file() for name in run_files.CHECKPOINTS)
+    return (run / run_file_names.PLAN).is_file() and any((run / name).is_file() for name in run_file_names.CHECKPOINTS)
 
 
 def _taken_up(plan: "Plan", given: dict[str, Any]) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _say_complete(run: Path, as_json: bool) -> None:
     from . import console
 
     with contextlib.suppress(OSError), locked(run):
-        remove(run, but=max(run_files.CHECKPOINTS, key=lambda name: stamp(run / name)))
+        remove(run, but=max(run_file_names.CHECKPOINTS, key=lambda name: stamp(run / name)))
     results = read_results(run) or {}
     done, planned, stopped = (results.get(name) for name in ("iterations", "max_iterations", "stopped_by"))
     by_itself = stopped not in ("iterations", "interrupted", None)
@@ -251,7 +251,7 @@ def _train(
             done = checkpoints.stopped()
             where = "while its results were written" if trained else f"after {done} of {iterations} iterations"
             ending = " (to end it there, add --finish)" if done and not trained else ""
-            console.note(f"Stopped {where}{ending}. Go on with: {run_files.resume_command(folder)}")
+            console.note(f"Stopped {where}{ending}. Go on with: {run_file_names.resume_command(folder)}")
             raise typer.Exit(130) from None
         except (InputError, DivergenceError):
             # It would end the same way again; checkpoints of a run that was resumed are its own.
@@ -263,7 +263,7 @@ def _train(
             # A full disk or device: there may be room the next time, and hours of training are in the checkpoints.
             if not checkpoints.begun:
                 raise
-            raise type(error)(f"{error} Then go on with: {run_files.resume_command(folder)}") from error
+            raise type(error)(f"{error} Then go on with: {run_file_names.resume_command(folder)}") from error
         # Ctrl-C comes too late here.
         ignore_stop_signals()
         checkpoints.ended()

@@ -86,7 +86,7 @@ class Shared(NamedTuple):
 
     largest, steepest : (T, M) float64, the largest |w| and |dw| of a thread's share of the features
     seen : (T, M, 2, 2 ORDERS) int64, the largest differences that it saw
-    digits : the digits of the weights, as `sums.shapes` has them
+    digits : the digits of the weights, as `pixel_sums.shapes` has them
     low, high : (T, M, d rounded up) int64, the sums of the gradient
     totals : (T, M, TOTALS) float64, the sums of residuals and losses
     split : (2, M, d rounded up) int64, the weights in fixed point
@@ -103,7 +103,7 @@ class Shared(NamedTuple):
 
 
 class Own(NamedTuple):
-    """To work in, each thread for itself; of `sums.shapes` where nothing else is said.
+    """To work in, each thread for itself; of `pixel_sums.shapes` where nothing else is said.
 
     products : the forward sums; cut : the residuals' digits; narrow : the backward sums in 32 bits
     pending : (T, M, 2) int64, digits in the narrow sums, and how much of their room is taken

@@ -35,7 +35,7 @@ def halves_of(scaled: float, unit: float) -> tuple[Any, Any]:
 
 @njit(**OPTIONS)
 def total_of(low: int, high: int, half: int) -> float:
-    """low + 2^half high as float64, rounded once, for half <= 36: the twin of `products.add_products`."""
+    """low + 2^half high as float64, rounded once, for half <= 36: the twin of `products.round_whole`."""
     upper, lower = parts_of(low, high, half)
     return upper + lower
 

@@ -3,8 +3,8 @@
 The split of `neuron.exact` makes fixed-point numbers: weights and residuals are whole numbers of 52 to 55 bits below a
 power of two. Of those, differences to the iterations before are taken, which are small (`differences`), and cut into
 digits of 8 or 16 bits, so that pixels times digits are small integers, which every processor multiplies and adds many
-at a time (`digits`, `sums`). The integer sums are the exact sums of the reference, and they are rounded in the same
-single place: the bits are the same.
+at a time (`digits`, `pixel_sums`). The integer sums are the exact sums of the reference, and they are rounded in the
+same single place: the bits are the same.
 
 One iteration, by all threads:
 
@@ -29,13 +29,14 @@ import numpy as np
 from ..errors import InputError
 from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, PIXEL_SCALE, bits_per_piece, loss_bits
 from ..neuron.objective import Array, Descended, Gradient, Objective, Steps, check_arrays, standing
-from . import digits, sums
+from . import digits, pixel_sums
 from . import dots as vectors
 from .arguments import Kept, Own, Problem, Results, Shared, State
 from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
 from .elementwise import TOTALS, exponent_of, exponents_of, largest_residual, residuals_fit, update_bias
 from .keeping import can_keep, is_kept, kept
+from .pixel_sums import flush, rows_for
 from .pool import allowed, giving_way, ready, run_all
 from .propagation import (
     GROUP,
@@ -52,7 +53,6 @@ from .propagation import (
     update,
 )
 from .sources import digest_of
-from .sums import flush, rows_for
 from .thread_count import ThreadCount
 
 # Of all that use the kernel's threads.
@@ -175,7 +175,7 @@ def _compile(sources: str) -> Any:
 
 
 _MODULES = (
-    *(f"kernels/{name}" for name in ("digits", "sums", "differences", "elementwise", "barrier", "propagation")),
+    *(f"kernels/{name}" for name in ("digits", "pixel_sums", "differences", "elementwise", "barrier", "propagation")),
     *("kernels/arguments", "kernels/cpu", "neuron/exact", "neuron/reference"),
 )
 _run = _compile(digest_of(*_MODULES, extra=f"{digits.MULTIPLY} {digits.WIDTH} {digits.BITS}"))
@@ -325,7 +325,7 @@ class FusedCPU(Objective):
         padded = -(-d // LINE) * LINE
         of_all = {
             name: aligned(shape if name == "weights" else (threads, *shape), kind)
-            for name, (shape, kind) in sums.shapes(models, min(models, GROUP), d, block).items()
+            for name, (shape, kind) in pixel_sums.shapes(models, min(models, GROUP), d, block).items()
         }
         largest = aligned((threads, models), np.float64)
         sizes = np.abs(steps.w)

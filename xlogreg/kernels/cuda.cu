@@ -180,7 +180,7 @@ __device__ __forceinline__ double log1p_unit(double t) {
     return f + (upper ? LN2_HIGH : 0.0);
 }
 
-// low + 2^24 high as float64, rounded once: the twin of products.add_products.
+// low + 2^24 high as float64, rounded once: the twin of products.round_whole.
 __device__ __forceinline__ double total_of(i64 low, i64 high) {
     high += low >> 24;
     low &= (1 << 24) - 1;

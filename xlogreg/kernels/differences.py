@@ -23,7 +23,7 @@ import numpy as np
 from numba import njit
 
 from .arithmetic import OPTIONS
-from .sums import rows_for
+from .pixel_sums import rows_for
 
 Array = Any
 

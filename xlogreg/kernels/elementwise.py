@@ -1,4 +1,5 @@
-"""What an iteration of the fused CPU kernel does besides the sums over pixels: elementwise steps, and the update.
+"""An iteration of the fused CPU kernel but for the sums over pixels: sigmoid, loss and its rounding, residuals, cost
+and update.
 
 The same operations in the same order as in `reference`.
 """
@@ -36,7 +37,7 @@ def fixed_point(values: Array, down: float, bits: int, shift: int, numbers: Arra
 
 
 @njit(**OPTIONS)
-def residuals_of(
+def residuals_and_losses(
     low: Array,
     high: Array,
     sign: Array,

@@ -14,8 +14,19 @@ from .arguments import Kept, Own, Problem, Shared, State
 from .arithmetic import OPTIONS
 from .differences import KEPT, LARGEST, MOST_SHIFT, ORDER, ORDERS, accumulate, choose, differences
 from .digits import DIGITS
-from .elementwise import add_squares, fixed_point, of_square, residuals_of, update_weights
-from .sums import ROOM, add_few, backward, cut_residuals, cut_weights, flush, forward, join, largest_digit, rows_for
+from .elementwise import add_squares, fixed_point, of_square, residuals_and_losses, update_weights
+from .pixel_sums import (
+    ROOM,
+    add_few,
+    backward,
+    cut_residuals,
+    cut_weights,
+    flush,
+    forward,
+    join,
+    largest_digit,
+    rows_for,
+)
 
 Array = Any
 
@@ -134,7 +145,7 @@ def propagate(
             column += width
             accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
             # A slice of what is empty is empty.
-            residuals_of(
+            residuals_and_losses(
                 value_low, value_high, sign[i, first:last], sample_weight[i, first:last],
                 math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]),
                 loss_constants, residuals, totals[i], numbers,

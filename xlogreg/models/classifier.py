@@ -16,7 +16,7 @@ from ..images.features import PIXELS, Features
 from ..images.resizing import to_pixels
 from ..logistic import forward
 from ..neuron.exact import LARGEST_WEIGHT
-from ..system import run_files
+from ..system import run_file_names
 from ..system.checks import path_of, unmasked
 from ..system.files import read_regular, reason, write_whole
 from ..system.records import Odd, any_of, fields, made, row, whole, words
@@ -251,7 +251,7 @@ def _read(path: Path) -> tuple[Path, bytes]:
     folder = path
     try:
         if os.path.isdir(folder):
-            path = folder / run_files.MODEL
+            path = folder / run_file_names.MODEL
         return path, read_regular(path, _MAX_BYTES)
     except InputError as error:  # a pipe would be waited for, and a device be read for ever
         what = "too large for a model" if os.path.isfile(path) else "no regular file"
@@ -259,8 +259,8 @@ def _read(path: Path) -> tuple[Path, bytes]:
     except FileNotFoundError as error:
         if path is not folder:
             raise FileError(
-                run_files.unfinished(folder)
-                or f"The folder {folder} holds no {run_files.MODEL}; name a run folder or a model file."
+                run_file_names.unfinished(folder)
+                or f"The folder {folder} holds no {run_file_names.MODEL}; name a run folder or a model file."
             ) from None
         raise FileError(f"There is no model {path}; name a run folder or a model file.") from error
     except OSError as error:

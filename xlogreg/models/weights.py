@@ -30,7 +30,7 @@ def weight_views(classifier: Classifier) -> tuple[list[WeightView], str]:
     name, plane = classifier.class_names[1], _layout(classifier)
     if not classifier.w.any():
         return [], "All weights are zero: nothing was learned that could be shown."
-    if classifier.features.kind.edges:
+    if classifier.features.kind.describes_edges:
         return _edge_views(plane, name)
     # A few large weights must not turn the rest grey.
     scale = float(np.quantile(np.abs(plane), 0.995)) or float(np.abs(plane).max())
@@ -57,7 +57,7 @@ def summary_picture(classifier: Classifier) -> np.ndarray | None:
     views, _ = weight_views(classifier)
     if not views:
         return None
-    if len(views) > 1 and not classifier.features.kind.edges:
+    if len(views) > 1 and not classifier.features.kind.describes_edges:
         mean = _layout(classifier).mean(axis=2)
         return diverging(np.clip(mean / (np.quantile(np.abs(mean), 0.995) or 1.0), -1, 1))
     return views[0].picture

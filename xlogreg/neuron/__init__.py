@@ -1,4 +1,5 @@
-"""The mathematics, to be read in this order: elementary, exact, reference; and the options and state of a training.
+"""The mathematics, to be read in this order: elementary, exact, products, objective, reference.
 
-No kernel, no file, no picture: arrays only.
+Beside them stand the options of a training, and the arguments as they are checked. No kernel, no file, no picture:
+arrays only.
 """

@@ -1,6 +1,6 @@
 """What the tutorial's functions ask of their arguments: samples x (d, m), labels y (1, m), weights w (d, 1), bias b.
 
-Each check gives its argument back as it is computed with, or raises `InputError` with one sentence.
+`check_x` raises `InputError`, one sentence, or returns nothing; `checked_x` returns x as it is computed with, too.
 """
 
 from typing import Any
@@ -16,12 +16,12 @@ from .options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 
 Array = Any
 
-# The cost of each is kept: 8 GB at most.
+# One float64 cost an iteration is kept: 8 GB at most.
 MAX_ITERATIONS = 10**9
 
 
 def check_samples(x: Array, name: str) -> None:
-    """Whether x is (d, m) uint8, or finite float32 or float64."""
+    """x must be (d, m) uint8, or finite float32 or float64."""
     xp = namespace(x)
     if x.ndim != 2 or 0 in x.shape:
         raise InputError(f"{name} must have the shape (features, samples) with at least one of each, not {x.shape}.")
@@ -75,7 +75,7 @@ def _check_labels(y: Array, name: str) -> None:
 
 
 def check_weights(w: Array, shape: tuple[int, ...], who: str) -> None:
-    """Whether w has the shape that `who` (in words) need, and numbers that sums can hold."""
+    """w must have the shape that `who` (in words) need, and numbers that sums can hold."""
     xp = namespace(w)
     if w.shape != shape:
         raise InputError(f"w has the shape {w.shape}, but {who} {shape}.")
@@ -103,14 +103,14 @@ def row_of_weights(w: Array, x: Array) -> Array:
 def checked_rates(rates: Any) -> list[float]:
     """Learning rates, one or more, as floats."""
     found = [
-        check_learning_rate(rate) for rate in list_of(rates, "learning_rates", "a list of numbers, one a model")
+        checked_learning_rate(rate) for rate in list_of(rates, "learning_rates", "a list of numbers, one a model")
     ]
     if not found:
         raise InputError("There is no learning rate to train at; give at least one.")
     return found
 
 
-def check_learning_rate(rate: float) -> float:
+def checked_learning_rate(rate: float) -> float:
     """The rate as a float, if it is one that can train."""
     value = finite_number(rate)
     if value is None or value <= 0:
@@ -120,7 +120,7 @@ def check_learning_rate(rate: float) -> float:
     return value
 
 
-def check_iterations(iterations: int) -> int:
+def checked_iterations(iterations: int) -> int:
     """The number of iterations as an int, if it is one."""
     if not is_whole(iterations) or iterations < 1:
         raise InputError(f"The number of iterations must be a whole number of at least 1, not {given(iterations)}.")
@@ -129,14 +129,14 @@ def check_iterations(iterations: int) -> int:
     return int(iterations)
 
 
-def check_chunk(chunk: int | None) -> int | None:
+def checked_chunk(chunk: int | None) -> int | None:
     """How many samples to work on at a time; None is as many as are quick."""
     if chunk is not None and not (is_whole(chunk) and chunk >= 1):
         raise InputError(f"The chunk must be a whole number of samples of at least 1, not {given(chunk)}.")
     return chunk
 
 
-def sample_weights(sign: Array, options: DescentOptions, sample_weight: Array | None) -> Array | None:
+def combined_weights(sign: Array, options: DescentOptions, sample_weight: Array | None) -> Array | None:
     """c (M, m) for labels' signs (M, m): the class's weight times the sample's own; None where all are 1."""
     xp = namespace(sign)
     models, m = sign.shape

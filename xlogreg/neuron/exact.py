@@ -4,6 +4,10 @@ Floating-point sums depend on their order because every addition rounds. Cut eac
 multiples of a power of two, short enough that every partial sum stays below 2^53 such units: then no addition
 rounds, and any order, any BLAS, any number of threads and any device gives the same sum.
 
+Words, here, in `products` and in `reference`: a *piece* is a slice of a number's bits; a *grid* the unit of a piece; a
+*block* at most 131,072 terms; a *chunk* the samples that are converted to float64 at a time; a *part* any subset of the
+samples. Twins of this file, with the same bits: `kernels/elementwise`, `kernels/arithmetic`, `kernels/cuda.cu`.
+
 For n terms, each the product of an integer of q bits (8 for a pixel, 0 in a plain sum) and some v, |v| <= 2^e, of
 which `bits` bits are wanted::
 
@@ -13,13 +17,16 @@ which `bits` bits are wanted::
     piece_k = (rest + C_k) - C_k;  rest = rest - piece_k
 
 |sum of piece_1 times the integers| <= n * 2^q * 2^L = 2^52 units; the later pieces are smaller. All pieces together
-are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly and are
-rounded once. The grids depend on the size of the problem and its state alone, never on how the work is divided.
+are v rounded to a multiple of 2^(e - bits): a fixed-point number of `bits` bits, whose sums are known exactly (of
+the numbers as cut: this is all that "exact" means here) and are rounded only after the last term, always in the same
+order: two pieces once, three (of losses) twice. The grids depend on the size of the problem and its state alone,
+never on how the work is divided.
 
-An example with 4 bits a piece and 8 in all, e = 0: v = 0.7, -0.3, 0.1 has the first pieces 11, -5, 2 sixteenths, and of
-the rest 0.0125, 0.0125, -0.025 the second pieces 3, 3, -6 of 256. Times the pixels 200, 7, 255 they sum up to
-2200 - 35 + 510 = 2675 and 600 + 21 - 1530 = -909, in whatever order, for all are whole numbers; together they are
-2675 / 16 - 909 / 256 = 41891 / 256, rounded once. With 52 bits instead of 8 that is the true sum but for its last bits.
+An example with e = 0 and, to be short, 4 bits a piece and 8 in all: v = 0.7, -0.3, 0.1 has the first pieces 11, -5, 2
+sixteenths, and of the rest 0.0125, 0.0125, -0.025 the second pieces 3, 3, -6 of 256. Times the pixels 200, 7, 255 they
+sum up to 2200 - 35 + 510 = 2675 and 600 + 21 - 1530 = -909, in whatever order, for all are whole numbers; together they
+are 2675 / 16 - 909 / 256 = 41891 / 256 = 163.63671875. The true sum is 163.4: with the 52 bits that are really kept,
+the two agree but for their last bits.
 
 Products keep 52 bits of residuals and 53 of weights in two pieces, enough while L >= 27, which is 131,072 terms. Larger
 sums are cut into blocks of at most that many terms; the sums of the blocks are whole multiples of the grids and are
@@ -36,22 +43,23 @@ from ..errors import InputError
 
 Array = Any
 
-# Counts the changes of what is computed, to the last bit: a training that began with another one cannot go on.
-ARITHMETIC = 2
+# Raise it whenever any bit of a result changes: a training that began with another one cannot go on.
+ARITHMETIC_VERSION = 2
 PIXEL_BITS = 8
 PIXEL_SCALE = 255.0
 # What a split keeps of its values, in bits below 2^e: of residuals, and in plain sums ...
 PRODUCT_BITS = 52
 # ... of weights (see `weight_bits`) ...
 WEIGHT_BITS, WEIGHT_BITS_OF_FEW, FEW = 53, 55, 256
-# ... and in the sum of the losses. Where all residuals lie below 2^e, the losses lie below 2^(e + 21): with p, the
-# probability given to the wrong class, a loss is at most 2 p for p <= 1/2, else below 2^20 (|z| <= 1e6) and so below
-# 2^20 * 2 p. Mostly they lie near 2^e; they are kept to 2^(e - 61) (see `loss_bits`).
+# ... and in the sum of the losses: below 2^(e + LOSS_ABOVE), where all residuals lie below 2^e.
+# With p, the probability given to the wrong class, a loss is at most 2 p for p <= 1/2.
+# For p > 1/2 it is below 2^20, as |z| <= 1e6, and so below 2^20 * 2 p.
 LOSS_ABOVE = 21
+# Mostly losses lie near 2^e; they are kept to 2^(e - 61) (see `loss_bits`).
 LOSS_BITS = 82
 # 67 million samples, or features: the 64-bit integers hold the sums of all blocks with room to spare.
 MAX_TERMS = 2**26
-# Weights this small have no influence; a smaller exponent would push the grids below the smallest number.
+# Values this small have no influence; a smaller exponent would push the grids below the smallest number.
 MIN_EXPONENT = -900
 # Weights from here on do not fit the grids of the sums.
 LARGEST_EXPONENT = 900
@@ -64,13 +72,13 @@ def bits_per_piece(n: int, q: int) -> int:
     """L, the bits of one piece, when n terms with an integer factor of q bits are summed."""
     if not 1 <= n <= MAX_TERMS:
         raise InputError(f"Exact sums take 1 to {MAX_TERMS:,} terms, not {n:,}; train on fewer samples or features.")
-    # The rounding constant works while |v| is at most a third of it, which only a single plain term could exceed.
+    # v + C stays on the grid while |v| <= 2^51 units, a third of C; without the 51, one plain term would get 52 bits.
     return min(51, 53 - q - (n - 1).bit_length() - 1)
 
 
 def weight_bits(features: int) -> int:
-    """What is kept of weights: every bit of the largest; two more where so few are summed that their rounding hardly
-    averages out."""
+    """What is kept of weights: every bit of the largest; with at most 256 features two more, since few rounding errors
+    do not average out."""
     return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
 
 
@@ -85,7 +93,7 @@ def split(v: Array, exponent: Array | int, n: int, q: int, bits: int = PRODUCT_B
     Parameters
     ----------
     v : array, float64
-        The values, |v| <= 2^exponent.
+        The values, |v| <= 2^exponent; `exponent_of` gives the strict bound, <.
     exponent : int, or integer array that broadcasts against v
         One exponent for all values, or one a row.
     n, q, bits : int
@@ -149,7 +157,7 @@ def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def scale_and_shift(total: Array, rest: Array, shift: Array) -> Array:
-    """(total + rest) / 255 + shift, rounded once (to within 2^-50 of a last place).
+    """(total + rest) / 255 + shift, correctly rounded but for cases within 2^-50 of a tie, or where q and shift cancel.
 
     With q = total / 255 rounded, total - 255 q = (total - 256 q) + q without any rounding.
     """

@@ -40,7 +40,7 @@ class Gradient:
 
 
 class Steps(NamedTuple):
-    """Gradient descent as an objective may be asked to do it by itself, many iterations at a time.
+    """Arguments of `Objective.descend`: what it advances, and how.
 
     w, b : (M, d) and (M,) float64, advanced in place; velocity, bias_velocity : the same with momentum, else None
     rates : (M,) float64; momentum, nesterov : as in `options.DescentOptions`
@@ -56,13 +56,13 @@ class Steps(NamedTuple):
 
 
 def standing(w: Array, b: Array) -> Steps:
-    """Steps that go nowhere: one of them is an evaluation at w, b."""
+    """Steps with rate 0, so that one iteration only evaluates, at w, b."""
     xp = namespace(w, b)
     return Steps(xp.array(w), xp.array(b), None, None, xp.zeros(b.shape, dtype=xp.float64), 0.0, False)
 
 
 class Descended(NamedTuple):
-    """What comes of it.
+    """What `Objective.descend` returns.
 
     costs, largest : (iterations, M) float64 on the host, each iteration's cost and largest |entry| of the gradient
     gradient : the last iteration's
@@ -93,7 +93,7 @@ class Objective:
     descend: Any = None
 
     def prepare(self) -> None:
-        """Do what is not training before it starts: compile."""
+        """Compile now, so that it is not timed as training."""
 
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient of all models at w (M, d) and b (M,); a cost is NaN where the sums leave their range."""
@@ -123,7 +123,7 @@ class Objective:
             self.sample_weight = namespace(self.sign).ascontiguousarray(self.sample_weight[models])
 
     def alone(self) -> AbstractContextManager[Any]:
-        """What must be held while it works: who multiplies by BLAS leaves it one thread."""
+        """Context to hold while evaluating: for NumPy it leaves BLAS one thread."""
         return one_blas_thread if isinstance(self.rows, np.ndarray) else nullcontext()
 
 

@@ -71,7 +71,7 @@ def option(
     """A field of `DescentOptions`: its default, the check of a value (with these keywords), its help, the words for it
     where it is not the default, and its name on the command line where that is another.
 
-    needs : what an engine must be able to do for it, in words; nothing where it is none of the engine's business
+    needs : what an objective must be able to do for it, in words; nothing where it is none of its business
     estimator : whether it is a parameter of the scikit-learn estimator, too
     """
     return field(default=default, metadata={
@@ -88,8 +88,8 @@ class DescentOptions:
     ----------
     l2 : lambda >= 0 of the penalty (lambda / 2) |w|^2, which is part of the cost; the bias is not penalised.
         scikit-learn's LogisticRegression has the same minimum with C = 1 / (m lambda).
-    momentum : mu, from 0 to below 1: the velocity v = mu v + gradient takes the gradient's place
-    nesterov : step by gradient + mu v instead of v (PyTorch's and scikit-learn's form); needs a momentum
+    momentum : mu, from 0 to below 1: the velocity u = mu u + gradient takes the gradient's place
+    nesterov : step by gradient + mu u instead of u (PyTorch's and scikit-learn's form); needs a momentum
     gradient_tolerance : stop after the first iteration whose largest |gradient| (of the weights and the bias, with
         the penalty's part) is at most this; None never stops
     cost_tolerance : stop after the first iteration k >= 1 with |cost[k-1] - cost[k]| at most this times
@@ -167,5 +167,5 @@ class DescentOptions:
         return {**asdict(self), "class_weight": list(weight) if isinstance(weight, tuple) else weight}
 
 
-# What a training may need of an engine beyond the tutorial's, by the option's name, and the words for it.
+# What a training may need of an objective beyond the tutorial's, by the option's name, and the words for it.
 CAPABILITIES: dict[str, str] = {one.name: words for one in fields(DescentOptions) if (words := one.metadata["needs"])}

@@ -1,7 +1,8 @@
 """Exact sums over pixels, forward over the features and backward over the samples: pieces, blocks and chunks.
 
 The pieces of `exact` are multiplied with pixels by the array module's own matmul, in chunks of samples that are
-converted to float64 one at a time. No block and no chunk changes a bit.
+converted to float64 one at a time. For uint8 pixels no block and no chunk changes a bit. (Float features, of which
+`reference` uses only `float_chunks`, are identical to rounding.)
 """
 
 from collections.abc import Iterator
@@ -15,14 +16,14 @@ Array = Any
 # A chunk of this many float64 stays in a core's second-level cache on the CPU and gives a GPU enough to do.
 _CHUNK_ELEMENTS = {"numpy": 32 * 3072}
 _CHUNK_ELEMENTS_GPU = 2**26
-# So many products sum exactly in two float64 pieces; more are summed in blocks.
+# Terms of a block: so many products sum exactly in two float64 pieces.
 BLOCK_TERMS = 2**17
 
 
 def whole_sums(first: Array, second: Array, exponent: Array | int, bits: int) -> Array:
     """The exact sums of two pieces' products as whole numbers, (2, ..) int64: those of blocks are added as they are.
 
-    The first are in units of 2^(e - 27), the second in units of 2^(e - bits).
+    sums[0] counts units of 2^(e - 27), sums[1] units of 2^(e - bits).
     """
     xp = namespace(first)
     to_units = 1.0 / power_of_two(xp, exponent)
@@ -53,9 +54,9 @@ def over_features(rows: Array, w: Array, chunk: int | None = None) -> tuple[Arra
     blocks = [xp.empty((len(pieces), m), dtype=xp.float64) for _ in range(0, d, BLOCK_TERMS)]
     for start, samples in float_chunks(rows, chunk):
         for i, block in enumerate(blocks):
-            part = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
-            block[:, start : start + len(samples)] = pieces[:, part] @ samples[:, part].T
-    if len(blocks) == 1:
+            terms = slice(i * BLOCK_TERMS, (i + 1) * BLOCK_TERMS)
+            block[:, start : start + len(samples)] = pieces[:, terms] @ samples[:, terms].T
+    if len(blocks) == 1:  # the same result in fewer steps
         return two_sum(blocks[0][:models], blocks[0][models:])
     whole = sum(whole_sums(block[:models], block[models:], exponent, bits) for block in blocks)
     return round_whole(whole, exponent, bits)
@@ -68,7 +69,7 @@ def over_samples(rows: Array, r: Array, exponent: Array, chunk: int | None = Non
     """
     xp = namespace(rows, r)
     models = len(r)
-    # In pieces for a whole block, however many samples these are, for their sums are added to those of others.
+    # Grids for a full block even if this part is shorter, so that parts share them.
     pieces = xp.concatenate(split(r, exponent, BLOCK_TERMS, PIXEL_BITS, PRODUCT_BITS))
     sums = xp.zeros((len(pieces), rows.shape[1]), dtype=xp.float64)
     for start, samples in float_chunks(rows, chunk):

@@ -1,7 +1,8 @@
-"""The plain reference: one iteration of gradient descent, written as its formulas, on NumPy or CuPy alike.
+"""The plain reference: cost and gradient, written as their formulas, on NumPy or CuPy alike.
 
-Every other implementation must equal this one bit for bit. It trains M models on the same samples at once (one
-neuron each); M = 1 is the tutorial. Shapes, with m samples of d features::
+Every other implementation must equal this one bit for bit. The formulas of the update stand here too, so that all of an
+iteration can be read; `solvers` carries them out. There are M models on the same samples (one neuron each); M = 1 is
+the tutorial. Shapes, with m samples of d features::
 
     P (m, d)   uint8 pixels, one sample a row (or float features)
     y (M, m)   labels 0 or 1;  sign = 1 - 2 y is +1 or -1
@@ -10,8 +11,9 @@ neuron each); M = 1 is the tutorial. Shapes, with m samples of d features::
 Forward      z = (P . w) / 255 + b,  exact sums over d, rounded once
 Loss         v = sign z;  p = sigmoid(v) is the probability given to the wrong class;  loss = softplus(v)
              (with A = sigmoid(z): loss = -y log A - (1 - y) log(1 - A), and A - y = sign p, with no cancellation)
-Backward     r = sign p;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = (sum of loss) / m,  exact sums over m,
-             on grids that follow from the largest |r| of all samples, so that small costs and gradients are as accurate
+Backward     r = sign p, the residual;  dw = (r . P) / (255 m);  db = (sum of r) / m;  cost = (sum of loss) / m,
+             exact sums over m, on grids that follow from the largest |r| of all samples, so relative accuracy does not
+             fall as costs shrink
 Update       w = w - rate dw;  b = b - rate db,  the product and the difference rounded separately
 
 The options of `neuron.options.DescentOptions` change it so; every product, sum and quotient is rounded separately, in
@@ -22,12 +24,13 @@ Weights      c (M, m) >= 0, a sample's class weight times its sample weight:  r 
 L2           g = dw + (lambda w);  cost = ((sum of loss) / m) + ((0.5 lambda) S),  S = sum of w_j w_j, each square
              rounded, then summed exactly below 2^max(2 e, -900), e the exponent of w;  the cost is NaN where e > 450.
              w is the one before the update. Without L2 g = dw. The bias has no penalty: gb = db.
-Momentum     v = (mu v) + g, vb = (mu vb) + gb, from zeros;  step = v, or with Nesterov step = g + (mu v), the new v
+Momentum     u = (mu u) + g, ub = (mu ub) + gb, from zeros;  step = u, or with Nesterov step = g + (mu u), the new u
 Update       w = w - rate step;  b = b - rate step of b
 Tolerance    max(max|g_j|, |gb|) is compared with the gradient tolerance
 
-The samples are worked through in parts. The exact sums of a part are whole numbers on a grid that all parts share, so
-parts are added in any order, and rounded once at the end: a part may be a block, a thread's share or another machine's.
+The samples are worked through in parts, in two passes: all go forward before any goes backward, as the grids need the
+largest |r| of all. The exact sums of a part are whole numbers on grids that all parts share, so parts are added in any
+order, and rounded at the end only: a part may be a block, a thread's share or another machine's.
 Float features use the same lines with unsplit products: identical to rounding only.
 """
 
@@ -64,7 +67,8 @@ class Reference(Objective):
     Parameters
     ----------
     rows, sign, sample_weight, l2 : as in `Objective`; float features are taken, too
-    chunk : samples converted to float64 at a time; changes the speed and no bit
+    chunk : samples converted to float64 at a time; changes the speed and, for uint8 pixels, no bit
+        (float features: identical to rounding)
     """
 
     name = "reference"
@@ -79,7 +83,7 @@ class Reference(Objective):
         """Forward and backward propagation.
 
         A cost is NaN where some |z| is not finite or exceeds 1e6, and where some |w| is not below 2^900 (with a penalty
-        2^450).
+        2^450); dw and db are then not to be used.
         """
         m = len(self.rows)
         parts = [slice(first, first + BLOCK_TERMS) for first in range(0, m, BLOCK_TERMS)]

@@ -1,7 +1,8 @@
-"""Predict any number of picture files: decoded in threads, in batches through the classifier, in their order.
+"""The threads and processes of `predict`: how many, and who does what.
 
+Any number of picture files is decoded in threads and goes through the classifier in batches, in their order.
 Pillow lets other threads work while it decodes, and so do the sums; all else holds the GIL, for which they wait.
-So where there is work for long, each thread gets a process that works for it (`workers`).
+So where there is work for long, each thread gets a process that works for it (`processes`).
 What lies ahead is bounded by a few batches of the pictures' small pixels, so memory does not grow with the number of
 files. Pixels and sums are exact, so every probability has the bits that it has alone.
 """
@@ -24,7 +25,7 @@ from ..system.parallel import Threads, processors
 from ..system.text import given
 from .batch import Result, predict_batch
 from .paths import Pause
-from .workers import MOST, Worker, WorkerLost, alone, can_fork, signals_wait
+from .processes import MOST, Worker, WorkerLost, alone, can_fork, signals_wait
 
 # Pictures a batch: enough that handing it to a thread costs nothing beside decoding it.
 BATCH = 32

@@ -21,9 +21,9 @@ from ..arrays import Device, to_host
 from ..errors import FileError, InputError
 from ..neuron.arguments import MAX_ITERATIONS
 from ..neuron.objective import Gradient
-from ..solvers.progress import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
+from ..solvers.resume import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
 from ..solvers.solver import State
-from ..system import run_files
+from ..system import run_file_names
 from ..system.checks import finite_number, is_whole
 from ..system.files import leftovers, read_regular, reason, write_whole
 from ..system.records import any_of, fields, many, number, row, text, whole
@@ -60,7 +60,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Keeps checkpoints of one training in its folder while it runs; a `xlogreg.solvers.progress.Checkpointer`.
+    """Keeps checkpoints of one training in its folder while it runs; a `xlogreg.solvers.resume.Checkpointer`.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Checkpoints:
     def ended(self) -> None:
         """The training is complete: its last checkpoint stays, for the iterations that it may be given later."""
         self._save("The training cannot be given more iterations later.")
-        remove(self.folder, but=run_files.CHECKPOINTS[(self._number - 1) % 2])
+        remove(self.folder, but=run_file_names.CHECKPOINTS[(self._number - 1) % 2])
 
     def _save(self, otherwise: str, once: bool = False) -> None:
         """Keep where it stands, if it is not kept yet; complain, at most `once`, where that cannot be done."""
@@ -221,7 +221,8 @@ def save(folder: Path, checkpoint: Checkpoint, number: int) -> None:
     }
     text = json.dumps(description, sort_keys=True)
     digest = _digest(text, tensors)
-    write_whole(folder / run_files.CHECKPOINTS[number % 2], serialise(tensors, {"xlogreg": text, "sha256": digest}))
+    path = folder / run_file_names.CHECKPOINTS[number % 2]
+    write_whole(path, serialise(tensors, {"xlogreg": text, "sha256": digest}))
 
 
 def latest(
@@ -242,7 +243,7 @@ def latest(
     """
     found: list[tuple[int, int, Checkpoint]] = []
     problems = []
-    for turn, name in enumerate(run_files.CHECKPOINTS):
+    for turn, name in enumerate(run_file_names.CHECKPOINTS):
         path = folder / name
         try:
             if not os.path.lexists(path):
@@ -280,8 +281,8 @@ def _most_bytes(frame: Frame) -> int:
 def remove(folder: Path, *, but: str = "") -> None:
     """Take the checkpoints of a finished training away, but one, and what killed processes left of files they were
     writing."""
-    others = (folder / name for name in run_files.CHECKPOINTS if name != but)
-    for path in [*others, *leftovers(folder, run_files.OF_A_TRAINING)]:
+    others = (folder / name for name in run_file_names.CHECKPOINTS if name != but)
+    for path in [*others, *leftovers(folder, run_file_names.OF_A_TRAINING)]:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..data.task import Task
 from ..models.classifier import Classifier
-from ..neuron.exact import ARITHMETIC
+from ..neuron.exact import ARITHMETIC_VERSION
 from ..neuron.options import DescentOptions
 
 # The options of the descent that every fingerprint names.
@@ -40,7 +40,7 @@ def fingerprint(
     default = DescentOptions().as_dict()
     changed = {name: value for name, value in options.as_dict().items() if name in _FIRST or value != default[name]}
     plan = {
-        "arithmetic": ARITHMETIC, "data": data_sha256, "rates": [float(rate) for rate in rates],
+        "arithmetic": ARITHMETIC_VERSION, "data": data_sha256, "rates": [float(rate) for rate in rates],
         "iterations": int(iterations),
         "options": changed, "start": None if start is None else [start.history_sha256, float(start.b).hex()],
     }  # fmt: skip

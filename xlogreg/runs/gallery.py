@@ -20,7 +20,7 @@ import numpy as np
 from ..data.task import Task
 from ..errors import FileError, InputError, XlogregError
 from ..models.evaluation import Predictions
-from ..system import run_files
+from ..system import run_file_names
 from ..system.files import open_regular, read_regular, reason, write_whole
 from ..system.records import Kind, any_of, fields, many, measure, optional, row, whole, words
 from ..system.text import NAMES, csv_lines, csv_rows
@@ -107,7 +107,7 @@ def write_gallery(folder: Path, predictions: Predictions, extra: Sequence[Tile] 
             (part, i, a, f"{b:.17g}", file)
             for i, (a, b, file) in enumerate(zip(y.tolist(), p.tolist(), files, strict=False))
         )
-    write_whole(folder / run_files.PREDICTIONS, csv_lines(rows).encode("utf-8", NAMES))
+    write_whole(folder / run_file_names.PREDICTIONS, csv_lines(rows).encode("utf-8", NAMES))
     return kept
 
 
@@ -128,12 +128,12 @@ def write_tiles(folder: Path, kept: Sequence[Tile]) -> None:
     if sheet.size:
         buffer = io.BytesIO()
         Image.fromarray(sheet).save(buffer, "PNG")
-        write_whole(folder / run_files.SHEET, buffer.getvalue())
+        write_whole(folder / run_file_names.SHEET, buffer.getvalue())
     listed = [
         {**{name: getattr(tile, name) for name in _TILE}, "box": list(box)}
         for tile, box in zip(kept, boxes, strict=True)
     ]
-    write_whole(folder / run_files.SHEET_LIST, json.dumps(listed, indent=1) + "\n")
+    write_whole(folder / run_file_names.SHEET_LIST, json.dumps(listed, indent=1) + "\n")
 
 
 def read_tiles(folder: Path) -> list[Tile]:
@@ -146,14 +146,14 @@ def read_tiles(folder: Path) -> list[Tile]:
     """
     from ..images.decoding import read_picture
 
-    listed = read_json(folder / run_files.SHEET_LIST)
+    listed = read_json(folder / run_file_names.SHEET_LIST)
     if not listed:
         return []
     try:
         listed = _LIST(listed)
         if len(listed) > _MAX_LIST:
             raise ValueError("too many")
-        sheet, found = read_picture(folder / run_files.SHEET), []
+        sheet, found = read_picture(folder / run_file_names.SHEET), []
         for item in listed:
             x, y, width, height = item.pop("box")
             pixels = sheet[y : y + height, x : x + width]
@@ -165,15 +165,15 @@ def read_tiles(folder: Path) -> list[Tile]:
         raise
     except ValueError as error:
         raise InputError(
-            f"{folder / run_files.SHEET_LIST} does not fit {run_files.SHEET} beside it; delete both, and the report "
-            "leaves the pictures out."
+            f"{folder / run_file_names.SHEET_LIST} does not fit {run_file_names.SHEET} beside it; delete both, and the "
+            "report leaves the pictures out."
         ) from error
 
 
 def read_predictions(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels (n,) int64 and probabilities (n,) float64 of "train" and "test" from `predictions.csv`; {} without one."""
     parts: dict[str, tuple[array[int], array[float]]] = {}
-    with rows_of(folder / run_files.PREDICTIONS, "its curves") as rows:
+    with rows_of(folder / run_file_names.PREDICTIONS, "its curves") as rows:
         for part, _, label, probability, *_ in itertools.islice(csv_rows(rows), 1, None):
             labels, probabilities = parts.setdefault(part, (array("q"), array("d")))
             labels.append(int(label))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FileError, InputError
-from ..system import run_files
+from ..system import run_file_names
 from ..system.files import reason, write_whole
 from ..system.records import Kind, any_of, as_it_is, fields, many, read_record, text, whole, words
 from ..system.text import brief, listed
@@ -43,7 +43,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
     }  # fmt: skip
     if plan.before:
         content["before"] = list(plan.before)
-    write_whole(folder / run_files.PLAN, json.dumps(content, indent=2, default=str) + "\n")
+    write_whole(folder / run_file_names.PLAN, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def read_plan(folder: Path, kinds: dict[str, Kind], defaults: dict[str, Any]) -> Plan:
@@ -54,7 +54,7 @@ def read_plan(folder: Path, kinds: dict[str, Kind], defaults: dict[str, Any]) ->
     FileError, InputError
         There is no training to take up, or its plan is damaged.
     """
-    path = folder / run_files.PLAN
+    path = folder / run_file_names.PLAN
     kinds_of_all = {"format": any_of(_FORMAT), "started_in": text, "command": words, "options": as_it_is}
     kind = fields({**kinds_of_all, "before": many(whole(1))}, needed=frozenset(kinds_of_all))
     try:
@@ -82,4 +82,4 @@ def read_plan(folder: Path, kinds: dict[str, Kind], defaults: dict[str, Any]) ->
 
 def remove_plan(folder: Path) -> None:
     """A training that can never be complete needs no plan."""
-    (folder / run_files.PLAN).unlink(missing_ok=True)
+    (folder / run_file_names.PLAN).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..models.evaluation import Evaluation, Predictions, roc_curve
 from ..models.weights import weight_views
-from ..system import run_files
+from ..system import run_file_names
 from ..system.files import whole_file
 from ..system.text import plain, short
 from .gallery import Tile, tiles
@@ -38,26 +38,26 @@ def plot_run(folder: Path, training: "Training") -> None:
     task, names = training.task, training.task.class_names
     pictures = zip(task.x_train[:5], task.y_train[:5].tolist(), strict=True)
     examples = [_Shown(picture, f"y = {y}: {_cut(names[y], 20)}") for picture, y in pictures]
-    _plot_pictures(folder / run_files.EXAMPLES, examples, "Training pictures", len(examples), side=1.75)
-    plot_cost_histories(folder / run_files.COST_HISTORY, [training], "Cost while training")
+    _plot_pictures(folder / run_file_names.EXAMPLES, examples, "Training pictures", len(examples), side=1.75)
+    plot_cost_histories(folder / run_file_names.COST_HISTORY, [training], "Cost while training")
     # The tutorial shows test picture 10.
     index = min(10, len(task.y_test) - 1)
     true, predicted = int(task.y_test[index]), int(training.prediction_test[index])
     verdict = "right" if true == predicted else "wrong"
     caption = f"true: {_cut(names[true], 30)}\npredicted: {_cut(names[predicted], 30)} ({verdict})"
     tested = [_Shown(task.x_test[index], caption)]
-    _plot_pictures(folder / run_files.TEST_PICTURE, tested, f"Test picture {index}", side=3.0)
+    _plot_pictures(folder / run_file_names.TEST_PICTURE, tested, f"Test picture {index}", side=3.0)
     plot_predictions(folder, training.predictions)
 
 
 def plot_predictions(folder: Path, predictions: Predictions) -> None:
     """evaluation.png, and most_wrong.png, most_certain.png and weights.png where there is something to show."""
     names, classifier = predictions.task.class_names, predictions.classifier
-    _plot_evaluation(folder / run_files.CURVES, predictions)
+    _plot_evaluation(folder / run_file_names.CURVES, predictions)
     shown = [tile for tile in tiles(predictions) if tile.pixels.size]
     for file, title, groups in (
-        (run_files.MOST_WRONG, "Most wrong test pictures", ("wrong",)),
-        (run_files.MOST_CERTAIN, "Most certain test pictures", ("certain_1", "certain_0")),
+        (run_file_names.MOST_WRONG, "Most wrong test pictures", ("wrong",)),
+        (run_file_names.MOST_CERTAIN, "Most certain test pictures", ("certain_1", "certain_0")),
     ):
         chosen = [_with_prediction(tile, names) for tile in shown if tile.group in groups]
         if chosen:
@@ -65,7 +65,8 @@ def plot_predictions(folder: Path, predictions: Predictions) -> None:
     views, sentence = weight_views(classifier)
     if views:
         weights = [_Shown(view.picture, _cut(view.caption, 34)) for view in views]
-        _plot_pictures(folder / run_files.WEIGHTS, weights, "What the neuron looks for", 3, side=2.4, note=sentence)
+        path = folder / run_file_names.WEIGHTS
+        _plot_pictures(path, weights, "What the neuron looks for", 3, side=2.4, note=sentence)
 
 
 def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, caption: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..models.classifier import Classifier
-from ..system import run_files
+from ..system import run_file_names
 from ..system.records import Odd, amount, fields, many, measure, number, optional, row, text, whole, words
 from .gallery import Tile, read_json, read_predictions, read_tiles, rows_of
 
@@ -72,21 +72,21 @@ def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool
     FileError, InputError
         It is no run folder, or a file in it is damaged.
     """
-    for name in (run_files.RESULTS, run_files.EVALUATION):
+    for name in (run_file_names.RESULTS, run_file_names.EVALUATION):
         results = results if results is not None else read_results(folder, name=name)
     if results is None:
         if folder.is_dir():
             raise FileError(
-                run_files.unfinished(folder)
-                or f"The folder {folder} holds no {run_files.RESULTS}; name the folder of a finished training."
+                run_file_names.unfinished(folder)
+                or f"The folder {folder} holds no {run_file_names.RESULTS}; name the folder of a finished training."
             )
         raise FileError(f"There is no run folder {folder}; check its name.")
-    model = folder / run_files.MODEL
+    model = folder / run_file_names.MODEL
     classifier = Classifier.load(model) if model.exists() else None
     history = _history(folder)
     if brief:
         return Run(folder_name(folder), results, history, classifier=classifier)
-    comparison = read_json(folder / run_files.COMPARISON)
+    comparison = read_json(folder / run_file_names.COMPARISON)
     return Run(
         name=folder_name(folder),
         results=results,
@@ -99,7 +99,7 @@ def load_run(folder: Path, results: dict[str, Any] | None = None, *, brief: bool
     )
 
 
-def read_results(folder: Path, of: str | None = None, *, name: str = run_files.RESULTS) -> dict[str, Any] | None:
+def read_results(folder: Path, of: str | None = None, *, name: str = run_file_names.RESULTS) -> dict[str, Any] | None:
     """The results in a run folder, checked whole, or None where there are none.
 
     of : the digest of the training that they must be of; of another one's there are none
@@ -121,7 +121,7 @@ def read_results(folder: Path, of: str | None = None, *, name: str = run_files.R
 
 def load_runs(folder: Path) -> list[Run]:
     """The run of a folder, or all runs of a sweep's folder, as `write_comparison` takes them."""
-    sweep = read_json(folder / run_files.SWEEP)
+    sweep = read_json(folder / run_file_names.SWEEP)
     return [load_run(folder, brief=True)] if sweep is None else sweep_runs(folder, sweep)
 
 
@@ -150,12 +150,13 @@ def sweep_runs(folder: Path, sweep: Any) -> list[Run]:
 
 
 def _runs_in(folder: Path) -> list[Run]:
-    return [load_run(path.parent, brief=True) for path in sorted(folder.glob(f"*/{run_files.RESULTS}"))[:_MAX_RUNS]]
+    found = sorted(folder.glob(f"*/{run_file_names.RESULTS}"))[:_MAX_RUNS]
+    return [load_run(path.parent, brief=True) for path in found]
 
 
 def _history(folder: Path) -> np.ndarray | None:
     costs = array("d")
-    with rows_of(folder / run_files.HISTORY, "its curve") as lines:
+    with rows_of(folder / run_file_names.HISTORY, "its curve") as lines:
         if next(lines, None) is None:
             return None
         for i, line in enumerate(lines):

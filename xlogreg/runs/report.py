@@ -19,7 +19,7 @@ from ..errors import InputError, XlogregError
 from ..logistic import history_sha256
 from ..models.evaluation import MEASURES, roc_curve
 from ..models.weights import WeightView, summary_picture, weight_views
-from ..system import run_files
+from ..system import run_file_names
 from ..system.files import open_regular, write_whole
 from ..system.text import plain, short
 from ..system.version import __version__
@@ -51,8 +51,8 @@ def write_report(folder: Path, results: dict[str, Any] | None = None, path: Path
     FileError, InputError
         The folder is no run's, a file in it is damaged, or the page cannot be written.
     """
-    path = path or folder / run_files.PAGE
-    sweep = read_json(folder / run_files.SWEEP) if results is None else None
+    path = path or folder / run_file_names.PAGE
+    sweep = read_json(folder / run_file_names.SWEEP) if results is None else None
     if sweep is not None:
         return write_comparison(sweep_runs(folder, sweep), path, folder_name(folder), str(sweep.get("command", "")))
     run = load_run(folder, results)
@@ -160,7 +160,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         pictures=[
             (label, picture) for label, model in models if (picture := summary_picture(model)) is not None
         ],
-        of_pixels=not any(model.features.kind.edges for _, model in models),
+        of_pixels=not any(model.features.kind.describes_edges for _, model in models),
         cost_chart=_cost_chart(runs, labels) if any(run.history is not None for run in runs) else None,
         cost_lines=[(i, labels[i]) for i, run in enumerate(runs) if run.history is not None],
         shared={key: options[0][key] for key in keys if key not in differing},

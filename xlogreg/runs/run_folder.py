@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.task import Task
 from ..errors import FileError
 from ..models.evaluation import Predictions
-from ..system import run_files
+from ..system import run_file_names
 from ..system.files import leftovers, make_folder, reason, write_whole
 from ..system.lock import LOCK
 from ..system.text import shown
@@ -185,9 +185,9 @@ def check_out(
 
 def _check_empty(folder: Path) -> None:
     # A process that was killed as it began may have left its lock, or a part of its plan: nothing to go on from.
-    ignored = {folder / LOCK, *leftovers(folder, (run_files.PLAN,))}
+    ignored = {folder / LOCK, *leftovers(folder, (run_file_names.PLAN,))}
     if not ignored.issuperset(_entries(folder)):
-        stopped = run_files.unfinished(folder)
+        stopped = run_file_names.unfinished(folder)
         if stopped:
             raise FileError(f"{stopped}, or choose an empty or new folder with --out.")
         raise FileError(f"The folder {folder} already holds files; choose an empty or new one with --out.")
@@ -243,12 +243,12 @@ def write_run(
     `extra` pictures are kept and shown beside the task's. `asked` and `command` say where the data are and what
     repeats the run, by default the command that runs now. `results.json` comes last: a folder that has it is complete.
     """
-    training.classifier.save(folder / run_files.MODEL)
-    write_whole(folder / run_files.HISTORY, _history_lines(training))
+    training.classifier.save(folder / run_file_names.MODEL)
+    write_whole(folder / run_file_names.HISTORY, _history_lines(training))
     if plots is not None:
         plots(folder, training)
     content = {**results(training), "asked": asked, "command": command_line() if command is None else command}
-    _write(folder, run_files.RESULTS, content, training.predictions, extra)
+    _write(folder, run_file_names.RESULTS, content, training.predictions, extra)
 
 
 def _write(
@@ -276,7 +276,7 @@ def write_evaluation(
 ) -> None:
     """Write an evaluation of a model that was trained before, as `write_run`; `evaluation.json` comes last."""
     classifier, parts = predictions.classifier, predictions.evaluations
-    classifier.save(folder / run_files.MODEL)
+    classifier.save(folder / run_file_names.MODEL)
     if plots is not None:
         plots(folder, predictions)
     content = {
@@ -292,7 +292,7 @@ def write_evaluation(
         "machine": machine(),
         "command": command_line(),
     }
-    _write(folder, run_files.EVALUATION, content, predictions)
+    _write(folder, run_file_names.EVALUATION, content, predictions)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -19,10 +19,10 @@ from ..images.features import PIXELS, Features, sha256_of
 from ..logistic import accuracy, descend_many, forward
 from ..models.classifier import Classifier
 from ..models.evaluation import Predictions
-from ..neuron.arguments import check_iterations, checked_rates
+from ..neuron.arguments import checked_iterations, checked_rates
 from ..neuron.options import DescentOptions
 from ..solvers.descent import Observer, history_sha256
-from ..solvers.progress import ITERATIONS, Frame
+from ..solvers.resume import ITERATIONS, Frame
 from ..system.checks import list_of, of_kind
 from ..system.text import short_repr
 from ..system.version import __version__
@@ -30,7 +30,7 @@ from .checkpoint import Checkpoints, on_device
 from .fingerprint import data_sha256, fingerprint
 from .validation import EVERY, Validation, Validator, check_patience, lowest
 
-# Why a training ended that did fewer iterations than it was given, beside the words of `xlogreg.solvers.progress`.
+# Why a training ended that did fewer iterations than it was given, beside the words of `xlogreg.solvers.resume`.
 INTERRUPTED = "interrupted"
 
 
@@ -163,7 +163,7 @@ def train_together(
         As `train`.
     """
     began = time.perf_counter()
-    tasks, rates, planned = _checked(tasks), checked_rates(learning_rates), check_iterations(number_of_iterations)
+    tasks, rates, planned = _checked(tasks), checked_rates(learning_rates), checked_iterations(number_of_iterations)
     of_kind(features, Features, "features")
     for value, kind, name in ((device, Device, "device"), (start, Classifier, "start"), (diverged, list, "diverged"),
                               (checkpoints, Checkpoints, "checkpoints"), (options, DescentOptions, "options"),

@@ -16,7 +16,7 @@ from ..neuron.options import DescentOptions
 from ..system.checks import array_of
 from ..system.text import short_repr
 from .advice import Adviser
-from .progress import (
+from .resume import (
     COST,
     DIVERGED,
     GRADIENT,
@@ -56,7 +56,7 @@ class Descent:
     w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
     gradient : each model's last iteration's; NaN where it diverged, or was taken up after its last iteration
     seconds : wall time of the iterations, compilation not counted
-    implementation : name of the solver that did the work
+    implementation : name of the objective that did the work
     notes : for each model the sentence that says that its cost rose and what to do, or nothing
     """
 

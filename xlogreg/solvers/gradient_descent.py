@@ -11,7 +11,7 @@ from .solver import Array, Solver
 class GradientDescent(Solver):
     """One evaluation an iteration, and a step; an objective that has a fast path does both by itself, to the same bits.
 
-    v = (mu v) + g, vb = (mu vb) + gb with momentum;  w = w - rate step;  b = b - rate step of b, each rounded
+    u = (mu u) + g, ub = (mu ub) + gb with momentum;  w = w - rate step;  b = b - rate step of b, each rounded
     separately, as `neuron.reference` says.
     """
 
@@ -20,7 +20,7 @@ class GradientDescent(Solver):
         return {"velocity": (features,), "bias_velocity": ()} if options.momentum else {}
 
     def run(self, iterations: int) -> np.ndarray:
-        self.iterations += iterations
+        self.iterations += iterations  # those of this block count from here on
         if self.objective.descend is None:
             return self._run_plainly(iterations)
         steps = Steps(

@@ -1,6 +1,7 @@
 """The kinds of features: to add one, write its module, with a class as in `kind`, and its line in the table below.
 
-Nothing else asks for a kind's name. Light to import, as the choices of the command line come from the table.
+A kind's parameters are fields of `features.Features` too. Nothing else asks for a kind's name. Light to import, as the
+choices of the command line come from the table.
 """
 
 from importlib import import_module

@@ -27,7 +27,7 @@ _EPSILON = float(round(1e-10 * 2**48))
 
 @dataclass(frozen=True)
 class Hog(Kind):
-    edges = True
+    describes_edges = True
 
     orientations: int
     cell: int

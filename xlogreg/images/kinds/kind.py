@@ -20,11 +20,11 @@ _BLOCK = 64
 class Kind:
     """A kind of features with its parameters; `formats` are those of `models/export` that can hold it.
 
-    With `edges`, a weight is of an edge and its picture a stroke; without, it is of light.
+    With `describes_edges`, a weight is of an edge and its picture a stroke; without, it is of light.
     """
 
     formats: ClassVar[tuple[str, ...]] = ()
-    edges: ClassVar[bool] = False
+    describes_edges: ClassVar[bool] = False
 
     def length(self, height: int, width: int, channels: int) -> int:
         """The number d of features of a picture; an InputError if it is too small."""
@@ -50,7 +50,7 @@ class Kind:
         return out
 
     def layout(self, w: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
-        """Weights w (d,) as they lie in the picture: (rows, columns, 1 or 3 colours), or with `edges` directions."""
+        """Weights w (d,) as they lie in the picture: (rows, columns, 1 or 3 colours); of edges, directions instead."""
         return w.reshape(height, width, -1)
 
     def onnx(self, onnx: Any) -> Graph:
