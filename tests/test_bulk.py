@@ -5,6 +5,7 @@ import dataclasses
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -204,6 +205,17 @@ def test_many_pictures_go_to_processes(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(bulk, "Worker", none)
     assert flat(predict_many(classifier(), paths * 2, threads=2, processes=True)) == expected
+    # As in a worker of multiprocessing's own Pool, which may have no children.
+    monkeypatch.undo()
+    monkeypatch.setitem(vars(multiprocessing.current_process())["_config"], "daemon", True)
+    for method in ("fork", "spawn"):
+        pool = bulk.Pool(classifier(), 2, processes=True)
+        monkeypatch.setattr(bulk, "can_fork", lambda: True)
+        pool.start(method)
+        assert not pool.workers
+        assert pool.due(10.0) is None
+        assert pool.predict(paths, resize) == expected[: len(paths)]
+        pool.stop()
 
 
 _COPIES = """

@@ -330,6 +330,9 @@ COSTLY = {
         + b"q\x01\x8c\x06latin1q\x02"
         + b"h\x00h\x01h\x02\x86R" * 5_000
     ),
+    "one long text as a key again and again": raw(
+        b"}(T\x80\x96\x98\x00" + b"a" * 10_000_000 + b"q\x00N" + b"h\x00N" * 9_000 + b"u"
+    ),
     "persistent text": raw(b"Psomething\n"),
     "persistent": raw(b"NQ"),
     "extension": raw(b"\x82\xf0"),
@@ -374,6 +377,27 @@ def test_costly_and_odd_pickles_are_refused_cheaply(tmp_path: Path, case: str) -
     assert message.isprintable()
     # A few times the file, and the objects of as many instructions as are allowed.
     assert peak < 3 * len(COSTLY[case]) + 20_000_000
+
+
+def test_arrays_of_the_same_bytes_share_them() -> None:
+    """A copy for each array would fill the memory."""
+    pixels = (b"\x96\x00\x00\x10\x00\x00\x00\x00\x00" + bytes(1 << 20), b"B\x00\x00\x10\x00" + bytes(1 << 20))
+    for data in pixels:
+        array = b"h\x03(h\x00h\x01h\x02U\x01CtR"
+        content = raw(
+            b"}(U\x01a" + data + b"q\x00U\x01bcnumpy\ndtype\nU\x02u1\x85Rq\x01U\x01cM\x00\x04M\x00\x04\x86q\x02"
+            + b"U\x01dcnumpy.core.numeric\n_frombuffer\nq\x03U\x01e" + array + b"U\x01f](" + array * 400 + b"eu"
+        )  # fmt: skip
+        tracemalloc.start()
+        try:
+            batch = pickles.load_batch_pickle(content, "shared")
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        found = batch["e"]
+        assert isinstance(found, np.ndarray)
+        assert (found.shape, found.dtype, found.flags.writeable) == ((1024, 1024), np.uint8, False)
+        assert peak < 10 * len(content)
 
 
 def test_refused_pickles_leave_no_trace(tmp_path: Path) -> None:
@@ -427,6 +451,19 @@ def test_every_truncation_is_refused(which: int) -> None:
     for end in PLACES[which]:
         with pytest.raises(InputError):
             pickles.load_batch_pickle(SMALL[which][:end], "fuzz")
+
+
+def test_the_order_of_an_array_may_be_a_number() -> None:
+    pixels = b"T\x00\x0c\x00\x00"
+
+    def read(order: bytes) -> object:
+        assert SMALL[0].count(b"\x89" + pixels) == 1
+        return pickles.load_batch_pickle(SMALL[0].replace(b"\x89" + pixels, order + pixels), "order")["data"]
+
+    np.testing.assert_array_equal(read(b"\x89"), read(b"K\x00"))  # type: ignore[call-overload]
+    for order in (b"\x88", b"K\x01", b"N"):
+        with pytest.raises(InputError):
+            read(order)
 
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))

@@ -196,6 +196,8 @@ def test_options_are_those_of_the_training() -> None:
 
 
 def test_other_errors() -> None:
+    with pytest.raises(TypeError, match=r"__init__\(\) got an unexpected keyword argument 'penalty'"):
+        ImageLogisticRegression(penalty="l2")
     with pytest.raises(InputError, match="one class"):
         ImageLogisticRegression().fit(np.eye(3), [1, 1, 1])
     with pytest.raises(DivergenceError, match="smaller learning rate"):

@@ -9,13 +9,13 @@ import numpy as np
 
 from .arrays import choose_device, to_host
 from .errors import InputError
-from .logistic import descend_many
 from .neuron.arguments import checked_iterations, checked_learning_rate
 from .neuron.elementary import sigmoid
 from .neuron.options import DescentOptions
 from .neuron.reference import forward_rows
 from .solvers.advice import safe_rate, warn
 from .solvers.descent import history_sha256
+from .solvers.fit import fit
 from .system.checks import pixels_instead, unmasked
 from .system.text import given
 
@@ -83,7 +83,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         for option in _OPTIONS:
             setattr(self, option.name, options.pop(option.name, option.default))
         if options:
-            raise TypeError(f"ImageLogisticRegression has no parameter {next(iter(options))!r}")
+            wrong = next(iter(options))
+            raise TypeError(f"ImageLogisticRegression.__init__() got an unexpected keyword argument {wrong!r}")
 
     # Where scikit-learn, and whoever asks for help, finds the names of the options.
     _declared = inspect.signature(__init__)
@@ -122,13 +123,12 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         iterations = checked_iterations(self.number_of_iterations)
         rate = self._rate(X)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))
-        labels = (numbers.reshape(1, -1) == positives[:, None]).astype(np.int64)
+        sign = 1.0 - 2.0 * (numbers.reshape(1, -1) == positives[:, None])
         device = choose_device(self.device)
         with device.current():
-            result = descend_many(
-                device.to_device(X.T), device.to_device(labels), [rate] * len(positives), iterations,
-                implementation=self.implementation,
-                options=self._options(),
+            result = fit(
+                device.to_device(np.ascontiguousarray(X)), device.to_device(sign), [rate] * len(positives), iterations,
+                implementation=self.implementation, options=self._options(),
             )  # fmt: skip
             # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
             for error in result.errors:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import namespace, on_its_device, to_host
-from .errors import InputError, RisingCostWarning
-from .kernels import objective_for
+from .errors import InputError
 from .neuron.arguments import (
     check_samples,
     check_weights,
@@ -25,7 +24,6 @@ from .neuron.arguments import (
     checked_chunk,
     checked_iterations,
     checked_rates,
-    combined_weights,
     labels_of,
     row_of_weights,
     rows_and_signs,
@@ -33,10 +31,9 @@ from .neuron.arguments import (
 from .neuron.elementary import sigmoid as _sigmoid
 from .neuron.exact import MAX_TERMS
 from .neuron.options import DescentOptions
-from .neuron.reference import Reference, forward_rows
-from .solvers import solver_of
-from .solvers.advice import Adviser, warn
-from .solvers.descent import Descent, Monitor, Observer, descend, history_sha256
+from .neuron.reference import Reference, output_rows
+from .solvers.descent import Descent, Monitor, Observer, history_sha256
+from .solvers.fit import fit
 from .solvers.resume import Checkpointer, Progress
 from .system.checks import array_of, check_callable, is_whole, list_of
 from .system.text import given
@@ -87,7 +84,7 @@ def forward(w: Array, b: float, x: Array, *, chunk: int | None = None) -> Array:
     check_samples(x, "x")
     row = row_of_weights(w, x)
     bias = xp.full(1, checked_bias(b), dtype=xp.float64)
-    return _sigmoid(forward_rows(xp.ascontiguousarray(x.T), row, bias, checked_chunk(chunk)))
+    return output_rows(xp.ascontiguousarray(x.T), row, bias, checked_chunk(chunk))
 
 
 @on_its_device
@@ -228,16 +225,14 @@ def descend_many(
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = rows_and_signs(x, y)
-    rates = xp.asarray(checked_rates(learning_rates), dtype=xp.float64)
+    rates = checked_rates(learning_rates)
     models, features = len(rates), x.shape[0]
     iterations = checked_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
     if options is not None and not isinstance(options, DescentOptions):
         raise InputError(f"options must be xlogreg.DescentOptions, not {type(options).__name__}.")
-    options = options or DescentOptions()
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
-    weights = combined_weights(sign, options, sample_weight)
     check_callable(observer, "observer")
     check_callable(monitor, "monitor")
     if w is not None:
@@ -245,22 +240,11 @@ def descend_many(
     biases = [0.0] * models if b is None else list_of(b, "b", "a list of numbers, one a model")
     if len(biases) != models:
         raise InputError(f"b has {len(biases)} numbers, but there are {models} models.")
-    start = xp.zeros((models, features), dtype=xp.float64) if w is None else w
-    bias = xp.asarray([checked_bias(one) for one in biases], dtype=xp.float64)
-    objective = objective_for(
-        implementation, rows, sign, sample_weight=weights, l2=options.l2,
-        needs=options.needs(weights is not None), chunk=checked_chunk(chunk),
+    return fit(
+        rows, sign, rates, iterations, w=w, b=xp.asarray([checked_bias(one) for one in biases], dtype=xp.float64),
+        observer=observer, implementation=implementation, chunk=checked_chunk(chunk), options=options,
+        sample_weight=sample_weight, monitor=monitor, checkpointer=checkpointer, progress=progress,
     )  # fmt: skip
-    solver = solver_of(options)(objective, start, bias, rates, options)
-    result = descend(
-        solver, iterations, observer, monitor=monitor, checkpointer=checkpointer, progress=progress,
-        adviser=Adviser(rows, options, weights),
-    )  # fmt: skip
-    notes = [note for note in result.notes if note]
-    if notes:
-        more = f" So it is with {len(notes) - 1} more of the {models} models." if len(notes) > 1 else ""
-        warn(notes[0] + more, RisingCostWarning)
-    return result
 
 
 @on_its_device

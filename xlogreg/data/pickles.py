@@ -20,6 +20,8 @@ from ..system.text import brief, given
 MAX_INSTRUCTIONS = 400_000
 # Values that wait to be put into a list or a dictionary; picklers put them there after a thousand at most.
 MAX_STACK = 20_000
+# The longest key of a batch has 19 letters; one long text that is made a key again and again would take for ever.
+MAX_KEY = 1000
 
 # Instructions that put their argument, a number, a text or bytes, on the stack.
 _PLAIN = frozenset({
@@ -129,7 +131,7 @@ class _Machine:
                     list.extend(stack[-1], values)  # a TypeError if it is no list
                 case "SETITEM" | "SETITEMS":
                     values = self.popped(2 if instruction.name == "SETITEM" else None)
-                    dict.update(stack[-1], zip(map(_text, values[::2]), values[1::2], strict=True))
+                    dict.update(stack[-1], zip(map(self.key, values[::2]), values[1::2], strict=True))
                 case "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
                     memo[len(memo) if value is None else value] = stack[-1]
                 case "BINGET" | "LONG_BINGET":
@@ -169,6 +171,11 @@ class _Machine:
         del self.stack[start:]
         return values
 
+    def key(self, value: object) -> str:
+        if isinstance(value, bytes) and len(value) > MAX_KEY:
+            self.refuse_cost()
+        return _text(value)
+
     def named(self, wanted: str) -> _Name:
         if wanted not in _NAMES:
             raise InputError(
@@ -200,7 +207,7 @@ class _Machine:
     def build(self, value: object, state: object) -> None:
         """Give a value that was made by a call its state."""
         match value, state:
-            case _Array(pixels=None) as array, (_, shape, _Byte(), False, data):
+            case _Array(pixels=None) as array, (_, shape, _Byte(), 0, data):  # 0, or False: not in Fortran's order
                 array.pixels = self.pixels(shape, data)
             case _Byte(), (_, _, None, None, None, *_):  # version, byte order, subtype, field names, fields
                 pass
@@ -218,7 +225,8 @@ class _Machine:
                         f"{self.name} holds {len(data)} bytes of pixels for {given(n)} x {given(d)}; get the file "
                         "again."
                     )
-                return np.frombuffer(bytes(data), dtype=np.uint8).reshape(n, d)
+                # A view: a copy for every array made of the same bytes would fill the memory.
+                return np.frombuffer(memoryview(data).toreadonly(), dtype=np.uint8).reshape(n, d)
         raise InputError(f"{self.name} holds an array that is not a table of pixels; get the file again.")
 
     def refuse_cost(self) -> NoReturn:

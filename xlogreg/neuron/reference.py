@@ -37,7 +37,7 @@ Float features use the same lines with unsplit products: identical to rounding o
 from functools import reduce
 from typing import Any, NamedTuple
 
-from ..arrays import namespace
+from ..arrays import namespace, on_its_device
 from .elementary import sigmoid, sigmoid_and_softplus
 from .exact import (
     LARGEST_WEIGHT,
@@ -202,6 +202,12 @@ def forward_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> A
     for start, samples in float_chunks(rows, chunk):
         z[:, start : start + len(samples)] = w @ samples.T
     return z + b[:, None]
+
+
+@on_its_device
+def output_rows(rows: Array, w: Array, b: Array, chunk: int | None = None) -> Array:
+    """A = sigmoid(z), (M, m) float64: the probability of class 1."""
+    return sigmoid(forward_rows(rows, w, b, chunk))
 
 
 def backward_rows(rows: Array, r: Array, exponent: Array, chunk: int | None = None) -> Array:

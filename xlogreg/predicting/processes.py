@@ -44,7 +44,11 @@ class Worker:
         self._connection, theirs = context.Pipe()
         with contextlib.closing(theirs), no_ctrl_c() if method == "spawn" else contextlib.nullcontext():
             self._process = context.Process(target=_serve, args=(theirs, classifier), daemon=True)
-            self._process.start()
+            try:
+                self._process.start()
+            except (AssertionError, RuntimeError) as error:
+                # This process is a daemon of multiprocessing's, or still about to start as one of its processes.
+                raise OSError(str(error)) from error
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ The story is in `train_together`: features and labels go to the device, the desc
 from a checkpoint, and each model becomes a classifier with its probabilities.
 """
 
+import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from ..arrays import Device, choose_device, to_host
 from ..data.task import Task
 from ..errors import DivergenceError, InputError
 from ..images.features import PIXELS, Features, sha256_of
-from ..logistic import accuracy, descend_many, forward
+from ..logistic import accuracy
 from ..models.classifier import Classifier
 from ..models.evaluation import Predictions
 from ..neuron.arguments import checked_iterations, checked_rates
 from ..neuron.options import DescentOptions
+from ..neuron.reference import output_rows
 from ..solvers.descent import Observer, history_sha256
+from ..solvers.fit import fit
 from ..solvers.resume import ITERATIONS, Frame
 from ..system.checks import list_of, of_kind
 from ..system.text import short_repr
@@ -110,17 +113,17 @@ class Training:
         return self.history[::EVERY].tolist()
 
 
-def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int, **options: Any) -> list[Training]:
+def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int, **keywords: Any) -> list[Training]:
     """Train one model a learning rate, together; each has the bits of its own separate training.
 
-    `options` are the keywords of `train_together`, which does it for several tasks.
+    `keywords` are those of `train_together`, which does it for several tasks, and says what they are.
 
     Raises
     ------
     InputError, DeviceError, DivergenceError
         Unusable options; the device is missing or full; a rate is too large.
     """
-    return train_together([task], learning_rates, number_of_iterations, **options)
+    return train_together([task], learning_rates, number_of_iterations, **keywords)
 
 
 def train_together(
@@ -180,7 +183,7 @@ def train_together(
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     digest = sha256_of(rows_train, rows_test)
     with device.current():
-        x, x_test = device.to_device(rows_train.T), device.to_device(rows_test.T)
+        train_rows, test_rows = device.to_device(rows_train), device.to_device(rows_test)
         validator = Validator(
             device, [task for task, _ in models], features, patience, getattr(observer, "validated", None)
         )
@@ -190,18 +193,18 @@ def train_together(
             data = data_sha256(digest, tasks, start)
             numbers = (planned, *checkpoints.before)
             kept = checkpoints.begin(
-                [fingerprint(data, rates, number, options, start, patience) for number in numbers],
-                validator.kept, Frame(len(models), len(x), max(numbers), options), validator.check, planned,
+                [fingerprint(data, rates, number, options, start, patience) for number in numbers], validator.kept,
+                Frame(len(models), rows_train.shape[1], max(numbers), options), validator.check, planned,
             )  # fmt: skip
             if kept is not None:
                 validator.restore(kept.extra)
                 progress = on_device(kept.progress, device)
                 iterations = progress.state.iterations if checkpoints.finish else planned
-        labels = device.to_device(np.stack([task.y_train for task, _ in models]))
-        result = descend_many(
-            x, labels, [rate for _, rate in models], iterations,
+        sign = device.to_device(np.stack([1.0 - 2.0 * task.y_train for task, _ in models]))
+        result = fit(
+            train_rows, sign, [rate for _, rate in models], iterations,
             w=None if start is None else device.to_device(np.repeat(start.w.T, len(models), axis=0)),
-            b=None if start is None else [start.b] * len(models),
+            b=None if start is None else device.to_device(np.full(len(models), start.b)),
             observer=observer, implementation=implementation, options=options,
             monitor=validator if validator.checks else None, checkpointer=checkpoints, progress=progress,
         )  # fmt: skip
@@ -232,8 +235,8 @@ def train_together(
                 classifier=classifier,
                 task=task,
                 history=history,
-                probability_train=to_host(forward(w.T, bias, x))[0],
-                probability_test=to_host(forward(w.T, bias, x_test))[0],
+                probability_train=to_host(output_rows(train_rows, w, b))[0],
+                probability_test=to_host(output_rows(test_rows, w, b))[0],
                 seconds=result.seconds,
                 models=len(models),
                 device=str(device),
@@ -292,3 +295,10 @@ def _origin(start: Classifier) -> dict[str, Any]:
         "iterations": start.number_of_iterations,
         "history_sha256": start.history_sha256,
     }
+
+
+# So that help and editors show the keywords of `train`.
+train.__signature__ = inspect.signature(train).replace(parameters=[  # type: ignore[attr-defined]
+    *list(inspect.signature(train).parameters.values())[:3],
+    *list(inspect.signature(train_together).parameters.values())[3:],
+])  # fmt: skip
