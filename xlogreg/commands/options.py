@@ -159,11 +159,12 @@ def typed_name(field: dataclasses.Field[Any]) -> str:
 def _of_descent() -> Table:
     table: Table = {}
     for field in dataclasses.fields(DescentOptions):
-        name, kind, default, metavar = typed_name(field), field.type, field.default, None
+        name, kind, default, metavar = typed_name(field), field.type, field.default, field.metadata["metavar"]
         if name == "class_weight":
             kind, default, metavar = str, "none", "none|balanced|A,B"
-        flag, shown = f"--{name.replace('_', '-')}", default is not None
-        asked = _beyond(flag, metavar=metavar, help=field.metadata["help"], show_default=shown)
+        shown, also = default is not None, field.metadata["also"]
+        flags = [f"--{name.replace('_', '-')}", *([also] if also else [])]
+        asked = _beyond(*flags, metavar=metavar, help=field.metadata["help"], show_default=shown)
         table[name] = Annotated[kind, asked], default
     return table
 

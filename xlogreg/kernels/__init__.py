@@ -35,7 +35,7 @@ def objective_for(
     sign: Array,
     *,
     sample_weight: Array | None = None,
-    l2: float = 0.0,
+    l2: Array | None = None,
     needs: frozenset[str] = frozenset(),
     chunk: int | None = None,
 ) -> Objective:

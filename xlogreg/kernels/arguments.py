@@ -15,7 +15,7 @@ class Problem(NamedTuple):
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
     sample_weight : (M, m) float64, what each sample counts, or (M, 0) where all count alike
     rates : (M,) float64, the learning rates
-    rule : (4,) float64: l2, l2 / 2, the momentum, 1 or 0 for Nesterov's form
+    rule : (M, 4) float64: l2, l2 / 2, the momentum, 1 or 0 for Nesterov's form
     loss_constants : (4,) float64, what rounds the losses to their three pieces, and whether there is a third
     block : samples of a block
     orders : differences that may be kept

@@ -238,8 +238,10 @@ class FusedCPU(Objective):
 
     name = "fused"
 
-    def __init__(self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0) -> None:
-        check_arrays(rows, sign, sample_weight, pixels=True)
+    def __init__(
+        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: Array | None = None
+    ) -> None:
+        check_arrays(rows, sign, sample_weight, l2, pixels=True)
         # NaN fails the comparisons too.
         heavy = sample_weight is not None and not ((sample_weight >= 0.0) & (sample_weight < np.inf)).all()
         if heavy or not (np.abs(sign) == 1.0).all():
@@ -331,12 +333,13 @@ class FusedCPU(Objective):
         sizes = np.abs(steps.w)
         largest[0] = np.where((sizes < LARGEST_WEIGHT).all(axis=1), sizes.max(axis=1), np.inf)
         nothing = np.empty((models, 0))
+        penalties = [0.0] * models if self.l2 is None else self.l2.tolist()
         memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
         problem = Problem(
             rows=_read_only(self.rows), sign=_read_only(self.sign),
             sample_weight=_read_only(nothing if self.sample_weight is None else self.sample_weight),
             rates=_read_only(steps.rates),
-            rule=np.array([self.l2, 0.5 * self.l2, steps.momentum, float(steps.nesterov)]),
+            rule=np.array([[l2, 0.5 * l2, steps.momentum, float(steps.nesterov)] for l2 in penalties]),
             loss_constants=_loss_constants(m), block=block, orders=self._orders,
         )  # fmt: skip
         state = State(

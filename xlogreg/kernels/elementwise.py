@@ -195,8 +195,8 @@ def update_bias(
     steepest: Array,
 ) -> None:
     """Cost, gradient and new bias of all models, and the largest entry of the gradient."""
-    l2, half_l2, momentum, nesterov = rule[0], rule[1], rule[2], rule[3] != 0.0
     for model in range(len(b)):
+        l2, half_l2, momentum, nesterov = rule[model, 0], rule[model, 1], rule[model, 2], rule[model, 3] != 0.0
         lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
         first, second, third, bad, steep = 0.0, 0.0, 0.0, 0.0, 0.0
         for thread in range(len(totals)):

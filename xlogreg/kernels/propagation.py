@@ -103,7 +103,7 @@ def prepare_weights(
             plans[model, OF_WEIGHTS], kept[model], first, values, chosen[first:last], largest[model, OF_WEIGHTS]
         )  # fmt: skip
         cut_weights(chosen, weights, model, first, last)
-        if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
+        if rule[model, 0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
             down = math.ldexp(1.0, -of_square(exponents[model]))
             add_squares(w[model], down, first, last, totals[model])
 
@@ -192,8 +192,8 @@ def update(
             value_high[first:last], numbers[0, model, first:last], numbers[1, model, first:last],
         )  # fmt: skip
         largest[model], steepest[model] = update_weights(
-            w[model], velocity[model], rates[model], rule, residual_exponents[model], dw[model], samples, value_low,
-            value_high, first, last,
+            w[model], velocity[model], rates[model], rule[model], residual_exponents[model], dw[model], samples,
+            value_low, value_high, first, last,
         )  # fmt: skip
 
 

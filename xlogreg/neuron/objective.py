@@ -80,7 +80,7 @@ class Objective:
     rows : (m, d) uint8 pixels
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
     sample_weight : (M, m) float64 >= 0, what each sample counts; None is 1
-    l2 : lambda of the penalty, 0 is none
+    l2 : (M,) float64 >= 0, lambda of each model's penalty; None is 0
     descend : None, or the fast path of gradient descent, `(Steps, iterations) -> Descended`, with the bits of one
         evaluation an iteration
     """
@@ -89,7 +89,7 @@ class Objective:
     rows: Array
     sign: Array
     sample_weight: Array | None = None
-    l2: float = 0.0
+    l2: Array | None = None
     descend: Any = None
 
     def prepare(self) -> None:
@@ -119,15 +119,18 @@ class Objective:
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending."""
         self.sign = namespace(self.sign).ascontiguousarray(self.sign[models])
-        if self.sample_weight is not None:
-            self.sample_weight = namespace(self.sign).ascontiguousarray(self.sample_weight[models])
+        for name in ("sample_weight", "l2"):
+            if getattr(self, name) is not None:
+                setattr(self, name, namespace(self.sign).ascontiguousarray(getattr(self, name)[models]))
 
     def alone(self) -> AbstractContextManager[Any]:
         """Context to hold while evaluating: for NumPy it leaves BLAS one thread."""
         return one_blas_thread if isinstance(self.rows, np.ndarray) else nullcontext()
 
 
-def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixels: bool = False) -> None:
+def check_arrays(
+    rows: Array, sign: Array, sample_weight: Array | None, l2: Array | None, *, pixels: bool = False
+) -> None:
     """Whether these arrays, of one module, fit together as `Objective` says: every objective asks before it keeps any,
     for compiled code believes their shapes. `pixels`: whether only uint8 rows will do.
 
@@ -136,7 +139,7 @@ def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixel
     InputError
         They do not.
     """
-    xp = namespace(*(array for array in (rows, sign, sample_weight) if array is not None))
+    xp = namespace(*(array for array in (rows, sign, sample_weight, l2) if array is not None))
     if rows.ndim != 2 or not 1 <= min(rows.shape) <= max(rows.shape) <= MAX_TERMS:
         raise InputError(f"The samples must be rows (m, d), 1 to {MAX_TERMS:,} of each, not {rows.shape}.")
     if rows.dtype not in ((xp.uint8,) if pixels else (xp.uint8, xp.float32, xp.float64)):
@@ -147,6 +150,8 @@ def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixel
     check_array("The objective's sign", sign, (models, len(rows)))
     if sample_weight is not None:
         check_array("The objective's sample_weight", sample_weight, (models, len(rows)))
+    if l2 is not None:
+        check_array("The objective's l2", l2, (models,))
 
 
 def check_array(name: str, array: Array, shape: tuple[int, ...]) -> None:

@@ -74,9 +74,10 @@ class Reference(Objective):
     name = "reference"
 
     def __init__(
-        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0, chunk: int | None = None
-    ) -> None:
-        check_arrays(rows, sign, sample_weight)
+        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: Array | None = None,
+        chunk: int | None = None,
+    ) -> None:  # fmt: skip
+        check_arrays(rows, sign, sample_weight, l2)
         self.rows, self.sign, self.sample_weight, self.l2, self.chunk = rows, sign, sample_weight, l2, chunk
 
     def evaluate(self, w: Array, b: Array) -> Gradient:
@@ -165,7 +166,7 @@ def propagate_backward(rows: Array, outputs: Outputs, exponent: Array, m: int, c
     )
 
 
-def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: float = 0.0) -> Gradient:
+def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: Array | None = None) -> Gradient:
     """Cost and gradient from the sums over all m samples, which are rounded here and only here."""
     xp = namespace(w)
     if sums.products.dtype == xp.int64:
@@ -174,9 +175,9 @@ def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: float = 0.0) 
         dw = sums.products / m
     db = round_pieces(sums.residuals) / m
     cost = round_pieces(sums.losses) / m
-    if l2:
-        dw = dw + l2 * w
-        cost = cost + (0.5 * l2) * sum_of_squares(w)
+    if l2 is not None:
+        dw = xp.where(l2[:, None] > 0.0, dw + l2[:, None] * w, dw)
+        cost = xp.where(l2 > 0.0, cost + (0.5 * l2) * sum_of_squares(w), cost)
     return Gradient(dw, db, xp.where(sums.in_range, cost, xp.nan))
 
 

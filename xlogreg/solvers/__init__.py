@@ -14,4 +14,4 @@ SOLVERS: dict[str, type[Solver]] = {"gd": GradientDescent, "lbfgs": LBFGS}
 
 def solver_of(options: DescentOptions) -> type[Solver]:
     """The solver that these options ask for."""
-    return SOLVERS["gd"]
+    return SOLVERS[options.solver]

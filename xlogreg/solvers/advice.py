@@ -12,6 +12,7 @@ from ..arrays import namespace, to_host
 from ..errors import DivergenceError
 from ..neuron.options import DescentOptions
 from ..neuron.reference import PIXEL_SCALE
+from .resume import STUCK, Part
 
 Array = Any
 
@@ -91,6 +92,20 @@ class Adviser:
         if not advised > sys.float_info.min:  # NaN, too
             return "no learning rate suits features so large, so scale them down first"
         return words.format(f"{advised:.1g}")
+
+
+def unconverged(part: Part, tolerance: float | None) -> str:
+    """The sentence that says that a solver did not come to the optimum."""
+    largest = float(part.gradient.largest[0])
+    if part.reason == STUCK:
+        return (
+            f"L-BFGS finds no lower cost after {part.iterations:,} evaluations: the largest entry of the gradient is "
+            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach; choose a larger one."
+        )
+    return (
+        f"L-BFGS did not arrive in {part.iterations:,} evaluations: the largest entry of the gradient is "
+        f"{largest:.2g}, above the tolerance {tolerance:g}; give it more iterations, a larger L2 or a larger tolerance."
+    )
 
 
 def _rose(history: np.ndarray) -> bool:

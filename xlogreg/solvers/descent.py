@@ -15,12 +15,13 @@ from ..neuron.objective import Gradient
 from ..neuron.options import DescentOptions
 from ..system.checks import array_of
 from ..system.text import short_repr
-from .advice import Adviser
+from .advice import Adviser, unconverged
 from .resume import (
     COST,
     DIVERGED,
     GRADIENT,
     ITERATIONS,
+    STUCK,
     VALIDATION,
     Checkpointer,
     Frame,
@@ -51,13 +52,14 @@ class Descent:
 
     histories : for each model the cost of each of its iterations, (iterations,) float64, on the host
     reasons : for each model why it ended: "iterations" (all that were asked for), "gradient" or "cost" (small enough),
-        "validation" (the monitor stopped it), "diverged"
+        "validation" (the monitor stopped it), "diverged", "stuck" (the solver finds no lower cost)
     errors : for each model the DivergenceError that says where, or None
     w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
     gradient : each model's last iteration's; NaN where it diverged, or was taken up after its last iteration
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the objective that did the work
-    notes : for each model the sentence that says that its cost rose and what to do, or nothing
+    notes : for each model the sentence that says that its cost rose, or that it did not arrive, and what to do, or
+        nothing
     """
 
     histories: list[np.ndarray]
@@ -185,7 +187,7 @@ class _Training:
         before = solver.state() if options.stops or len(self.rates) > 1 else None
         costs, seconds = self._timed(block)
         last = self.costs[self.models, self.done - 1] if self.done else None
-        ends = _ends(costs, last, solver.largest, options)
+        ends = _ends(costs, last, solver.largest, solver.stuck, options)
         for j, (at, reason) in ends.items():
             if reason == DIVERGED and len(self.rates) == 1:
                 raise self.adviser.divergence(self.models[j], self.done + at, float(self.rates[self.models[j]]))
@@ -252,8 +254,10 @@ class _Training:
             rate = float(self.rates[model])
             if part.reason == DIVERGED:
                 errors[model] = self.adviser.divergence(model, part.iterations, rate)
-            else:
+            elif self.solver.descends:
                 notes[model] = self.adviser.note(model, histories[model], rate)
+            elif part.reason in (ITERATIONS, STUCK):
+                notes[model] = unconverged(part, self.solver.options.gradient_tolerance)
         return Descent(
             histories=histories,
             reasons=[part.reason for part in ordered],
@@ -284,7 +288,11 @@ def _stacked(rows: list[Array]) -> Array:
 
 
 def _ends(
-    costs: np.ndarray, last: np.ndarray | None, largest: np.ndarray | None, options: DescentOptions
+    costs: np.ndarray,
+    last: np.ndarray | None,
+    largest: np.ndarray | None,
+    stuck: np.ndarray | None,
+    options: DescentOptions,
 ) -> dict[int, tuple[int, str]]:
     """For each column of a block's costs that ends in it: how many iterations of the block it takes part in, and why.
 
@@ -295,6 +303,8 @@ def _ends(
         if options.gradient_tolerance is not None:
             assert largest is not None
             found[GRADIENT] = largest <= options.gradient_tolerance
+        if stuck is not None:
+            found[STUCK] = stuck
         if options.cost_tolerance is not None:
             # The first iteration of all has none before it: NaN is not small.
             earlier = np.concatenate([np.full((1, costs.shape[1]), np.nan) if last is None else last[None], costs[:-1]])

@@ -99,6 +99,8 @@ class LBFGS(Solver):
     stuck : of the last `run`, (iterations, M), where a model finds no lower cost any more
     """
 
+    descends = False
+
     def __init__(
         self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
     ) -> None:
@@ -118,11 +120,9 @@ class LBFGS(Solver):
 
     @staticmethod
     def check_memory(memory: dict[str, Array]) -> None:
-        for numbers in to_host(memory["pairs"]):
-            if not (float(numbers[0]).is_integer() and float(numbers[1]).is_integer()) or not (
-                0 <= numbers[0] <= PAIRS and 0 <= numbers[1] < PAIRS
-            ):
-                raise InputError(f"A state of L-BFGS has 0 to {PAIRS} pairs, in as many places.")
+        for count, newest in to_host(memory["pairs"])[:, :2].tolist():
+            if count not in range(PAIRS + 1) or newest not in range(PAIRS):
+                raise InputError(f"A state of L-BFGS has 0 to {PAIRS} pairs, and the newest in one of their places.")
 
     def state(self) -> State:
         xp = namespace(self.w)

@@ -18,7 +18,8 @@ from .solver import State
 Array = Any
 
 # Why a model's training ended, the words of `Descent.reasons`.
-ITERATIONS, GRADIENT, COST, VALIDATION, DIVERGED = "iterations", "gradient", "cost", "validation", "diverged"
+ITERATIONS, GRADIENT, COST, VALIDATION = "iterations", "gradient", "cost", "validation"
+DIVERGED, STUCK = "diverged", "stuck"
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +104,10 @@ class Frame:
             raise InputError(f"The state must have the arrays {list(shapes)}, not {list(arrays)}.")
         for name, shape in shapes.items():
             check_array(f"The state's {name}", arrays[name], (len(models), *shape))
+        solver_of(self.options).check_memory(state.memory)
         if not can_go_on(state):
             raise InputError("The state has weights that are not finite, or beyond all that sums hold.")
-        ends = {DIVERGED, VALIDATION, *(reason for reason, tolerance in (
+        ends = {DIVERGED, VALIDATION, STUCK, *(reason for reason, tolerance in (
             (GRADIENT, self.options.gradient_tolerance), (COST, self.options.cost_tolerance)
         ) if tolerance is not None)}  # fmt: skip
         lengths = dict.fromkeys(models, done)

@@ -48,11 +48,14 @@ class Solver:
 
     Attributes
     ----------
+    descends : whether its iterations are steps at a learning rate, so that a cost that rises is news
     gradient : the last iteration's
     largest : of the last `run`, (iterations, M) on the host, the largest |entry| of each iteration's gradient; only
         where the options ask for it by a gradient tolerance, else None
     stuck : of the last `run`, (iterations, M), where the solver finds no lower cost any more, if it looks for it
     """
+
+    descends = True
 
     def __init__(
         self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
