@@ -110,7 +110,7 @@ def test_an_evaluation_anywhere(m: int, d: int, models: int) -> None:
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     c = rng.uniform(0, 9, (models, m)) if models > 1 else None
-    one, other = (kind(rows, sign, sample_weight=c, l2=0.01 * (d % 2)) for kind in KINDS)
+    one, other = (kind(rows, sign, sample_weight=c, l2=np.full(models, 0.01) if d % 2 else None) for kind in KINDS)
     start = np.zeros((models, d)), np.zeros(models), np.full(models, 0.01)
     path = [GradientDescent(objective, *start, DescentOptions(momentum=0.5)) for objective in (one, other)]
     for scale in (0.0, 1e-3, 0.1, 40.0, 1e-300, 1e290, 0.1):
