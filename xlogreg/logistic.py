@@ -233,8 +233,6 @@ def descend_many(
     if options is not None and not isinstance(options, DescentOptions):
         raise InputError(f"options must be xlogreg.DescentOptions, not {type(options).__name__}.")
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
-    check_callable(observer, "observer")
-    check_callable(monitor, "monitor")
     if w is not None:
         check_weights(w, (models, features), f"{models} models need")
     biases = [0.0] * models if b is None else list_of(b, "b", "a list of numbers, one a model")

@@ -173,8 +173,10 @@ def train_together(
                               (rows, tuple, "rows")):  # fmt: skip
         if value is not None:
             of_kind(value, kind, name)
-    if rows is not None and not (len(rows) == 2 and all(isinstance(part, np.ndarray) for part in rows)):
-        raise InputError("rows must be two arrays, the features of the training and of the test pictures.")
+    shapes = [(len(x), features.length(tasks[0].size)) for x in (tasks[0].x_train, tasks[0].x_test)]
+    found = [(type(part), getattr(part, "shape", ()), getattr(part, "dtype", None)) for part in rows or ()]
+    if rows is not None and found != [(np.ndarray, shape, np.uint8) for shape in shapes]:
+        raise InputError(f"rows must be two uint8 arrays {shapes}, the features of the training and the test pictures.")
     patience = check_patience(patience, tasks[0].x_validation is not None)
     if start is not None:
         check_start(start, tasks[0].size, tasks[0].source, features)

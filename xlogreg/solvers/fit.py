@@ -7,6 +7,7 @@ from ..errors import ConvergenceWarning, InputError, RisingCostWarning
 from ..kernels import objective_for
 from ..neuron.arguments import combined_weights
 from ..neuron.options import DescentOptions
+from ..system.checks import check_callable
 from . import solver_of
 from .advice import Adviser, warn
 from .descent import Descent, Monitor, Observer, descend
@@ -60,6 +61,8 @@ def fit(
     """
     xp, options = namespace(rows, sign), options or DescentOptions()
     models = len(sign)
+    check_callable(observer, "observer")
+    check_callable(monitor, "monitor")
     solver_class = solver_of(options)
     if solver_class.descends != (rates is not None):
         raise InputError(
