@@ -82,6 +82,11 @@ def weight_bits(features: int) -> int:
     return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
 
 
+def loss_above(classes: int) -> int:
+    """The losses lie below 2^(e + this): one more for softmax, whose z differ by up to 2e6."""
+    return LOSS_ABOVE if classes == 1 else LOSS_ABOVE + 1
+
+
 def loss_bits(samples: int) -> int:
     """What is kept of losses: as much as three pieces hold, which is less than LOSS_BITS beyond 2^24 samples."""
     return min(LOSS_BITS, 3 * bits_per_piece(samples, 0))

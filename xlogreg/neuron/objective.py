@@ -21,7 +21,8 @@ Array = Any
 
 @dataclass
 class Gradient:
-    """Cost and gradient, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64.
+    """Cost and gradient, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64; with K classes a model
+    dW (M K, d), db (M K,), cost (M,).
 
     With a penalty, dW and cost include it.
     """
@@ -36,7 +37,8 @@ class Gradient:
     def largest(self) -> Array:
         """The largest |entry| of the gradient, of the weights and the bias, (M,): what a gradient tolerance is for."""
         xp = namespace(self.dw)
-        return xp.maximum(xp.max(xp.abs(self.dw), axis=-1), xp.abs(self.db))
+        largest = xp.maximum(xp.max(xp.abs(self.dw), axis=-1), xp.abs(self.db))
+        return xp.max(largest.reshape(self.cost.shape[0], -1), axis=-1)
 
 
 class Steps(NamedTuple):
@@ -79,6 +81,9 @@ class Objective:
     name : what the implementation is called
     rows : (m, d) uint8 pixels
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
+    classes : K, 1 for one neuron a model. With more, neurons k K .. k K + K - 1 are those of model k's classes, whose
+        softmax are the probabilities; then `sign`, `sample_weight` and `l2` have a row a neuron, of `sign` one -1 among
+        a model's in each column, at the sample's class
     sample_weight : (M, m) float64 >= 0, what each sample counts; None is 1
     l2 : (M,) float64 >= 0, lambda of each model's penalty; None is 0
     descend : None, or the fast path of gradient descent, `(Steps, iterations) -> Descended`, with the bits of one
@@ -90,6 +95,7 @@ class Objective:
     sign: Array
     sample_weight: Array | None = None
     l2: Array | None = None
+    classes: int = 1
     descend: Any = None
 
     def prepare(self) -> None:
@@ -129,7 +135,7 @@ class Objective:
 
 
 def check_arrays(
-    rows: Array, sign: Array, sample_weight: Array | None, l2: Array | None, *, pixels: bool = False
+    rows: Array, sign: Array, sample_weight: Array | None, l2: Array | None, classes: int = 1, *, pixels: bool = False
 ) -> None:
     """Whether these arrays, of one module, fit together as `Objective` says: every objective asks before it keeps any,
     for compiled code believes their shapes. `pixels`: whether only uint8 rows will do.
@@ -145,7 +151,7 @@ def check_arrays(
     if rows.dtype not in ((xp.uint8,) if pixels else (xp.uint8, xp.float32, xp.float64)):
         raise InputError(f"The samples hold {rows.dtype}; give uint8 pixels{'' if pixels else ' or float features'}.")
     models = sign.shape[0] if sign.ndim == 2 else 0
-    if not models:
+    if not models or models % classes:
         raise InputError(f"sign must have the shape (M, m) with at least one model, not {sign.shape}.")
     check_array("The objective's sign", sign, (models, len(rows)))
     if sample_weight is not None:

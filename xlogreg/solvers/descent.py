@@ -186,6 +186,7 @@ class _Training:
         solver, options = self.solver, self.solver.options
         before = solver.state() if options.stops or len(self.rates) > 1 else None
         costs, seconds = self._timed(block)
+        block = len(costs)
         last = self.costs[self.models, self.done - 1] if self.done else None
         ends = _ends(costs, last, solver.largest, solver.stuck, options)
         for j, (at, reason) in ends.items():

@@ -158,7 +158,11 @@ class LBFGS(Solver):
                 if self._searches[j].takes(cost, slope) or (tolerance is not None and size <= tolerance):
                     self._accept(j, w[j], b[j], gradient[j], centred[j], cost)
                 self.stuck[i, j] = self._searches[j].stuck
-        self.iterations += iterations
+            if self.stuck[i].any() or (tolerance is not None and (largest[i] <= tolerance).any()):
+                # A model ends here: no evaluation is done that would be taken back.
+                costs, largest, self.stuck = costs[: i + 1], largest[: i + 1], self.stuck[: i + 1]
+                break
+        self.iterations += len(costs)
         self.largest = largest
         gradient, cost = self.memory["gradient"], xp.asarray([search.cost for search in self._searches])
         self.gradient = Gradient(gradient[:, :-1].copy(), gradient[:, -1].copy(), cost)

@@ -83,7 +83,8 @@ class Solver:
         """Whether arrays of these shapes and finite numbers can be its memory; raises `InputError` where not."""
 
     def run(self, iterations: int) -> np.ndarray:
-        """Advance by so many iterations; returns their costs (iterations, M) on the host, NaN from divergence on."""
+        """Advance by so many iterations, or until a model ends by itself; returns their costs (iterations, M) on the
+        host, NaN from divergence on."""
         raise NotImplementedError
 
     def state(self) -> State:
