@@ -172,8 +172,12 @@ def frexp(values: StrictArray) -> tuple[StrictArray, StrictArray]:
     return _wrap(mantissa), _wrap(exponent)
 
 
-def stack(arrays: list[StrictArray]) -> StrictArray:
-    return _wrap(np.stack([_raw(array) for array in arrays]))
+def stack(arrays: list[StrictArray], axis: int = 0) -> StrictArray:
+    return _wrap(np.stack([_raw(array) for array in arrays], axis=axis))
+
+
+def argmax(x: StrictArray, axis: int) -> StrictArray:
+    return _wrap(np.argmax(_raw(x), axis=axis))
 
 
 def concatenate(arrays: list[StrictArray], axis: int = 0) -> StrictArray:

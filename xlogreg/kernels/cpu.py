@@ -219,7 +219,7 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _loss_constants(samples: int, classes: int) -> np.ndarray:
+def _loss_constants(samples: int, classes: int = 1) -> np.ndarray:
     """The rounding constants of the losses' three pieces, of losses below 2^`loss_above`, and 1 or 0 for whether there
     is a third."""
     length, most = bits_per_piece(samples, 0), loss_bits(samples)
