@@ -112,6 +112,13 @@ class Objective:
         total = self.rows.sum(axis=0, dtype=xp.int64 if pixels else xp.float64)
         return total.astype(xp.float64) / (len(self.rows) * (PIXEL_SCALE if pixels else 1.0))
 
+    def bounds(self) -> Array:
+        """What the size of each feature is not beyond in any sample, (d,) float64: 1 of pixels divided by 255."""
+        xp, d = namespace(self.rows), self.rows.shape[1]
+        if self.rows.dtype == xp.uint8:
+            return xp.ones((d,), dtype=xp.float64)
+        return xp.maximum(xp.max(self.rows, axis=0), -xp.min(self.rows, axis=0)).astype(xp.float64)
+
     def add_multiples(self, v: Array, factors: list[float], vectors: Array) -> Array:
         """v + factors[0] vectors[0] + factors[1] vectors[1] .., one after the other, each product and sum rounded."""
         for factor, vector in zip(factors, range(len(factors)), strict=True):

@@ -56,10 +56,12 @@ class Adviser:
     options: DescentOptions | None = None
     weights: Array | None = None
 
-    def divergence(self, model: int, iteration: int, rate: float) -> DivergenceError:
+    def divergence(self, model: int, iteration: int, rate: float, descends: bool = True) -> DivergenceError:
         """The error of a model whose cost was no longer finite at this iteration."""
         if iteration == 0:
             what = "the cost is not finite before the first step; start from smaller weights, or from zeros"
+        elif not descends:
+            what = "the cost is no longer finite; start from smaller weights, or scale the features down"
         else:
             what = (
                 f"with learning rate {rate:g} the cost is no longer finite; "
@@ -100,7 +102,8 @@ def unconverged(part: Part, tolerance: float | None) -> str:
     if part.reason == STUCK:
         return (
             f"L-BFGS finds no lower cost after {part.iterations:,} evaluations: the largest entry of the gradient is "
-            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach; choose a larger one."
+            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach, or weights too large to go "
+            "on from; choose a larger tolerance, or start from smaller weights."
         )
     return (
         f"L-BFGS did not arrive in {part.iterations:,} evaluations: the largest entry of the gradient is "

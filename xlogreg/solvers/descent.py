@@ -191,9 +191,9 @@ class _Training:
         ends = _ends(costs, last, solver.largest, solver.stuck, options)
         for j, (at, reason) in ends.items():
             if reason == DIVERGED and len(self.rates) == 1:
-                raise self.adviser.divergence(self.models[j], self.done + at, float(self.rates[self.models[j]]))
-        steps = min((at for at, _ in ends.values()), default=block)
-        if steps < block:
+                raise self._divergence(self.models[j], self.done + at)
+        steps = min((at for at, _ in ends.values()), default=len(costs))
+        if steps < len(costs):
             # Some model ended inside the block: all go back and come to that iteration.
             assert before is not None
             solver.restore(before)
@@ -219,7 +219,7 @@ class _Training:
             # A last step alone that was too large: there is no further cost to show it, and none to compute from it.
             if not bool((abs(self.solver.w[j]) < LARGEST_WEIGHT).all()):
                 if len(self.rates) == 1:
-                    raise self.adviser.divergence(0, self.done, float(self.rates[0]))
+                    raise self._divergence(0, self.done)
                 ended[j] = DIVERGED
         if self.monitor is not None:
             turn = self.done % self.monitor_every == 0
@@ -245,6 +245,9 @@ class _Training:
             return ()
         return self.monitor([self.models[j] for j in rows], self.solver.state().of(rows)) or ()
 
+    def _divergence(self, model: int, iteration: int) -> DivergenceError:
+        return self.adviser.divergence(model, iteration, float(self.rates[model]), self.solver.descends)
+
     def result(self) -> Descent:
         ordered = [self.parts[model] for model in range(len(self.rates))]
         histories = [self.costs[model, : part.iterations] for model, part in enumerate(ordered)]
@@ -252,11 +255,10 @@ class _Training:
         errors: list[DivergenceError | None] = [None] * len(ordered)
         notes = [""] * len(ordered)
         for model, part in enumerate(ordered):
-            rate = float(self.rates[model])
             if part.reason == DIVERGED:
-                errors[model] = self.adviser.divergence(model, part.iterations, rate)
+                errors[model] = self._divergence(model, part.iterations)
             elif self.solver.descends:
-                notes[model] = self.adviser.note(model, histories[model], rate)
+                notes[model] = self.adviser.note(model, histories[model], float(self.rates[model]))
             elif part.reason in (ITERATIONS, STUCK):
                 notes[model] = unconverged(part, self.solver.options.gradient_tolerance)
         return Descent(

@@ -14,6 +14,7 @@ One evaluation of the objective is one iteration: its cost is in the history, wh
 """
 
 import math
+import sys
 
 import numpy as np
 
@@ -23,10 +24,12 @@ from ..neuron.objective import Gradient, Objective
 from ..neuron.options import DescentOptions
 from ..neuron.reference import LARGEST_Z
 from .line_search import LineSearch
-from .solver import Array, Solver, State
+from .solver import Array, Solver, State, copy_of
 
 # Steps and changes of the gradient that are remembered.
 PAIRS = 20
+# No step takes a z beyond this share of what it may be.
+_REACH = 0.99
 
 
 class Pairs:
@@ -105,8 +108,9 @@ class LBFGS(Solver):
         self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
     ) -> None:
         super().__init__(objective, w, b, rates, options)
-        self._means = objective.means()
-        self._pairs = [Pairs() for _ in self.b.tolist()]
+        self._means, self._bounds = objective.means(), objective.bounds()
+        self._l2 = [0.0] * len(self.b) if objective.l2 is None else to_host(objective.l2).tolist()
+        self._pairs = [Pairs() for _ in self._l2]
         # The first point is accepted as it is.
         self._searches = [LineSearch(last=1.0) for _ in self._pairs]
 
@@ -120,9 +124,14 @@ class LBFGS(Solver):
 
     @staticmethod
     def check_memory(memory: dict[str, Array]) -> None:
-        for count, newest in to_host(memory["pairs"])[:, :2].tolist():
-            if count not in range(PAIRS + 1) or newest not in range(PAIRS):
+        for numbers in to_host(memory["pairs"]):
+            if numbers[0] not in range(PAIRS + 1) or numbers[1] not in range(PAIRS):
                 raise InputError(f"A state of L-BFGS has 0 to {PAIRS} pairs, and the newest in one of their places.")
+            pairs = Pairs(numbers)
+            if not all(pairs.sy[i, i] > 0.0 < pairs.yy[i, i] for i in pairs.places):
+                raise InputError("A state of L-BFGS has no pairs but those along which the cost curves upwards.")
+        if not all(LineSearch(*numbers).goes_on for numbers in to_host(memory["search"]).tolist()):
+            raise InputError("A state of L-BFGS has a line search that goes on, with its next step inside its bracket.")
 
     def state(self) -> State:
         xp = namespace(self.w)
@@ -134,39 +143,51 @@ class LBFGS(Solver):
         super().restore(state)
         self._pairs = [Pairs(numbers) for numbers in to_host(self.memory["pairs"]).copy()]
         self._searches = [LineSearch(*numbers) for numbers in to_host(self.memory["search"]).tolist()]
+        self.gradient = self._gradient() if self.iterations else None
 
     def keep(self, models: list[int]) -> None:
         super().keep(models)
         self._pairs = [self._pairs[j] for j in models]
         self._searches = [self._searches[j] for j in models]
+        self._l2 = [self._l2[j] for j in models]
 
     def run(self, iterations: int) -> np.ndarray:
-        xp, models = namespace(self.w), range(len(self._pairs))
-        costs, largest = np.empty((2, iterations, len(models)))
-        self.stuck = np.zeros((iterations, len(models)), dtype=bool)
-        tolerance = self.options.gradient_tolerance
-        for i in range(iterations):
-            t, direction = xp.asarray([search.t for search in self._searches]), self.memory["direction"]
-            w, b = self.w + t[:, None] * direction[:, :-1], self.b + t * self._bias_of(direction)
-            found = self.objective.evaluate(w, b)
-            gradient = xp.concatenate([found.dw, found.db[:, None]], axis=1)
-            centred = self._centred(gradient)
-            slopes = xp.concatenate([self.objective.dots(centred[j], direction[j : j + 1]) for j in models])
-            numbers = to_host(xp.stack([found.cost, found.largest, slopes]))
-            costs[i], largest[i] = numbers[0], numbers[1]
-            for j, (cost, size, slope) in enumerate(numbers.T.tolist()):
-                if self._searches[j].takes(cost, slope) or (tolerance is not None and size <= tolerance):
-                    self._accept(j, w[j], b[j], gradient[j], centred[j], cost)
-                self.stuck[i, j] = self._searches[j].stuck
-            if self.stuck[i].any() or (tolerance is not None and (largest[i] <= tolerance).any()):
-                # A model ends here: no evaluation is done that would be taken back.
-                costs, largest, self.stuck = costs[: i + 1], largest[: i + 1], self.stuck[: i + 1]
-                break
-        self.iterations += len(costs)
-        self.largest = largest
-        gradient, cost = self.memory["gradient"], xp.asarray([search.cost for search in self._searches])
-        self.gradient = Gradient(gradient[:, :-1].copy(), gradient[:, -1].copy(), cost)
-        return costs
+        """As in `Solver`, but no further than the first iteration in which a model arrives, is stuck or diverges."""
+        models = len(self._searches)
+        costs, largest = np.empty((2, iterations, models))
+        stuck = np.zeros((iterations, models), dtype=bool)
+        done, ended = 0, False
+        # Where numbers leave their range a step is not taken, or ends the training: neither is news.
+        with np.errstate(all="ignore"):
+            while done < iterations and not ended:
+                ended = self._evaluate(costs[done], largest[done], stuck[done])
+                done += 1
+        self.iterations += done
+        self.largest, self.stuck, self.gradient = largest[:done], stuck[:done], self._gradient()
+        return costs[:done]
+
+    def _evaluate(self, costs: np.ndarray, largest: np.ndarray, stuck: np.ndarray) -> bool:
+        """One iteration, into these numbers of each model; whether it is the last of any."""
+        xp, models, tolerance = namespace(self.w), range(len(self._searches)), self.options.gradient_tolerance
+        t, direction = xp.asarray([search.t for search in self._searches]), self.memory["direction"]
+        w, b = self.w + t[:, None] * direction[:, :-1], self.b + t * self._bias_of(direction)
+        found = self.objective.evaluate(w, b)
+        gradient = xp.concatenate([found.dw, found.db[:, None]], axis=1)
+        centred = self._centred(gradient)
+        slopes = xp.concatenate([self.objective.dots(centred[j], direction[j : j + 1]) for j in models])
+        costs[:], largest[:], slopes = to_host(xp.stack([found.cost, found.largest, slopes]))
+        arrived = np.zeros_like(stuck) if tolerance is None else largest <= tolerance
+        for j in models:
+            if arrived[j] or self._searches[j].takes(float(costs[j]), float(slopes[j])):
+                self._accept(j, w[j], b[j], gradient[j], centred[j], float(costs[j]))
+            stuck[j] = self._searches[j].stuck
+        return bool((arrived | stuck | ~np.isfinite(costs)).any())
+
+    def _gradient(self) -> Gradient:
+        """Where the models are."""
+        gradient = self.memory["gradient"]
+        costs = namespace(gradient).asarray([search.cost for search in self._searches])
+        return Gradient(copy_of(gradient[:, :-1]), copy_of(gradient[:, -1]), costs)
 
     def _centred(self, gradient: Array) -> Array:
         """Of features of mean 0: (dw - mu db, db)."""
@@ -185,10 +206,14 @@ class LBFGS(Solver):
         steps, changes = self.memory["steps"][j], self.memory["changes"][j]
         pair = xp.stack([search.t * memory["direction"], centred - self._centred(memory["gradient"])])
         self.w[j], self.b[j], self.memory["gradient"][j] = w, b, gradient
-        ys, yy = pairs.move(to_host(dots(centred, steps)), to_host(dots(centred, changes)))
-        (gs, gy), (own_sy, own_yy) = (to_host(dots(one, pair)).tolist() for one in (centred, pair[1]))
-        # The first point has no step; and a step that was taken for want of a better one may not curve upwards.
-        if own_sy > 2.0**-52 * -(search.t * search.slope) and search.slope:
+        # All at once: to wait for a GPU takes longer than its work.
+        products = [dots(centred, steps), dots(centred, changes), dots(centred, pair), dots(pair[1], pair)]
+        numbers = to_host(xp.concatenate(products))
+        ys, yy = pairs.move(numbers[:PAIRS], numbers[PAIRS : 2 * PAIRS])
+        gs, gy, own_sy, own_yy = numbers[2 * PAIRS :].tolist()
+        # The first point has no step; a step that was taken for want of a better one may not curve upwards; and the
+        # products of tiny numbers are 0.
+        if own_sy > 2.0**-52 * -(search.t * search.slope) >= 0.0 < own_yy and search.slope:
             i = pairs.add(ys, yy, gs, gy, own_sy, own_yy)
             steps[i], changes[i] = pair[0], pair[1]
         self._searches[j] = self._along(j, centred, cost)
@@ -207,13 +232,14 @@ class LBFGS(Solver):
         else:
             t, direction = 1.0, -gradient
         self.memory["direction"][j] = direction
-        xp, d = namespace(direction), len(self._means)
-        sizes = [xp.max(xp.abs(values)) for values in (self.w[j], direction[:-1])]
-        numbers = [dots(gradient, direction[None]), self._bias_of(direction[None]), xp.stack([self.b[j], *sizes])]
+        xp = namespace(direction)
+        sizes = dots(self._bounds, xp.abs(xp.stack([self.w[j], direction[:-1]])))
+        numbers = [dots(gradient, direction[None]), self._bias_of(direction[None]), self.b[j : j + 1], sizes]
         slope, bias, b, w_size, size = to_host(xp.concatenate(numbers)).tolist()
         if not pairs.places and slope < 0.0:
-            t = min(1.0, 1.0 / math.sqrt(-slope))
-        # |z| <= |b| + the sum of |w| stays in its range.
-        speed = abs(bias) + d * size
-        most = (LARGEST_Z - abs(b) - d * w_size) / speed if speed else 0.0
-        return LineSearch.begun(cost, slope, t, most)
+            # Not beyond what a penalty allows: it alone would take the weights to 0 by a step of 1 / lambda.
+            t = 1.0 / max(1.0, math.sqrt(-slope), self._l2[j])
+        # |z| <= |b| + the sum of |w x| stays in its range, with room for rounding.
+        speed = abs(bias) + size
+        most = (_REACH * LARGEST_Z - abs(b) - w_size) / speed if speed else 0.0
+        return LineSearch.begun(cost, slope, t, min(most, sys.float_info.max))

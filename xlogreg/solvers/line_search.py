@@ -52,6 +52,15 @@ class LineSearch:
     def numbers(self) -> tuple[float, ...]:
         return astuple(self)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether these can be the numbers of a search that has not come to its end."""
+        if not self.slope:
+            return self.t == 0.0 and bool(self.last) and not self.stuck  # the first point
+        bracket = self.low <= self.t < self.high if self.high else self.low <= self.t <= self.most
+        ends = self.low_slope < 0.0 <= self.low and (self.t > self.low or bool(self.last))
+        return self.slope < 0.0 < self.t and bracket and ends and not self.stuck and 0.0 <= self.trials <= _MOST_TRIALS
+
     def takes(self, cost: float, slope: float) -> bool:
         """Whether the step t is taken, of which these are cost and slope; if not, t is the next to be evaluated."""
         below = cost <= self.cost + _FALL * self.t * self.slope or (
@@ -86,8 +95,9 @@ class LineSearch:
             square = theta * theta - self.low_slope * self.high_slope
             if square >= 0.0:
                 root = math.sqrt(square)
-                t = (self.high_slope + root - theta) / (self.high_slope - self.low_slope + 2.0 * root)
-                t = self.high - width * t
+                divisor = self.high_slope - self.low_slope + 2.0 * root
+                if divisor:
+                    t = self.high - width * ((self.high_slope + root - theta) / divisor)
         if not self.low < t < self.high:
             return self.low + 0.5 * width
         return min(max(t, self.low + _MARGIN * width), self.high - _MARGIN * width)

@@ -65,7 +65,7 @@ class Solver:
         for name, array, shape in (("w", w, (models, d)), ("b", b, (models,)), ("rates", rates, (models,))):
             check_array(f"The solver's {name}", array, shape)
         self.objective, self.options = objective, options or DescentOptions()
-        self.w, self.b, self.rates = _copy(w), _copy(b), _copy(rates)
+        self.w, self.b, self.rates = copy_of(w), copy_of(b), copy_of(rates)
         self.iterations = 0
         self.gradient: Gradient | None = None
         self.largest: np.ndarray | None = None
@@ -83,13 +83,13 @@ class Solver:
         """Whether arrays of these shapes and finite numbers can be its memory; raises `InputError` where not."""
 
     def run(self, iterations: int) -> np.ndarray:
-        """Advance by so many iterations, or until a model ends by itself; returns their costs (iterations, M) on the
-        host, NaN from divergence on."""
+        """Advance by so many iterations, or fewer where a model ends by itself; returns their costs (iterations, M) on
+        the host, NaN from divergence on."""
         raise NotImplementedError
 
     def state(self) -> State:
         """The present state, in arrays that no later iteration changes."""
-        return State(self.iterations, _copy(self.w), _copy(self.b), {k: _copy(v) for k, v in self.memory.items()})
+        return State(self.iterations, copy_of(self.w), copy_of(self.b), {k: copy_of(v) for k, v in self.memory.items()})
 
     def restore(self, state: State) -> None:
         """Go back (or on) to a state of the same models; what follows has the bits that followed it before.
@@ -108,18 +108,18 @@ class Solver:
             namespace(self.w, new)  # of one device
             check_array(f"A state's {name}", new, mine[name].shape)
         self.check_memory(state.memory)
-        self.iterations, self.w, self.b = state.iterations, _copy(state.w), _copy(state.b)
-        self.memory = {name: _copy(value) for name, value in state.memory.items()}
+        self.iterations, self.w, self.b = state.iterations, copy_of(state.w), copy_of(state.b)
+        self.memory = {name: copy_of(value) for name, value in state.memory.items()}
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending; each keeps its state and its bits."""
         self.objective.keep(models)
-        self.w, self.b, self.rates = (_copy(value[models]) for value in (self.w, self.b, self.rates))
-        self.memory = {name: _copy(value[models]) for name, value in self.memory.items()}
+        self.w, self.b, self.rates = (copy_of(value[models]) for value in (self.w, self.b, self.rates))
+        self.memory = {name: copy_of(value[models]) for name, value in self.memory.items()}
         self.gradient = self.largest = None
 
 
-def _copy(value: Array) -> Array:
+def copy_of(value: Array) -> Array:
     xp = namespace(value)
     # In order of rows, which kernels believe.
     return xp.array(xp.ascontiguousarray(value))
