@@ -37,8 +37,9 @@ class Gradient:
     def largest(self) -> Array:
         """The largest |entry| of the gradient, of the weights and the bias, (M,): what a gradient tolerance is for."""
         xp = namespace(self.dw)
-        largest = xp.maximum(xp.max(xp.abs(self.dw), axis=-1), xp.abs(self.db))
-        return xp.max(largest.reshape(self.cost.shape[0], -1), axis=-1)
+        models = self.cost.shape[0]
+        dw, db = (xp.max(xp.abs(one).reshape(models, -1), axis=-1) for one in (self.dw, self.db))
+        return xp.maximum(dw, db)
 
 
 class Steps(NamedTuple):
@@ -131,6 +132,7 @@ class Objective:
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending."""
+        models = [self.classes * model + k for model in models for k in range(self.classes)]
         self.sign = namespace(self.sign).ascontiguousarray(self.sign[models])
         for name in ("sample_weight", "l2"):
             if getattr(self, name) is not None:

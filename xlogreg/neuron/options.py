@@ -194,3 +194,4 @@ class DescentOptions:
 
 # What a training may need of an objective beyond the tutorial's, by the option's name, and the words for it.
 CAPABILITIES: dict[str, str] = {one.name: words for one in fields(DescentOptions) if (words := one.metadata["needs"])}
+CAPABILITIES["classes"] = "several classes"

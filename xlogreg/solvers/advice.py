@@ -22,8 +22,11 @@ _RISE = 1e-6
 _CHUNK = 256
 
 
-def safe_rate(rows: Array, options: DescentOptions | None = None, weights: Array | None = None) -> float:
-    """A learning rate at which the cost never rises: ``(1 - momentum) / (mean c (|x|^2 + 1) / 4 + l2)``.
+def safe_rate(
+    rows: Array, options: DescentOptions | None = None, weights: Array | None = None, classes: int = 1
+) -> float:
+    """A learning rate at which the cost never rises: ``(1 - momentum) / (mean c (|x|^2 + 1) / 4 + l2)``; with several
+    classes 2 takes the place of 4 (D. Boehning, 1992).
 
     The divisor bounds the curvature of the cost in every direction. With momentum the cost may rise now and then, but
     not above its start.
@@ -42,19 +45,20 @@ def safe_rate(rows: Array, options: DescentOptions | None = None, weights: Array
             parts.append(to_host((samples * samples).sum(axis=1)))
         lengths = np.concatenate(parts) / scale**2
         mean = float(lengths.mean()) + 1.0 if weights is None else float(((lengths + 1.0) * to_host(weights)).mean())
-    return (1.0 - options.momentum) / (mean / 4.0 + options.l2)
+    return (1.0 - options.momentum) / (mean / (4.0 if classes == 1 else 2.0) + options.l2)
 
 
 @dataclass(frozen=True, eq=False)
 class Adviser:
     """Knows what several models are trained on, and so what to say of each; without rows, nothing in particular.
 
-    rows : (m, d), what they see; weights : (M, m), what each sample counts for each model
+    rows : (m, d), what they see; weights : (M K, m), what each sample counts for each model's K neurons
     """
 
     rows: Array | None = None
     options: DescentOptions | None = None
     weights: Array | None = None
+    classes: int = 1
 
     def divergence(self, model: int, iteration: int, rate: float, descends: bool = True) -> DivergenceError:
         """The error of a model whose cost was no longer finite at this iteration."""
@@ -88,7 +92,8 @@ class Adviser:
     def _choose(self, model: int, rate: float, words: str) -> str:
         safe = math.inf
         if self.rows is not None:
-            safe = safe_rate(self.rows, self.options, None if self.weights is None else self.weights[model])
+            weights = None if self.weights is None else self.weights[model * self.classes]
+            safe = safe_rate(self.rows, self.options, weights, self.classes)
         # Whatever else it is, a smaller one than this.
         advised = safe if safe < rate else rate / 10
         if not advised > sys.float_info.min:  # NaN, too
@@ -102,8 +107,8 @@ def unconverged(part: Part, tolerance: float | None) -> str:
     if part.reason == STUCK:
         return (
             f"L-BFGS finds no lower cost after {part.iterations:,} evaluations: the largest entry of the gradient is "
-            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach, or weights too large to go "
-            "on from; choose a larger tolerance, or start from smaller weights."
+            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach, or weights too large to "
+            "go on from; choose a larger tolerance, or start from smaller weights."
         )
     return (
         f"L-BFGS did not arrive in {part.iterations:,} evaluations: the largest entry of the gradient is "

@@ -54,7 +54,8 @@ class Descent:
     reasons : for each model why it ended: "iterations" (all that were asked for), "gradient" or "cost" (small enough),
         "validation" (the monitor stopped it), "diverged", "stuck" (the solver finds no lower cost)
     errors : for each model the DivergenceError that says where, or None
-    w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
+    w, b : (M, K d) and (M,), or (M, K) with K > 1 classes, on the training device; of a diverged model those whose cost
+        is not finite
     gradient : each model's last iteration's; NaN where it diverged, or was taken up after its last iteration
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the objective that did the work
@@ -164,7 +165,11 @@ class _Training:
 
     def go_on_from(self, progress: Progress) -> None:
         """Take it up, after a look at all of it."""
-        Frame(len(self.models), self.solver.w.shape[1], self.iterations, self.solver.options).check(progress)
+        frame = Frame(
+            len(self.models), self.solver.objective.rows.shape[1], self.iterations, self.solver.options,
+            self.solver.classes,
+        )  # fmt: skip
+        frame.check(progress)
         self.done, self.seconds, self.parts = progress.state.iterations, progress.seconds, dict(progress.parts)
         self.costs[:, : self.done] = progress.costs
         if len(progress.models) < len(self.models):
@@ -279,8 +284,7 @@ def _part(solver: Solver, j: int, done: int, reason: str) -> Part:
     w, b, found = solver.w[rows], solver.b[rows], solver.gradient
     if reason == DIVERGED or found is None:
         xp = namespace(w)
-        nothing = xp.full(b.shape, xp.nan, dtype=xp.float64)
-        gradient = Gradient(xp.full(w.shape, xp.nan, dtype=xp.float64), nothing, nothing)
+        gradient = Gradient(*(xp.full(shape, xp.nan, dtype=xp.float64) for shape in (w.shape, b.shape, (1,))))
     else:
         gradient = Gradient(found.dw[rows], found.db[rows], found.cost[rows])
     return Part(w, b, gradient, done, reason)

@@ -109,14 +109,14 @@ class LBFGS(Solver):
     ) -> None:
         super().__init__(objective, w, b, rates, options)
         self._means, self._bounds = objective.means(), objective.bounds()
-        self._l2 = [0.0] * len(self.b) if objective.l2 is None else to_host(objective.l2).tolist()
+        self._l2 = [0.0] * len(self.b) if objective.l2 is None else to_host(objective.l2)[:: self.classes].tolist()
         self._pairs = [Pairs() for _ in self._l2]
         # The first point is accepted as it is.
         self._searches = [LineSearch(last=1.0) for _ in self._pairs]
 
     @staticmethod
-    def memory_shapes(options: DescentOptions, features: int) -> dict[str, tuple[int, ...]]:
-        n = features + 1
+    def memory_shapes(options: DescentOptions, features: int, classes: int) -> dict[str, tuple[int, ...]]:
+        n = classes * (features + 1)  # all weights, then all biases
         return {
             "gradient": (n,), "direction": (n,), "steps": (PAIRS, n), "changes": (PAIRS, n), "pairs": (Pairs.SIZE,),
             "search": (len(LineSearch().numbers()),),
@@ -170,9 +170,10 @@ class LBFGS(Solver):
         """One iteration, into these numbers of each model; whether it is the last of any."""
         xp, models, tolerance = namespace(self.w), range(len(self._searches)), self.options.gradient_tolerance
         t, direction = xp.asarray([search.t for search in self._searches]), self.memory["direction"]
-        w, b = self.w + t[:, None] * direction[:, :-1], self.b + t * self._bias_of(direction)
-        found = self.objective.evaluate(w, b)
-        gradient = xp.concatenate([found.dw, found.db[:, None]], axis=1)
+        w = self.w + t[:, None] * direction[:, : -self.classes]
+        b = self.b + (t[:, None] * self._biases_of(direction)).reshape(*self.b.shape)
+        found = self.evaluate(w, b)
+        gradient = xp.concatenate([found.dw, found.db.reshape(-1, self.classes)], axis=1)
         centred = self._centred(gradient)
         slopes = xp.concatenate([self.objective.dots(centred[j], direction[j : j + 1]) for j in models])
         costs[:], largest[:], slopes = to_host(xp.stack([found.cost, found.largest, slopes]))
@@ -187,17 +188,19 @@ class LBFGS(Solver):
         """Where the models are."""
         gradient = self.memory["gradient"]
         costs = namespace(gradient).asarray([search.cost for search in self._searches])
-        return Gradient(copy_of(gradient[:, :-1]), copy_of(gradient[:, -1]), costs)
+        dw, db = gradient[:, : -self.classes], gradient[:, -self.classes :]
+        return Gradient(copy_of(dw), copy_of(db.reshape(*self.b.shape)), costs)
 
     def _centred(self, gradient: Array) -> Array:
-        """Of features of mean 0: (dw - mu db, db)."""
-        dw, db = gradient[..., :-1], gradient[..., -1:]
-        return namespace(gradient).concatenate([dw - self._means * db, db], axis=-1)
+        """Of features of mean 0: (dw - mu db, db) for each neuron."""
+        dw, db = gradient[..., : -self.classes], gradient[..., -self.classes :]
+        moved = dw.reshape(*db.shape, -1) - self._means * db[..., None]
+        return namespace(gradient).concatenate([moved.reshape(*dw.shape), db], axis=-1)
 
-    def _bias_of(self, direction: Array) -> Array:
-        """What a direction of features of mean 0 moves the bias by: its bias - mu . its weights, (M,)."""
-        moved = [self.objective.dots(self._means, direction[j : j + 1, :-1]) for j in range(len(direction))]
-        return direction[:, -1] - namespace(direction).concatenate(moved)
+    def _biases_of(self, direction: Array) -> Array:
+        """What a direction of features of mean 0 moves the biases by: its biases - mu . its weights, (M, K)."""
+        weights = direction[:, : -self.classes].reshape(len(direction) * self.classes, -1)
+        return direction[:, -self.classes :] - self.objective.dots(self._means, weights).reshape(-1, self.classes)
 
     def _accept(self, j: int, w: Array, b: Array, gradient: Array, centred: Array, cost: float) -> None:
         """Go to this point of model j, remember the step to it, and choose the next direction."""
@@ -232,14 +235,21 @@ class LBFGS(Solver):
         else:
             t, direction = 1.0, -gradient
         self.memory["direction"][j] = direction
-        xp = namespace(direction)
-        sizes = dots(self._bounds, xp.abs(xp.stack([self.w[j], direction[:-1]])))
-        numbers = [dots(gradient, direction[None]), self._bias_of(direction[None]), self.b[j : j + 1], sizes]
-        slope, bias, b, w_size, size = to_host(xp.concatenate(numbers)).tolist()
+        xp, k = namespace(direction), self.classes
+        # Of each neuron: how far |w x| reaches, and how far along the direction.
+        weights = xp.concatenate([self.w[j], direction[:-k]]).reshape(2 * k, -1)
+        numbers = [
+            dots(gradient, direction[None]), self._biases_of(direction[None]).reshape(-1), self.b[j].reshape(-1),
+            dots(self._bounds, xp.abs(weights)),
+        ]  # fmt: skip
+        slope, *rest = to_host(xp.concatenate(numbers)).tolist()
+        biases, b, sizes, reaches = rest[:k], rest[k : 2 * k], rest[2 * k : 3 * k], rest[3 * k :]
         if not pairs.places and slope < 0.0:
             # Not beyond what a penalty allows: it alone would take the weights to 0 by a step of 1 / lambda.
             t = 1.0 / max(1.0, math.sqrt(-slope), self._l2[j])
         # |z| <= |b| + the sum of |w x| stays in its range, with room for rounding.
-        speed = abs(bias) + size
-        most = (_REACH * LARGEST_Z - abs(b) - w_size) / speed if speed else 0.0
+        most = min(
+            (_REACH * LARGEST_Z - abs(b[n]) - sizes[n]) / speed if (speed := abs(biases[n]) + reaches[n]) else math.inf
+            for n in range(k)
+        )
         return LineSearch.begun(cost, slope, t, min(most, sys.float_info.max))

@@ -19,7 +19,7 @@ class State:
     """Where a training of M models stands: all that its further iterations depend on. Its arrays are its own.
 
     iterations : done so far
-    w, b : (M, d) and (M,) float64, on the training device
+    w, b : (M, K d) and (M,) float64, on the training device; b is (M, K) with K > 1 classes
     memory : what the solver keeps from one iteration to the next, (M, ..) float64 each, by its name
     """
 
@@ -42,7 +42,7 @@ class Solver:
     Parameters
     ----------
     objective : what is minimised
-    w, b : (M, d) and (M,) float64, where to begin; not changed
+    w, b : (M, K d) and (M,), or (M, K) with K > 1 classes, float64, where to begin; not changed
     rates : (M,) float64, the learning rates
     options : what the solver reads of them is its business
 
@@ -60,21 +60,28 @@ class Solver:
     def __init__(
         self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
     ) -> None:
-        (models, _), (_, d) = objective.sign.shape, objective.rows.shape
+        self.classes, d = objective.classes, objective.rows.shape[1]
+        models, biases = len(objective.sign) // self.classes, bias_shape(self.classes)
         xp = namespace(objective.rows, w, b, rates)
-        for name, array, shape in (("w", w, (models, d)), ("b", b, (models,)), ("rates", rates, (models,))):
-            check_array(f"The solver's {name}", array, shape)
+        shapes = {"w": (models, self.classes * d), "b": (models, *biases), "rates": (models,)}
+        for name, array in {"w": w, "b": b, "rates": rates}.items():
+            check_array(f"The solver's {name}", array, shapes[name])
         self.objective, self.options = objective, options or DescentOptions()
         self.w, self.b, self.rates = copy_of(w), copy_of(b), copy_of(rates)
         self.iterations = 0
         self.gradient: Gradient | None = None
         self.largest: np.ndarray | None = None
         self.stuck: np.ndarray | None = None
-        shapes = self.memory_shapes(self.options, d)
-        self.memory = {name: xp.zeros((models, *shape), dtype=xp.float64) for name, shape in shapes.items()}
+        kept = self.memory_shapes(self.options, d, self.classes)
+        self.memory = {name: xp.zeros((models, *shape), dtype=xp.float64) for name, shape in kept.items()}
+
+    def evaluate(self, w: Array, b: Array) -> Gradient:
+        """Cost and gradient there, in the shapes of w and b."""
+        found = self.objective.evaluate(w.reshape(-1, self.objective.rows.shape[1]), b.reshape(-1))
+        return Gradient(found.dw.reshape(*w.shape), found.db.reshape(*b.shape), found.cost)
 
     @staticmethod
-    def memory_shapes(options: DescentOptions, features: int) -> dict[str, tuple[int, ...]]:
+    def memory_shapes(options: DescentOptions, features: int, classes: int) -> dict[str, tuple[int, ...]]:
         """What one model keeps from one iteration to the next: the shape of each array, which begins as zeros."""
         raise NotImplementedError
 
@@ -117,6 +124,11 @@ class Solver:
         self.w, self.b, self.rates = (copy_of(value[models]) for value in (self.w, self.b, self.rates))
         self.memory = {name: copy_of(value[models]) for name, value in self.memory.items()}
         self.gradient = self.largest = None
+
+
+def bias_shape(classes: int) -> tuple[int, ...]:
+    """Of one model's bias: a number, or with several classes one each."""
+    return () if classes == 1 else (classes,)
 
 
 def copy_of(value: Array) -> Array:
