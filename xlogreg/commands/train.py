@@ -11,9 +11,17 @@ import typer
 from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
 from ..system import run_file_names
 from ..system.text import shown
-from .options import TRAIN, JsonOption, OutOption, plan_kind, takes
-from .prepare import prepared
-from .shared import asked_data, ignore_stop_signals, print_json, relocated, stop_signals, training_folder
+from .options import RATE, TRAIN, JsonOption, OutOption, plan_kind, takes
+from .prepare import prepared, rates_of
+from .shared import (
+    asked_data,
+    ignore_stop_signals,
+    print_json,
+    relocated,
+    step_of,
+    stop_signals,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from ..runs.plan import Plan
@@ -207,9 +215,11 @@ def _train(
     from ..system.lock import locked
     from . import bars, console
 
-    rate, iterations = asked["learning_rate"], asked["iterations"]
+    rates, iterations = rates_of(asked, RATE), asked["iterations"]
+    # As it was then, also where another xlogreg takes it up.
+    asked = {**asked, "learning_rate": rates[0] if rates else None}
     positives = [] if asked["positive"] is None else [asked["positive"]]
-    (task,), keywords = prepared(asked, [rate], positives, out, new=run is None)
+    (task,), keywords = prepared(asked, rates, positives, out, new=run is None)
     if plan is None:
         plan = Plan(asked, str(Path.cwd()), command_line())
     # However soon it is killed, what there is of it can be taken up.
@@ -234,9 +244,9 @@ def _train(
             write_plan(folder, plan)
         trained = False
         try:
-            with bars.training_progress(iterations, "training") as observer:
+            with bars.training_progress(iterations, "training", step_of(asked)) as observer:
                 (training,) = train_task(
-                    task, [rate], iterations, observer=observer, checkpoints=checkpoints, **keywords
+                    task, rates, iterations, observer=observer, checkpoints=checkpoints, **keywords
                 )
             trained = True
             with bars.working("drawing pictures and report"):

@@ -71,8 +71,9 @@ def fit(
         )  # fmt: skip
     penalties = [options.l2] * models if l2 is None else l2
     weights = combined_weights(sign, options, sample_weight)
+    needs = options.needs(weights is not None) | ({"l2"} if any(penalties) else set())
     objective = objective_for(
-        implementation, rows, sign, sample_weight=weights, needs=options.needs(weights is not None), chunk=chunk,
+        implementation, rows, sign, sample_weight=weights, needs=needs, chunk=chunk,
         l2=xp.asarray(penalties, dtype=xp.float64) if any(penalties) else None,
     )  # fmt: skip
     solver = solver_class(
@@ -84,7 +85,7 @@ def fit(
     )
     result = descend(
         solver, iterations, observer, monitor=monitor, checkpointer=checkpointer, progress=progress,
-        adviser=Adviser(rows, options, weights),
+        adviser=Adviser(rows, options, weights, penalties),
     )  # fmt: skip
     notes = [note for note in result.notes if note]
     if notes:

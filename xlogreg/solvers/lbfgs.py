@@ -134,6 +134,8 @@ class LBFGS(Solver):
         super().restore(state)
         self._pairs = [Pairs(numbers) for numbers in to_host(self.memory["pairs"]).copy()]
         self._searches = [LineSearch(*numbers) for numbers in to_host(self.memory["search"]).tolist()]
+        # Also of a training that is taken up only to be ended.
+        self.gradient = self._accepted()
 
     def keep(self, models: list[int]) -> None:
         super().keep(models)
@@ -160,9 +162,13 @@ class LBFGS(Solver):
                 self.stuck[i, j] = self._searches[j].stuck
         self.iterations += iterations
         self.largest = largest
-        gradient, cost = self.memory["gradient"], xp.asarray([search.cost for search in self._searches])
-        self.gradient = Gradient(gradient[:, :-1].copy(), gradient[:, -1].copy(), cost)
+        self.gradient = self._accepted()
         return costs
+
+    def _accepted(self) -> Gradient:
+        """Cost and gradient at the last points that were accepted."""
+        gradient, cost = self.memory["gradient"], [search.cost for search in self._searches]
+        return Gradient(gradient[:, :-1].copy(), gradient[:, -1].copy(), namespace(gradient).asarray(cost))
 
     def _centred(self, gradient: Array) -> Array:
         """Of features of mean 0: (dw - mu db, db)."""
