@@ -248,12 +248,12 @@ def show_examination(report: Examination) -> None:
     )
     for note in report.notes:
         out.print(f"[yellow]note[/] {_plain(note)}")
-    out.print("\n100 iterations of the tutorial's run:")
-    table = _table("device", "implementation", "ms an iteration", "digest", "")
+    out.print("\n100 iterations of the tutorial's run, and evaluations of L-BFGS on its pictures:")
+    table = _table("solver", "device", "implementation", "ms each", "digest", "")
     for proof in report.proofs:
         verdict = "[green]golden[/]" if proof.golden else "[bold red]DIFFERENT[/]"
         table.add_row(
-            _plain(proof.device), _plain(proof.implementation), f"{proof.milliseconds_per_iteration:.3f}",
+            proof.solver, _plain(proof.device), _plain(proof.implementation), f"{proof.milliseconds_per_iteration:.3f}",
             proof.digest[:16] or _plain(proof.problem), verdict,
         )  # fmt: skip
     out.print(table)

@@ -153,8 +153,13 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     alike = not any(key in differing for key in ("positive", "source", "seed", "test_pictures", "test_positives"))
     highest = max(run.results["test_accuracy"] for run in runs)
     best = [i for i, run in enumerate(runs) if alike and run.results["test_accuracy"] == highest]
+    unnamed = set(_COUNTS)
+    if len(set(found := [(given.get("solver"), given.get("gradient_tolerance")) for given in options])) == len(
+        {solver for solver, _ in found}
+    ):
+        unnamed.add("gradient_tolerance")  # it goes with the solver
     labels = [
-        ", ".join(_named(key, given[key]) for key in differing if key in given and key not in _COUNTS) or run.name
+        ", ".join(_named(key, given[key]) for key in differing if key in given and key not in unnamed) or run.name
         for run, given in zip(runs, options, strict=True)
     ]
     models = [(label, run.classifier) for label, run in zip(labels, runs, strict=True) if run.classifier is not None]
@@ -166,7 +171,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         best=best,
         low=low,
         high=high,
-        ends=[_end(run) for run in runs],
+        ends=[_brief_end(run) for run in runs],
         dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
         pictures=[
             (label, picture) for label, model in models if (picture := summary_picture(model)) is not None
@@ -238,6 +243,15 @@ def _is_lbfgs(run: Run) -> bool:
     return bool(run.results.get("options", {}).get("solver") == "lbfgs")
 
 
+def _brief_end(run: Run) -> str:
+    """How a run by L-BFGS ended, in a few words; nothing of other runs."""
+    stopped, done = run.results.get("stopped_by"), run.results.get("iterations", 0)
+    if not _is_lbfgs(run):
+        return ""
+    how = {"gradient": "arrived after", "iterations": "did NOT arrive in", "stuck": "did NOT arrive in"}
+    return f"{how.get(str(stopped), 'ended after')} {done:,} evaluations"
+
+
 def _end(run: Run) -> str:
     """How a run by L-BFGS ended, in words; nothing of other runs."""
     r = run.results
@@ -287,16 +301,17 @@ def _options(run: Run) -> dict[str, str]:
     """What was asked for, in words; of features and start only what people name."""
     r = run.results
     # How many evaluations L-BFGS takes is no option.
-    given = {"iterations": r.get("max_iterations" if _is_lbfgs(run) else "iterations")}
-    if r.get("learning_rate") is not None:
-        given = {"learning_rate": r["learning_rate"], **given}
+    given = {"learning_rate": r.get("learning_rate"),
+             "iterations": r.get("max_iterations" if _is_lbfgs(run) else "iterations")}  # fmt: skip
+    if given["learning_rate"] is None:
+        del given["learning_rate"]
     # Before there were several solvers, there was one.
     solver = {"solver": "gd"} if "options" in r else {}
     chosen = {"features": (r.get("features") or {}).get("name"), "start": bool(r.get("start")),
               "patience": r.get("patience")}  # fmt: skip
     given |= {key: value for key, value in chosen.items() if value}
     task = {key: value for key, value in r["task"].items() if key != "class_names"}
-    return _flat({**r.get("data", {}), **task, **given, **solver, **r.get("options", {})})
+    return _flat({**r.get("data", {}), **task, **solver, **given, **r.get("options", {})})
 
 
 def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:
