@@ -400,9 +400,9 @@ def _uri(picture: np.ndarray) -> str:
 
 
 def _words(key: str) -> str:
-    return "L2" if key == "l2" else str(key).replace("_", " ")
+    return str(key).replace("_", " ")
 
 
 def _named(key: str, value: str) -> str:
     """An option and its value, in as few words as can be."""
-    return value if key == "solver" else f"{_words(key)} {value}"
+    return value if key == "solver" else f"{'L2' if key == 'l2' else _words(key)} {value}"
