@@ -251,12 +251,12 @@ def test_what_lbfgs_says_and_refuses(birds: tuple[np.ndarray, np.ndarray]) -> No
         with pytest.raises(InputError, match=words):
             ImageLogisticRegression(solver="lbfgs", **{"number_of_iterations": 3} | wrong).fit(x, y)
     for weights in (np.full(len(y), -1.0), np.zeros(len(y))):
-        with pytest.raises(InputError, match="sample weights"):
+        with pytest.raises(ValueError, match=r"[sS]ample weights"):
             ImageLogisticRegression(number_of_iterations=3).fit(x, y, weights)
     with pytest.raises(ValueError, match="sample_weight"):
         ImageLogisticRegression(number_of_iterations=3).fit(x, y, np.ones(3))
     # Gradient descent stops by it, too.
-    model = ImageLogisticRegression(tol=0.05).fit(x, y)
+    model = ImageLogisticRegression(tol=0.02).fit(x, y)
     assert 1 < model.n_iter_ < 2000
 
 

@@ -121,7 +121,7 @@ def test_lbfgs_stopped_again_and_again(tmp_path: Path) -> None:
     pool.allow(2)
     # The list of penalties is a part of it.
     for other in ([0.1, 0.001, 1e-5], [0.1, 0.001], None):
-        with pytest.raises(FileError, match="No checkpoint in .* can be used"):
+        with pytest.raises(FileError, match=r"No checkpoint in .* can be used"):
             train(task, None, 60, options=options, l2=other, checkpoints=Checkpoints(tmp_path, resume=True))
     # Ended where it stands, each is what it was then: the cost is that of the weights.
     ended = train(

@@ -212,7 +212,10 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         """What each sample counts, (m,) float64, by its own weight and its class's; None is 1."""
         weights = None
         if own is not None:
-            weights = _check_sample_weight(unmasked(own, "sample_weight"), X, dtype=np.float64)
+            try:
+                weights = _check_sample_weight(unmasked(own, "sample_weight"), X, dtype=np.float64)
+            except OverflowError as error:  # a whole number beyond all floats
+                raise InputError(f"sample_weight must hold numbers that float64 can hold ({error}).") from error
             mean = weights.mean()
             if weights.min() < 0 or not 0 < mean < np.inf:
                 raise InputError("The sample weights must be numbers from 0 on, and not all of them 0.")
