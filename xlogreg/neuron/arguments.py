@@ -111,6 +111,14 @@ def checked_rates(rates: Any) -> list[float]:
     return found
 
 
+def checked_penalties(l2: Any) -> list[float]:
+    """Penalties, one or more, as floats."""
+    found = [DescentOptions(l2=one).l2 for one in list_of(l2, "l2", "a list of numbers, one a model")]
+    if not found:
+        raise InputError("There is no L2 penalty to train with; give at least one, or leave l2 out.")
+    return found
+
+
 def checked_learning_rate(rate: float) -> float:
     """The rate as a float, if it is one that can train."""
     value = finite_number(rate)

@@ -3,7 +3,7 @@
 import math
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,15 @@ def safe_rate(
 class Adviser:
     """Knows what several models are trained on, and so what to say of each; without rows, nothing in particular.
 
-    rows : (m, d), what they see; weights : (M K, m), what each sample counts for each model's K neurons
+    rows : (m, d), what they see; weights : (M K, m), what each sample counts for each model's K neurons; l2 : each
+    model's penalty, in the place of that of the options
     """
 
     rows: Array | None = None
     options: DescentOptions | None = None
     weights: Array | None = None
     classes: int = 1
+    l2: list[float] | None = None
 
     def divergence(self, model: int, iteration: int, rate: float, descends: bool = True) -> DivergenceError:
         """The error of a model whose cost was no longer finite at this iteration."""
@@ -92,8 +94,10 @@ class Adviser:
     def _choose(self, model: int, rate: float, words: str) -> str:
         safe = math.inf
         if self.rows is not None:
+            options = self.options or DescentOptions()
+            options = options if self.l2 is None else replace(options, l2=self.l2[model])
             weights = None if self.weights is None else self.weights[model * self.classes]
-            safe = safe_rate(self.rows, self.options, weights, self.classes)
+            safe = safe_rate(self.rows, options, weights, self.classes)
         # Whatever else it is, a smaller one than this.
         advised = safe if safe < rate else rate / 10
         if not advised > sys.float_info.min:  # NaN, too

@@ -75,8 +75,9 @@ def fit(
         )  # fmt: skip
     penalties = [options.l2] * models if l2 is None else l2
     weights = combined_weights(sign, options, sample_weight, classes)
+    needs = options.needs(weights is not None) | ({"l2"} if any(penalties) else set())
     objective = objective_for(
-        implementation, rows, sign, sample_weight=weights, needs=options.needs(weights is not None), chunk=chunk,
+        implementation, rows, sign, sample_weight=weights, needs=needs, chunk=chunk,
         l2=xp.asarray([one for one in penalties for _ in range(classes)], dtype=xp.float64) if any(penalties) else None,
         classes=classes,
     )  # fmt: skip
@@ -89,7 +90,7 @@ def fit(
     )
     result = descend(
         solver, iterations, observer, monitor=monitor, checkpointer=checkpointer, progress=progress,
-        adviser=Adviser(rows, options, weights, classes),
+        adviser=Adviser(rows, options, weights, classes, penalties),
     )  # fmt: skip
     notes = [note for note in result.notes if note]
     if notes:
