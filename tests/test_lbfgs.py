@@ -206,14 +206,12 @@ NUMBERS = st.one_of(
 )  # fmt: skip
 
 
-@EVERY_VARIANT
 @settings(max_examples=200)
 @given(st.integers(1, 9).flatmap(lambda n: st.lists(st.lists(NUMBERS, min_size=n, max_size=n), min_size=2, max_size=5)))
 def test_dots_of_any_numbers(vectors: list[list[float]]) -> None:
     both_dots(np.array(vectors[0]), np.array(vectors[1:]))
 
 
-@EVERY_VARIANT
 @settings(max_examples=40)
 @given(st.integers(1, 3000), st.integers(0, 10**6), st.integers(-1074, 449), st.integers(0, 400))
 def test_dots_of_any_size(n: int, seed: int, exponent: int, spread: int) -> None:
@@ -223,7 +221,6 @@ def test_dots_of_any_size(n: int, seed: int, exponent: int, spread: int) -> None
     both_dots(np.abs(vectors[1]), np.abs(vectors))
 
 
-@EVERY_VARIANT
 def test_dots_are_exact() -> None:
     rng = np.random.RandomState(0)
     u, v = rng.randint(-(2**25), 2**25, (2, 70_001))
@@ -354,7 +351,6 @@ EXTREMES: dict[str, tuple[np.ndarray, Any, dict[str, Any], list[str]]] = {
 }  # fmt: skip
 
 
-@EVERY_VARIANT
 @pytest.mark.parametrize("name", EXTREMES)
 def test_extremes(name: str) -> None:
     rows, y, more, reasons = EXTREMES[name]
