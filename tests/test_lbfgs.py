@@ -518,11 +518,15 @@ def test_a_checkpoint_weighs_no_more_than_its_frame_says() -> None:
     assert sum(array.size for array in state.memory.values()) == (2 + 2 * PAIRS) * 21 + Pairs.SIZE + 13
 
 
+# Where the product of the first pair is, which has the second place.
+FIRST = 2 + PAIRS + 1
+
+
 @pytest.mark.parametrize(
     ("name", "at", "value"),
     [
         ("pairs", 0, PAIRS + 1.0), ("pairs", 0, 2.5), ("pairs", 0, -1.0), ("pairs", 1, float(PAIRS)), ("pairs", 1, 0.5),
-        ("pairs", 1, math.nan), ("pairs", 2, 0.0), ("pairs", 2, -1.0), ("pairs", 2 + PAIRS * PAIRS, 0.0),
+        ("pairs", 1, math.nan), ("pairs", FIRST, 0.0), ("pairs", FIRST, -1.0), ("pairs", FIRST + PAIRS * PAIRS, 0.0),
         ("pairs", 50, math.nan), ("gradient", 0, math.inf), ("direction", 3, math.nan), ("steps", (0, 0), math.nan),
         ("search", "slope", 1.0), ("search", "slope", 0.0), ("search", "slope", math.nan), ("search", "t", 0.0),
         ("search", "t", -1.0), ("search", "t", 1e300), ("search", "low", 1e300), ("search", "low", -1.0),
