@@ -91,8 +91,8 @@ class StrictArray:
     def astype(self, dtype: Any, copy: bool = True) -> "StrictArray":
         return _wrap(self._values.astype(dtype, copy=copy))
 
-    def sum(self, axis: int | None = None) -> "StrictArray":
-        return _wrap(self._values.sum(axis=axis))
+    def sum(self, axis: int | None = None, dtype: Any = None) -> "StrictArray":
+        return _wrap(self._values.sum(axis=axis, dtype=dtype))
 
     def all(self) -> "StrictArray":
         return _wrap(self._values.all())
@@ -162,8 +162,8 @@ def _function(name: str) -> Any:
     return function
 
 
-abs, maximum, max, rint, where, ldexp, isfinite, ascontiguousarray, exp, log = map(
-    _function, ("abs", "maximum", "max", "rint", "where", "ldexp", "isfinite", "ascontiguousarray", "exp", "log")
+abs, maximum, max, min, rint, where, ldexp, isfinite, ascontiguousarray, exp, log = map(
+    _function, ("abs", "maximum", "max", "min", "rint", "where", "ldexp", "isfinite", "ascontiguousarray", "exp", "log")
 )
 
 
