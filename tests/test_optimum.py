@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def test_every_minimiser_that_is_installed_arrives(family: str) -> None:
     y = (x[:, 0] > rng.randint(0, 256, 80)).astype(np.int64)
     # In a process of its own: libraries set the whole process up, for float64 say.
     script = f"""
-import sys, json, numpy as np
+import sys, json
+sys.path[:] = {sys.path!r}
+import numpy as np
 from xlogreg.benchmarking.minimisers import by_name
 w, b, steps = by_name({one.name!r}).setup(np.array({x.tolist()}, np.uint8), np.array({y.tolist()}), 0.01)(1e-5)
 print(json.dumps([np.asarray(w, float).tolist(), b, steps]))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .minimisers import Minimiser, Run, by_name
+from .problems import FEATURES
 from .worker import Request, serve
 
 
@@ -29,7 +30,7 @@ class Minimising:
     def answer(self, request: Request) -> Request:
         if "setup" in request:
             # What is compiled and loaded at the first use is neither its time nor its memory.
-            few = np.random.RandomState(0).randint(0, 256, (64, 12), dtype=np.uint8)
+            few = np.random.RandomState(0).randint(0, 256, (64, FEATURES), dtype=np.uint8)
             self.minimiser.setup(few, np.arange(64) % 2, 0.1)(1e-2)
             gc.collect()
             self.before = _status("VmRSS:")
