@@ -215,7 +215,10 @@ def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(
         report, "write_report", lambda folder, results: (folder / "peers.json").write_text(json.dumps(results))
     )
-    benchmark(peers=True, optimum=False, data=None, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path, as_json=True)
+    benchmark(
+        peers=True, optimum=False, data=None, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path,
+        as_json=True,
+    )  # fmt: skip
     assert kept == [[1900], [1900, 10_000]]
     assert json.loads((tmp_path / "peers.json").read_text()) == {
         "limits": {"threads": 1900}, "problems": [1900, 10_000, 50_000]

@@ -123,7 +123,7 @@ def descend(
         The progress is not one of this training.
     """
     with solver.objective.alone():
-        solver.objective.prepare()
+        solver.prepare()
     training = _Training(solver, iterations, adviser or Adviser(), monitor, monitor_every)
     if progress is not None:
         training.go_on_from(progress)

@@ -114,6 +114,12 @@ class LBFGS(Solver):
         # The first point is accepted as it is.
         self._searches = [LineSearch(last=1.0) for _ in self._pairs]
 
+    def prepare(self) -> None:
+        super().prepare()
+        nothing = namespace(self.w).zeros((1, 1), dtype=namespace(self.w).float64)
+        self.objective.dots(nothing[0], nothing)
+        self.objective.add_multiples(nothing[0], [0.0], nothing)
+
     @staticmethod
     def memory_shapes(options: DescentOptions, features: int, classes: int) -> dict[str, tuple[int, ...]]:
         n = classes * (features + 1)  # all weights, then all biases

@@ -75,6 +75,10 @@ class Solver:
         kept = self.memory_shapes(self.options, d, self.classes)
         self.memory = {name: xp.zeros((models, *shape), dtype=xp.float64) for name, shape in kept.items()}
 
+    def prepare(self) -> None:
+        """Compile now, so that it is not timed as training."""
+        self.objective.prepare()
+
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient there, in the shapes of w and b."""
         found = self.objective.evaluate(w.reshape(-1, self.objective.rows.shape[1]), b.reshape(-1))
