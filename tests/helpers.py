@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xlogreg.arrays import namespace
 from xlogreg.kernels import objective_for
 from xlogreg.models.classifier import Classifier
 from xlogreg.neuron.options import DescentOptions
@@ -36,7 +37,8 @@ def descent(
     options = options or DescentOptions()
     if isinstance(kind, str):
         kind, more = partial(objective_for, kind), {**more, "needs": options.needs(sample_weight is not None)}
-    return GradientDescent(kind(rows, sign, sample_weight=sample_weight, l2=options.l2, **more), w, b, rates, options)
+    l2 = namespace(rows).asarray([options.l2] * len(sign)) if options.l2 else None
+    return GradientDescent(kind(rows, sign, sample_weight=sample_weight, l2=l2, **more), w, b, rates, options)
 
 
 class Result(NamedTuple):

@@ -92,8 +92,8 @@ class StrictArray:
     def astype(self, dtype: Any, copy: bool = True) -> "StrictArray":
         return _wrap(self._values.astype(dtype, copy=copy))
 
-    def sum(self, axis: int | None = None) -> "StrictArray":
-        return _wrap(self._values.sum(axis=axis))
+    def sum(self, axis: int | None = None, dtype: Any = None) -> "StrictArray":
+        return _wrap(self._values.sum(axis=axis, dtype=dtype))
 
     def all(self) -> "StrictArray":
         return _wrap(self._values.all())
@@ -163,8 +163,8 @@ def _function(name: str) -> Any:
     return function
 
 
-abs, maximum, max, rint, where, ldexp, isfinite, ascontiguousarray, exp, log = map(
-    _function, ("abs", "maximum", "max", "rint", "where", "ldexp", "isfinite", "ascontiguousarray", "exp", "log")
+abs, maximum, max, min, rint, where, ldexp, isfinite, ascontiguousarray, exp, log = map(
+    _function, ("abs", "maximum", "max", "min", "rint", "where", "ldexp", "isfinite", "ascontiguousarray", "exp", "log")
 )
 
 
@@ -173,8 +173,12 @@ def frexp(values: StrictArray) -> tuple[StrictArray, StrictArray]:
     return _wrap(mantissa), _wrap(exponent)
 
 
-def stack(arrays: list[StrictArray]) -> StrictArray:
-    return _wrap(np.stack([_raw(array) for array in arrays]))
+def stack(arrays: list[StrictArray], axis: int = 0) -> StrictArray:
+    return _wrap(np.stack([_raw(array) for array in arrays], axis=axis))
+
+
+def argmax(x: StrictArray, axis: int) -> StrictArray:
+    return _wrap(np.argmax(_raw(x), axis=axis))
 
 
 def concatenate(arrays: list[StrictArray], axis: int = 0) -> StrictArray:

@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"copy_gb_s": 40.0, "read_gb_s": 20.0, "multiply_adds_g_s": 160.0, "threads": 2, "vector_bytes": 64}
     limits = Limits("Fake CPU", values, lambda pixels: {"reading": pixels / 1e7})
     monkeypatch.setattr(rounds, "_measure", lambda _: limits)
-    monkeypatch.setattr(rounds, "_PAUSE", 0.0)
+    monkeypatch.setattr(rounds, "PAUSE", 0.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -99,7 +99,7 @@ def test_contestants_that_do_not_fit_together_take_turns_in_groups(monkeypatch: 
     monkeypatch.setattr(rounds, "_free_memory", lambda _: pixels * 24.0)
     ours, *others = (by_name(name) for name in (OURS, "tutorial's loop (NumPy float64)", "JAX jit + scan float64"))
     skipped: dict[str, str] = {}
-    group, later = rounds._group(Problem(90, 2, ""), ours, others, skipped)
+    group, later = rounds.group_of(90, ours, others, skipped)
     assert (group, later, skipped) == ([ours, others[0]], [others[1]], {})
     names = [OURS, "NumPy float32", "tutorial's loop (NumPy float64)", "xlogreg reference (NumPy)"]
     (measured,) = compete([Problem(90, 2, "")], names, 1, lambda _: None)["problems"]
@@ -108,7 +108,7 @@ def test_contestants_that_do_not_fit_together_take_turns_in_groups(monkeypatch: 
 
 
 def test_a_process_that_dies_says_why(tmp_path: Path) -> None:
-    worker = rounds._Worker(by_name(OURS))
+    worker = rounds.Worker(by_name(OURS))
     try:
         missing = {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy"), "rate": 0.1}
         assert "No such file" in worker.ask({"setup": missing})["error"]
@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_or_late_says_so(monkeypatch: pytest.MonkeyPatc
     for number, words in (
         (signal.SIGKILL, "was killed (signal 9)"), (signal.SIGSTOP, "it answered nothing for 0 minutes"),
     ):  # fmt: skip
-        worker = rounds._Worker(by_name(OURS))
+        worker = rounds.Worker(by_name(OURS))
         try:
             worker.process.send_signal(number)
             assert words in worker.ask({"setup": {}})["error"]
@@ -180,7 +180,7 @@ def test_report_of_a_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def test_one_gpu_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(device: str) -> None:
-        benchmark(peers=True, pictures=None, rounds=1, device=device, out=None, as_json=True)
+        benchmark(peers=True, optimum=False, data=None, pictures=None, rounds=1, device=device, out=None, as_json=True)
 
     importlib.import_module("xlogreg.commands.console")  # loaded later, what it imports would keep the stand-in
     monkeypatch.setattr(arrays, "choose_device", lambda word: (_ for _ in ()).throw(KeyError(word)))
@@ -215,7 +215,10 @@ def test_results_are_kept_after_each_size(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(
         report, "write_report", lambda folder, results: (folder / "peers.json").write_text(json.dumps(results))
     )
-    benchmark(peers=True, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path, as_json=True)
+    benchmark(
+        peers=True, optimum=False, data=None, pictures=[1900, 10_000, 50_000], rounds=1, device="cpu", out=tmp_path,
+        as_json=True,
+    )  # fmt: skip
     assert kept == [[1900], [1900, 10_000]]
     assert json.loads((tmp_path / "peers.json").read_text()) == {
         "limits": {"threads": 1900}, "problems": [1900, 10_000, 50_000]

@@ -281,7 +281,7 @@ def test_a_page_that_was_resumed_says_the_first_command(run: Callable[..., Resul
     plan = dict.fromkeys(_KINDS) | {
         "source": "birds", "positive": "cat", "learning_rate": 0.005, "iterations": 30, "seed": 0, "l2": 0.0,
         "momentum": 0.0, "nesterov": False, "class_weight": "none", "features": "pixels", "no_cache": False,
-        "device": "auto", "implementation": "auto",
+        "device": "auto", "implementation": "auto", "solver": "gd",
     }  # fmt: skip
     write_plan(Path("run"), Plan(plan, os.getcwd(), "xlogreg train --iterations 30 --positive cat --out run"))
     assert read_plan(Path("run"), _KINDS, _DEFAULTS).options["iterations"] == 30
@@ -313,9 +313,14 @@ def test_doctor(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> 
     assert result.code == 0, result.out
     report = json.loads(result.out)
     assert report["healthy"] is True
-    assert {proof["digest"] for proof in report["proofs"]} == {tutorial.GOLDEN_SHA256_100}
-    assert {proof["implementation"] for proof in report["proofs"]} >= {"reference", "fused"}
-    assert "All bits are equal" in run("doctor").out
+    for solver, golden in (("gd", tutorial.GOLDEN_SHA256_100), ("lbfgs", doctor.GOLDEN_LBFGS_SHA256)):
+        proofs = [proof for proof in report["proofs"] if proof["solver"] == solver]
+        assert {proof["digest"] for proof in proofs} == {golden}
+        assert {proof["implementation"] for proof in proofs} >= {"reference", "fused"}
+    out = run("doctor").out
+    assert "All bits are equal" in out
+    assert tutorial.GOLDEN_SHA256_100[:16] in out
+    assert "reference, reordered" in out
 
 
 def test_doctor_finds_a_difference(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

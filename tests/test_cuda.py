@@ -24,10 +24,12 @@ from xlogreg.errors import DeviceError, DivergenceError, InputError
 from xlogreg.kernels import cuda
 from xlogreg.logistic import descend_many
 from xlogreg.neuron import elementary, exact, products
+from xlogreg.neuron.options import DescentOptions
 from xlogreg.neuron.reference import Reference
 from xlogreg.proof import tutorial
 from xlogreg.solvers.descent import descend, history_sha256
 from xlogreg.solvers.gradient_descent import GradientDescent
+from xlogreg.solvers.lbfgs import LBFGS
 
 pytestmark = pytest.mark.skipif(
     not emulated.COMPILER, reason="no C++ compiler (g++, or CXX) to run the CUDA source with"
@@ -601,3 +603,16 @@ def test_elementary_functions_have_the_references_bits() -> None:
     expected_exp = elementary.exp_negative(-np.abs(v))
     assert np.array_equal(exp, expected_exp)
     assert np.array_equal(log, elementary.log1p_unit(expected_exp))
+
+
+@on_device
+def test_another_solver_evaluates_by_it() -> None:
+    """L-BFGS asks for cost and gradient anywhere, and does the rest by the array module."""
+    rows, sign, w, b, rates = problem(40, 50, 2)
+    options = DescentOptions(solver="lbfgs", gradient_tolerance=0.0)
+    expected = LBFGS(Reference(rows, sign), w, b, rates, options)
+    on_gpu = [strict.array(array) for array in (rows, sign, w, b, rates)]
+    obtained = LBFGS(cuda.FusedCUDA(*on_gpu[:2]), *on_gpu[2:], options)
+    obtained.objective.prepare()
+    assert obtained.run(12).tolist() == expected.run(12).tolist()
+    assert np.array_equal(obtained.w.get(), expected.w)

@@ -103,6 +103,11 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
          "sample_weight": np.ones((1, 6)),
          "monitor": None},
     ),
+    "descend_many by L-BFGS": (
+        xlogreg.descend_many,
+        {"x": X, "y": Y, "learning_rates": None, "number_of_iterations": 2, "l2": np.array([0.1, 0.2]),
+         "options": DescentOptions(solver="lbfgs"), "w": np.zeros((2, 4)), "b": np.zeros(2)},
+    ),
     "predict": (xlogreg.predict, {"w": W, "b": 0.0, "x": X}),
     "accuracy": (xlogreg.accuracy, {"prediction": Y, "y": Y}),
     "model": (
@@ -112,7 +117,7 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "history_sha256": (xlogreg.history_sha256, {"history": P}),
     "DescentOptions": (
         DescentOptions,
-        {"l2": 0.1, "momentum": 0.5, "nesterov": True, "gradient_tolerance": 0.1, "cost_tolerance": 0.1,
+        {"solver": "gd", "l2": 0.1, "momentum": 0.5, "nesterov": True, "gradient_tolerance": 0.1, "cost_tolerance": 0.1,
          "class_weight": np.ones(2)},
     ),
     "choose_device": (xlogreg.choose_device, {"wanted": "cpu"}),
@@ -138,6 +143,11 @@ MANY: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"task": TASK, "learning_rates": np.array([0.1]), "number_of_iterations": 2, "device": None,
          "implementation": "auto", "observer": None, "options": None, "start": None, "diverged": None,
          "features": Features(), "rows": None, "checkpoints": None},
+    ),
+    "train by L-BFGS": (
+        xlogreg.train,
+        {"task": TASK, "learning_rates": None, "number_of_iterations": 2, "l2": np.array([0.1, 0.2]),
+         "options": DescentOptions(solver="lbfgs"), "start": None},
     ),
     "train on odd pictures": (
         lambda **parts: xlogreg.train(dataclasses.replace(TASK, **parts), [0.1], 2),
@@ -223,9 +233,11 @@ def test_odd_values_give_a_result_or_a_sentence(
 
 # scikit-learn's own checks come before ours, and raise its words for data.
 ESTIMATOR: dict[str, tuple[Any, tuple[type[Exception], ...]]] = {
+    "sample_weight": (np.ones(6), (XlogregError, ValueError, TypeError)),
     **dict.fromkeys(("X", "y", "predict_proba"), (PICTURES.reshape(6, 4), (XlogregError, ValueError, TypeError))),
     **dict.fromkeys(
-        ("learning_rate", "number_of_iterations", "device", "implementation", "l2", "momentum", "nesterov"),
+        ("learning_rate", "number_of_iterations", "device", "implementation", "solver", "l2", "momentum", "nesterov",
+         "tol", "class_weight"),
         (LABELS, (XlogregError,)),
     ),
 }
@@ -243,7 +255,7 @@ def test_odd_values_give_the_estimator_no_foreign_exception(door: str) -> None:
         try:
             if door == "predict_proba":
                 fitted.predict_proba(value)
-            elif door in data:
+            elif door in (*data, "sample_weight"):
                 ImageLogisticRegression(number_of_iterations=2).fit(**data | {door: value})
             else:
                 ImageLogisticRegression(**{"number_of_iterations": 2} | {door: value}).fit(**data)

@@ -14,6 +14,7 @@ from helpers import python
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -29,19 +30,28 @@ from xlogreg import (
     train_together,
 )
 from xlogreg.data.task import make_tasks
-from xlogreg.errors import DivergenceError, InputError, RisingCostWarning, XlogregError
+from xlogreg.errors import ConvergenceWarning, DivergenceError, InputError, RisingCostWarning, XlogregError
 from xlogreg.estimator import PIXEL_RATE, ImageLogisticRegression
 from xlogreg.proof import tutorial
 
 
-def test_scikit_learns_own_checks() -> None:
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        # So many that classes of very different weights are told apart.
+        "number_of_iterations=1000",
+        # To the optimum, and there is one: a sample twice and one of weight 2 come to it on other ways.
+        "solver='lbfgs', l2=0.1, tol=1e-10",
+    ],
+)
+def test_scikit_learns_own_checks(parameters: str) -> None:
     # In a process of its own: one check is skipped unless SciPy is told of other array modules before it is imported.
-    code = """
+    code = f"""
 import json, warnings
 from sklearn.utils.estimator_checks import check_estimator
 from xlogreg.estimator import ImageLogisticRegression
 warnings.simplefilter("ignore")
-results = check_estimator(ImageLogisticRegression(number_of_iterations=100), on_fail=None, on_skip=None)
+results = check_estimator(ImageLogisticRegression({parameters}), on_fail=None, on_skip=None)
 print(json.dumps([(result["check_name"], result["status"], repr(result["exception"])) for result in results]))
 """
     results = json.loads(python(code, SCIPY_ARRAY_API="1"))
@@ -193,6 +203,61 @@ def test_options_are_those_of_the_training() -> None:
     model = ImageLogisticRegression(0.1, 30, l2=0.1, momentum=0.9, nesterov=True).fit(x, y)
     (history,) = descend_many(x.T, y.reshape(1, -1), [0.1], 30, options=options).histories
     assert model.history_sha256_ == history_sha256(history)
+
+
+def test_lbfgs_comes_to_scikit_learns_optimum(birds: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = birds[0][:, ::8], birds[1]
+    m, rng = len(y), np.random.RandomState(0)
+    counts = rng.randint(0, 4, m).astype(np.float64)
+    for weights, class_weight in ((None, None), (counts, None), (None, "balanced"), (None, {0: 1.0, 1: 3.0})):
+        model = ImageLogisticRegression(solver="lbfgs", l2=0.01, tol=1e-9, class_weight=class_weight)
+        model.fit(x, y, weights)
+        total = m if weights is None else weights.sum()
+        theirs = LogisticRegression(C=1 / (0.01 * total), tol=1e-10, max_iter=5000, class_weight=class_weight)
+        theirs.fit(x / 255, y, weights)
+        assert np.abs(model.coef_ - theirs.coef_).max() < 1e-5 * np.abs(theirs.coef_).max()
+        assert isinstance(model.n_iter_, int)
+        assert model.n_iter_ == len(model.history_) < 2000
+        assert model.learning_rate_ is None
+    # The digest is the function's; weights that are all alike change no bit.
+    options = DescentOptions(solver="lbfgs", l2=0.01)
+    (history,) = descend_many(x.T, y.reshape(1, -1), None, 2000, options=options).histories
+    for weights in (None, np.full(m, 3)):
+        model = ImageLogisticRegression(solver="lbfgs", l2=0.01).fit(x, y, sample_weight=weights)
+        assert model.history_sha256_ == history_sha256(history)
+
+
+def test_lbfgs_of_several_classes(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = digits
+    model = ImageLogisticRegression(solver="lbfgs", l2=0.01).fit(x, y)
+    assert model.n_iter_.shape == (len(model.classes_),)
+    assert len(set(model.n_iter_.tolist())) > 1
+    ends = (~np.isnan(model.history_)).sum(axis=0)
+    assert np.array_equal(model.n_iter_, ends)
+    # Each class is a training of its own.
+    alone = ImageLogisticRegression(solver="lbfgs", l2=0.01).fit(x, y == model.classes_[3])
+    assert model.history_sha256_[3] == alone.history_sha256_
+
+
+def test_what_lbfgs_says_and_refuses(birds: tuple[np.ndarray, np.ndarray]) -> None:
+    x, y = birds
+    with pytest.warns(ConvergenceWarning, match="did not arrive in 3 evaluations"):
+        ImageLogisticRegression(number_of_iterations=3, solver="lbfgs").fit(x, y)
+    for wrong, words in (
+        ({"learning_rate": 0.1}, "leave the learning rate 'auto'"), ({"momentum": 0.9}, "has no momentum"),
+        ({"tol": -1}, "gradient to stop at"), ({"class_weight": "fair"}, "class_weight must be None, 'balanced'"),
+        ({"class_weight": [1, 2]}, "class_weight must be"), ({"class_weight": {0: "x"}}, "class_weight must be"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            ImageLogisticRegression(solver="lbfgs", **{"number_of_iterations": 3} | wrong).fit(x, y)
+    for weights in (np.full(len(y), -1.0), np.zeros(len(y))):
+        with pytest.raises(ValueError, match=r"[sS]ample weights"):
+            ImageLogisticRegression(number_of_iterations=3).fit(x, y, weights)
+    with pytest.raises(ValueError, match="sample_weight"):
+        ImageLogisticRegression(number_of_iterations=3).fit(x, y, np.ones(3))
+    # Gradient descent stops by it, too.
+    model = ImageLogisticRegression(tol=0.02).fit(x, y)
+    assert 1 < model.n_iter_ < 2000
 
 
 def test_other_errors() -> None:

@@ -226,9 +226,9 @@ def test_parts_of_the_samples_add_up_in_any_order(to_xp: Callable, seed: int) ->
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     w, b = rng.normal(0, 1, (models, d)) * 10.0 ** rng.randint(-9, 1), rng.normal(0, 1, models)
-    c = rng.uniform(0, 3, (models, m))
-    expected = Reference(rows, sign, sample_weight=c, l2=0.1).evaluate(w, b)
-    rows, sign, c, w, b = map(to_xp, (rows, sign, c, w, b))
+    c, l2 = rng.uniform(0, 3, (models, m)), np.array([0.1, 0.0])
+    expected = Reference(rows, sign, sample_weight=c, l2=l2).evaluate(w, b)
+    rows, sign, c, w, b, l2 = map(to_xp, (rows, sign, c, w, b, l2))
     ends = [0, 1, *sorted(rng.choice(np.arange(2, m), 5, replace=False).tolist()), m]
     parts = [slice(*pair) for pair in itertools.pairwise(ends)]
     rng.shuffle(parts)
@@ -237,7 +237,7 @@ def test_parts_of_the_samples_add_up_in_any_order(to_xp: Callable, seed: int) ->
     sums = [
         propagate_backward(rows[part], output, exponent, m) for part, output in zip(parts, outputs, strict=True)
     ]
-    obtained = gradient_of(functools.reduce(Sums.plus, sums), exponent, m, w, 0.1)
+    obtained = gradient_of(functools.reduce(Sums.plus, sums), exponent, m, w, l2)
     for name in ("dw", "db", "cost"):
         assert to_host(getattr(obtained, name)).tolist() == getattr(expected, name).tolist()
 

@@ -47,6 +47,22 @@ def answers(content: bytes, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return label, probability
 
 
+def test_a_model_of_lbfgs_has_no_learning_rate(tmp_path: Path) -> None:
+    model = dataclasses.replace(classifier(), learning_rate=None)
+    assert Classifier.from_bytes(model.to_bytes()).learning_rate is None
+    assert b"learning_rate" not in model.to_bytes()
+    with np.load(export(model, tmp_path / "m.npz")) as arrays:
+        assert "learning_rate" not in arrays.files
+        assert arrays["number_of_iterations"] == 2000
+    metadata = {entry.key for entry in onnx.load_from_string(to_onnx(model)).metadata_props}
+    assert "number_of_iterations" in metadata
+    assert "learning_rate" not in metadata
+    # One that there was is kept as it was.
+    assert Classifier.from_bytes(classifier().to_bytes()).learning_rate == 0.005
+    with pytest.raises(InputError, match="learning rate"):
+        dataclasses.replace(model, learning_rate=float("nan"))
+
+
 def test_onnxruntime_agrees_on_all_the_birds(birds: Classifier) -> None:
     x = load_birds().x
     assert len(x) >= 2000

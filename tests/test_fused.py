@@ -30,6 +30,7 @@ pool = pytest.importorskip("xlogreg.kernels.pool")
 barrier = pytest.importorskip("xlogreg.kernels.barrier")
 shrink = pytest.importorskip("xlogreg.images.resize_kernel")
 digits = pytest.importorskip("xlogreg.kernels.digits")
+dots = pytest.importorskip("xlogreg.kernels.dots")
 sources = pytest.importorskip("xlogreg.kernels.sources")
 thread_count = pytest.importorskip("xlogreg.kernels.thread_count")
 vectors = pytest.importorskip("xlogreg.kernels.vectors")
@@ -110,7 +111,7 @@ def test_an_evaluation_anywhere(m: int, d: int, models: int) -> None:
     rows = rng.randint(0, 256, (m, d)).astype(np.uint8)
     sign = np.where(rng.uniform(size=(models, m)) < 0.5, 1.0, -1.0)
     c = rng.uniform(0, 9, (models, m)) if models > 1 else None
-    one, other = (kind(rows, sign, sample_weight=c, l2=0.01 * (d % 2)) for kind in KINDS)
+    one, other = (kind(rows, sign, sample_weight=c, l2=np.full(models, 0.01) if d % 2 else None) for kind in KINDS)
     start = np.zeros((models, d)), np.zeros(models), np.full(models, 0.01)
     path = [GradientDescent(objective, *start, DescentOptions(momentum=0.5)) for objective in (one, other)]
     for scale in (0.0, 1e-3, 0.1, 40.0, 1e-300, 1e290, 0.1):
@@ -483,7 +484,7 @@ def compiled_into(module: str) -> set[str]:
     """The modules whose text a module's compiled function is made of: where each name in it was made, and each name
     there.
 
-    It is the function within the one that is given the digest; decorators of this one run in Python only.
+    They are the functions within the one that is given the digest; decorators of these run in Python only.
     """
     package = Path(cpu.__file__).parents[1]
     trees = {
@@ -515,8 +516,8 @@ def compiled_into(module: str) -> set[str]:
         ]  # fmt: skip
 
     (outer,) = made(module, "_compile")
-    (inner,) = [each for each in ast.walk(outer) if isinstance(each, ast.FunctionDef) and each is not outer]
-    todo: list[tuple[str, ast.AST]] = [(module, node) for node in inner.body]
+    inner = [each for each in ast.walk(outer) if isinstance(each, ast.FunctionDef) and each is not outer]
+    todo: list[tuple[str, ast.AST]] = [(module, node) for each in inner for node in each.body]
     done = {(module, "_compile")}
     while todo:
         module, node = todo.pop()
@@ -542,6 +543,10 @@ def test_an_old_kernel_is_never_used() -> None:
         (
             cpu._run, cpu._MODULES, f"{cpu.digits.MULTIPLY} {cpu.digits.WIDTH} {cpu.digits.BITS}",
             compiled_into("kernels/cpu"),
+        ),
+        *(
+            (function, dots.MODULES, "", compiled_into("kernels/dots"))
+            for function in (dots.dots, dots.add_multiples, dots.add_rows)
         ),
         (shrink.shrink, ("images/resize_kernel",), "", compiled_into("images/resize_kernel")),
     ):  # fmt: skip
@@ -664,8 +669,9 @@ def test_inner_loops_of_every_variant(cpu: str) -> None:
 def test_every_variant_does_the_same(name: str) -> None:
     """The tests of the kernel, marked so, once for each variant that this process does not run."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "every_variant"]
+    files = [__file__, str(Path(__file__).with_name("test_lbfgs.py"))]
     done = subprocess.run(
-        [*command, __file__], env=variant_environment(name), capture_output=True, text=True, check=False
+        [*command, *files], env=variant_environment(name), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
 

@@ -569,6 +569,20 @@ def test_plans_crafted_and_changed_by_chance(run: Callable[..., Result], monkeyp
         )
     long = json.dumps({**PLAN, "before": [10**15] * 70_000})
     assert "bytes that it may have; give another." in resumed(long)
+    # Of L-BFGS, which has no learning rate.
+    lbfgs = {**PLAN, "options": {**PLAN["options"], "solver": "lbfgs", "learning_rate": None, "momentum": 0.0}}
+    assert "far enough" in resumed(json.dumps(lbfgs))
+    for name, value, words in (
+        ("learning_rate", "0.1", "L-BFGS chooses its steps by itself"), ("momentum", "0.5", "L-BFGS has no momentum"),
+        ("solver", '"adam"', "is no plan"), ("solver", "null", "is no plan"),
+        ("solver", "3", "is no plan"),
+        ("solver", '["lbfgs"]', "is no plan"), ("solver", '"gd"', "learning_rate must be a number"),
+        ("l2", "[0.1, 0.2]", "is no plan"), ("l2", "-1", "L2 penalty must be"), ("stop_gradient", "-1", "gradient to"),
+    ):  # fmt: skip
+        assert words in resumed(replaced(lbfgs, ("options", name), value)), name
+    rng = random.Random(3)
+    for _ in range(MUTATED // 4):
+        resumed(changed_json(rng, lbfgs))
     rng = random.Random(3)
     ends = [resumed(changed_json(rng, PLAN)) for _ in range(MUTATED)]
     assert 10 < sum("is no plan" in end for end in ends) < MUTATED - 10
@@ -633,6 +647,33 @@ def test_results_crafted_and_changed_by_chance(run: Callable[..., Result], finis
 
 
 # -- What is no regular file, and what is too large
+
+
+def test_results_without_a_learning_rate(task: Task, tmp_path: Path) -> None:
+    """Only those of L-BFGS have none; and the page of any others is refused in one sentence, or made."""
+    lbfgs = DescentOptions(solver="lbfgs", l2=0.1)
+    (training,) = train(task, None, 120, options=lbfgs)
+    write_run(tmp_path, training)
+    path = tmp_path / "results.json"
+    results = json.loads(path.read_bytes())
+    assert results["learning_rate"] is None
+    read = read_results(tmp_path)
+    assert read is not None
+    assert read["learning_rate"] is None
+    for place, value in (
+        (("options", "solver"), '"gd"'), (("options", "solver"), "3"), (("options", "l2"), '"x"'),
+        (("options", "l2"), "-1"), (("options", "gradient_tolerance"), '"x"'), (("learning_rate",), '"x"'),
+    ):  # fmt: skip
+        path.write_text(replaced(results, place, value))
+        with pytest.raises(InputError, match="are not as xlogreg writes them"):
+            read_results(tmp_path)
+    rng = random.Random(5)
+    for _ in range(MUTATED // 4):
+        path.write_bytes(changed_json(rng, results).encode("utf-8", "replace"))
+        try:
+            write_report(tmp_path)
+        except (InputError, FileError) as error:
+            one_sentence(error)
 
 
 def odd_files(folder: Path) -> list[Path]:

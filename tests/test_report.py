@@ -21,6 +21,7 @@ from xlogreg.images.features import Features
 from xlogreg.models.classifier import Classifier
 from xlogreg.models.evaluation import MEASURES, predict_task
 from xlogreg.models.weights import AGAINST, FOR, ZERO, diverging, weight_views
+from xlogreg.neuron.options import DescentOptions
 from xlogreg.runs import plots, svg
 from xlogreg.runs.gallery import read_predictions, read_tiles, shown, tiles, write_gallery, write_tiles
 from xlogreg.runs.reading import load_runs
@@ -263,6 +264,42 @@ def test_comparison(tmp_path: Path) -> None:
             assert page.data[f"runs.{i}.{key}"][0][0] == run.results[key]
         assert page.data[f"runs.{i}.metrics.test.roc_auc"][0][0] == run.results["metrics"]["test"]["roc_auc"]
         assert run.results["history_sha256"] in page.text
+
+
+@pytest.mark.filterwarnings("ignore::xlogreg.ConvergenceWarning")
+def test_pages_of_lbfgs(folder: Path, tmp_path: Path) -> None:
+    lbfgs, penalties = DescentOptions(solver="lbfgs"), [0.1, 0.01]
+    both = train(a_task(), None, 100, options=lbfgs, l2=penalties)
+    for one in both:
+        sub = tmp_path / f"l2-{one.options.l2}"
+        sub.mkdir()
+        write_run(sub, one, plots.plot_run)
+    page = Page(tmp_path / "l2-0.1" / "report.html")
+    assert "arrived: no part of the gradient above 0.0001" in page.text
+    assert page.data["options.l2"] == [(0.1, "0.1")]
+    assert page.data["iterations"][0][0] == len(both[0].history)
+    for words in ("L-BFGS", "evaluations", "an evaluation", repr(float(both[0].history[0]))):
+        assert words in page.text
+    assert "learning rate" not in page.text
+    assert "undefined" not in page.text
+    # Of several penalties each is called by its own; beside gradient descent by the solver.
+    write_json(tmp_path / "sweep.json", {"runs": [], "command": ""})
+    page = Page(write_report(tmp_path))
+    assert "Most test pictures right: L2 0." in page.text
+    assert page.text.count(f"arrived after {len(both[0].history)} evaluations") == 1
+    assert "gradient tolerance" in page.text[page.text.index("What the runs share") :]
+    page = Page(write_comparison([*load_runs(tmp_path), *load_runs(folder)], tmp_path / "c.html", "three"))
+    assert "L-BFGS, iterations 100, L2 0.1" in page.text
+    assert "gradient descent, iterations 250, L2 0.0, learning rate 0.05" in page.text
+    # What did not arrive says so.
+    (short,) = train(a_task(), None, 3, options=lbfgs)
+    write_run(tmp_path, short)
+    assert "did NOT arrive at the optimum" in Page(tmp_path / "report.html").text
+    # An evaluation of such a model has no learning rate either.
+    (tmp_path / "e").mkdir()
+    write_evaluation(tmp_path / "e", predict_task(both[0].classifier, a_task()), "l2-0.1")
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["learning_rate"] is None
+    assert "learning rate" not in Page(write_report(tmp_path / "e")).text
 
 
 def test_runs_that_tie_are_all_named(folder: Path, tmp_path: Path) -> None:

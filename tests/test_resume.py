@@ -21,7 +21,8 @@ from helpers import Result
 from xlogreg.commands import shared
 from xlogreg.data.birds import load_birds
 from xlogreg.data.task import Task, hold_out, make_task
-from xlogreg.errors import FileError, InputError
+from xlogreg.errors import ConvergenceWarning, FileError, InputError
+from xlogreg.kernels import pool
 from xlogreg.neuron.objective import Gradient
 from xlogreg.neuron.options import DescentOptions, option
 from xlogreg.runs import checkpoint, plots, run_folder
@@ -98,6 +99,53 @@ def test_stopped_again_and_again(tmp_path: Path, implementation: str) -> None:
         whole, train(task, rates, 260, implementation=other, options=MOMENTUM, checkpoints=last), strict=True
     ):
         assert_same(one, two)
+
+
+@pytest.mark.filterwarnings("ignore::xlogreg.ConvergenceWarning")
+def test_lbfgs_stopped_again_and_again(tmp_path: Path) -> None:
+    """By turns in both implementations, and on any number of threads; several penalties, of which two arrive."""
+    (task,) = hold_out([make_task(load_birds(), "bird", test_size=1500)], 0.1)
+    options, penalties = DescentOptions(solver="lbfgs", class_weight="balanced"), [0.1, 0.001, 1e-6]
+    whole = train(task, None, 60, options=options, l2=penalties)
+    assert [training.stopped_by for training in whole] == ["gradient", "iterations", "gradient"]
+    assert [training.options.l2 for training in whole] == penalties
+    for number, stop in enumerate((1, 2, 7, 8, 20, 45)):
+        pool.allow(1 + number % 2)
+        checkpoints = Checkpoints(tmp_path, 1e9, resume=number > 0)
+        with pytest.raises(Stop):
+            train(
+                task, None, 60, implementation=("reference", "fused")[number % 2], options=options, l2=penalties,
+                checkpoints=checkpoints, observer=stop_at(stop),
+            )  # fmt: skip
+        assert checkpoints.stopped() < stop
+    pool.allow(2)
+    # The list of penalties is a part of it.
+    for other in ([0.1, 0.001, 1e-5], [0.1, 0.001], None):
+        with pytest.raises(FileError, match=r"No checkpoint in .* can be used"):
+            train(task, None, 60, options=options, l2=other, checkpoints=Checkpoints(tmp_path, resume=True))
+    # Ended where it stands, each is what it was then: the cost is that of the weights.
+    ended = train(
+        task, None, 60, options=options, l2=penalties, checkpoints=Checkpoints(tmp_path, resume=True, finish=True)
+    )
+    assert ended[1].stopped_by == "interrupted"
+    assert ended[1].final_cost in ended[1].history
+    assert f"did not arrive in {len(ended[1].history)} evaluations: the largest entry" in ended[1].note
+    assert "nan" not in ended[1].note
+    last = Checkpoints(tmp_path, 1e9, resume=True)
+    for one, two in zip(
+        whole, train(task, None, 60, options=options, l2=penalties, checkpoints=last), strict=True
+    ):
+        assert_same(one, two)
+        assert one.final_cost == two.final_cost
+    # Given more, they are those of a training that had them from the first.
+    last.ended()
+    more = Checkpoints(tmp_path, 1e9, resume=True, before=[60])
+    longer = train(task, None, 80, options=options, l2=penalties)
+    for one, two in zip(
+        longer, train(task, None, 80, options=options, l2=penalties, checkpoints=more), strict=True
+    ):
+        assert_same(one, two)
+    assert len(longer[1].history) > 60
 
 
 def test_no_other_memory_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +305,7 @@ def stop_soon(monkeypatch: pytest.MonkeyPatch, at: int = 20) -> Callable[[], Non
     from xlogreg.commands import bars
 
     @contextlib.contextmanager
-    def progress(iterations: int, what: str) -> Iterator[Callable]:
+    def progress(iterations: int, *_: str) -> Iterator[Callable]:
         def tell(done: int, _: np.ndarray) -> None:
             if done >= at:
                 raise KeyboardInterrupt
@@ -571,6 +619,33 @@ def test_killed_at_random_moments(tmp_path: Path, kills: int) -> None:
     (whole,) = train(task, [0.005], iterations)
     assert results["history_sha256"] == whole.history_sha256
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["run"]
+    assert kept_to_go_on(run) in ({"plan.json", name} for name in CHECKPOINTS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_lbfgs_killed(tmp_path: Path) -> None:
+    """Killed in the fused kernel on all threads; the reference goes on, and the fused kernel on one thread."""
+    options = {"cwd": tmp_path, "env": environment(tmp_path), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    run = tmp_path / "run"
+    first = ("--solver", "lbfgs", "--tol", 0, "--l2", 1e-4, "--iterations", 300, "--checkpoint", 0, "--out", "run")
+    for arguments in (first, ("--resume", "run", "--checkpoint", 0, "--implementation", "reference")):
+        before = stamps(run)
+        with subprocess.Popen(command(*arguments), **options) as process:  # type: ignore[call-overload]
+            wait(process, lambda before=before: len(stamps(run) - before) > 1)
+            process.send_signal(signal.SIGKILL)
+            errors = process.stderr.read().decode()  # type: ignore[union-attr]
+        assert process.returncode == -signal.SIGKILL, errors
+    alone = options | {"env": environment(tmp_path) | {"NUMBA_NUM_THREADS": "1"}}
+    done = subprocess.run(
+        command("--resume", "run", "--implementation", "fused"), check=False, text=True, **alone  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Going on from iteration " in done.stderr
+    assert "Note: L-BFGS did not arrive in 300 evaluations" in done.stderr
+    exact = DescentOptions(solver="lbfgs", gradient_tolerance=0.0, l2=1e-4)
+    with pytest.warns(ConvergenceWarning):
+        (whole,) = train(make_task(load_birds(), "bird"), None, 300, options=exact)
+    assert digest(run) == whole.history_sha256
     assert kept_to_go_on(run) in ({"plan.json", name} for name in CHECKPOINTS)
 
 

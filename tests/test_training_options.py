@@ -259,8 +259,8 @@ def test_train_with_everything_and_go_on(run: Callable[..., Result], monkeypatch
         assert words in result.out
     report = json.loads(Path("runs/birds-1/results.json").read_text())
     assert report["options"] == {
-        "l2": 0.01, "momentum": 0.9, "nesterov": True, "gradient_tolerance": 1e-9, "cost_tolerance": 1e-3,
-        "class_weight": [1.0, 1.5],
+        "solver": "gd", "l2": 0.01, "momentum": 0.9, "nesterov": True, "gradient_tolerance": 1e-9,
+        "cost_tolerance": 1e-3, "class_weight": [1.0, 1.5],
     }  # fmt: skip
     assert report["stopped_by"] == "cost"
     assert report["iterations"] == len(Path("runs/birds-1/history.csv").read_text().splitlines()) - 1 < 60
@@ -341,6 +341,124 @@ def test_bad_options_get_one_sentence(
     assert result.err.startswith("Error: ")
     assert result.err.count("\n") == 1
     assert not any(Path("runs").iterdir()) if Path("runs").exists() else True
+
+
+def test_lbfgs_on_the_command_line(run: Callable[..., Result]) -> None:
+    result = run("train", "--solver", "lbfgs", "--l2", 0.01, "--out", "a")
+    assert result.code == 0, result.err
+    done = len(Path("a/history.csv").read_text().splitlines()) - 1
+    assert f"L-BFGS, arrived: no part of the gradient above 0.0001 after {done} evaluations" in result.out
+    assert "learning rate" not in result.out
+    assert "an evaluation" in result.out
+    kept = json.loads(Path("a/results.json").read_text())
+    assert (kept["learning_rate"], kept["stopped_by"], kept["iterations"]) == (None, "gradient", done)
+    assert (kept["options"]["solver"], kept["options"]["l2"], kept["max_iterations"]) == ("lbfgs", 0.01, 2000)
+    assert kept["final_cost"] == min(kept["final_cost"], kept["cost_history"][0])
+    assert json.loads(Path("a/plan.json").read_text())["options"]["learning_rate"] is None
+    # The digest is the function's.
+    task = make_task(load_birds(), "bird")
+    x, y = as_columns(task.x_train, task.y_train)
+    (history,) = descend_many(x, y, None, 2000, options=DescentOptions(solver="lbfgs", l2=0.01)).histories
+    assert kept["history_sha256"] == history_sha256(history)
+    # It takes no more iterations; a model goes on from it, and from its optimum there is one evaluation.
+    result = run("train", "--resume", "a", "--iterations", 5000)
+    assert (result.code, result.err.count("it stopped by itself (gradient)")) == (0, 1)
+    again = json.loads(run("train", "--solver", "lbfgs", "--l2", 0.01, "--start", "a", "--json").out)
+    assert again["iterations"] == 1
+    assert again["start"]["learning_rate"] is None
+    for command in (("evaluate", "a"), ("export", "a", "m.npz"), ("report", "a", "--out", "p.html")):
+        assert run(*command).code == 0
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_lbfgs_that_did_not_arrive_says_so_and_can_be_given_more(run: Callable[..., Result], as_json: bool) -> None:
+    shown = ("--json",) if as_json else ()
+    result = run("train", "--solver", "lbfgs", "--tol", 0.001, "--l2", 0.01, "--iterations", 5, "--out", "a", *shown)
+    assert result.code == 0
+    (line,) = (line for line in result.err.splitlines() if line.startswith("Note: "))
+    assert line.startswith("Note: L-BFGS did not arrive in 5 evaluations: the largest entry of the gradient is 0.")
+    assert as_json or "L-BFGS, did not arrive in 5 evaluations" in result.out
+    whole = json.loads(run("train", "--solver", "lbfgs", "--tol", 0.001, "--l2", 0.01, "--json").out)
+    more = run("train", "--resume", "a", "--iterations", 2000, "--json")
+    assert "Going on from iteration " in more.err
+    assert json.loads(more.out)["history_sha256"] == whole["history_sha256"]
+
+
+def test_a_sweep_of_penalties(run: Callable[..., Result]) -> None:
+    penalties = ("--l2", 0.1, "--l2", 0.01)
+    result = run("sweep", "--solver", "lbfgs", *penalties, "--out", "s")
+    assert result.code == 0, result.err
+    names = {"cost_history.png", "report.html", "sweep.json", "l2-0.1", "l2-0.01"}
+    assert {path.name for path in Path("s").iterdir()} | {"cost_history.png"} == names
+    runs = json.loads(Path("s/sweep.json").read_text())["runs"]
+    assert [(one["options"]["l2"], one["learning_rate"]) for one in runs] == [(0.1, None), (0.01, None)]
+    alone = json.loads(run("train", "--solver", "lbfgs", "--l2", 0.01, "--json").out)
+    assert runs[1]["history_sha256"] == alone["history_sha256"]
+    assert "rate" not in result.out.splitlines()[3]
+    assert "L2" in result.out.splitlines()[3]
+    assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines()[2:6])
+    # Gradient descent does it too, with the one rate, and each model as if alone; what diverges is named.
+    runs = json.loads(run("sweep", *penalties, "--iterations", 20, "--json").out)["runs"]
+    assert [(one["options"]["l2"], one["learning_rate"]) for one in runs] == [(0.1, 0.005), (0.01, 0.005)]
+    alone = json.loads(run("train", "--l2", 0.01, "--iterations", 20, "--json").out)
+    assert runs[1]["history_sha256"] == alone["history_sha256"]
+    result = run("sweep", "--l2", 0.1, "--l2", 1e9, "--iterations", 60)
+    assert result.code == 2
+    assert "Error: L2 1e+09: Training diverged" in result.err
+    for number in (3, 1):
+        classes = ("--positive", "bird", "--positive", "cat")[: number + 1]
+        result = run("sweep", "--solver", "lbfgs", *penalties, *classes, "--iterations", 2)
+        assert result.code == 0
+        notes = [line for line in result.err.splitlines() if line.startswith("Note: ")]
+        prefix = "bird, L2 0.1: " if number == 3 else "L2 0.1: "
+        assert notes[0].startswith(f"Note: {prefix}L-BFGS did not arrive in 2 evaluations")
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--learning-rate", 0.1), "L-BFGS chooses its steps by itself; leave --learning-rate out"),
+        (("--momentum", 0.9), "L-BFGS has no momentum"),
+        (("--tol", -1), "gradient to stop at"),
+        (("--l2", "nan"), "L2 penalty must be finite"),
+        (("--iterations", 0), "number of iterations must be"),
+    ],
+)
+def test_what_lbfgs_refuses(run: Callable[..., Result], command: str, arguments: tuple, words: str) -> None:
+    assert run(command, "--solver", "lbfgs", *arguments).refused(words)
+    assert not Path("runs").exists() or not any(Path("runs").iterdir())
+
+
+def test_names_of_other_programs_for_solvers(run: Callable[..., Result]) -> None:
+    for name, words in (
+        ("--optimizer", "it is --solver."), ("--lbfgs", "it is --solver lbfgs."), ("--sgd", "--solver lbfgs goes to"),
+    ):  # fmt: skip
+        assert run("train", name, "x").refused(words)
+    assert run("sweep", "--l2", 0.1, "--l2", 0.1).refused("A penalty is given twice in 0.1, 0.1")
+    assert run("train", "--solver", "adam").refused("There is no solver 'adam'; choose gd or lbfgs.")
+
+
+def test_lbfgs_by_the_tutorials_functions(task: Task) -> None:
+    x, y = as_columns(task.x_train, task.y_train)
+    lbfgs = DescentOptions(solver="lbfgs", l2=0.01)
+    d = model(x, y, x, y, options=lbfgs)
+    assert d["learning_rate"] is None
+    many = descend_many(x, np.vstack([y, 1 - y]), None, 2000, options=lbfgs)
+    assert np.array_equal(many.w[0], d["w"][:, 0])
+    # Labels the other way round are the same problem with the other sign.
+    assert np.allclose(many.w[1], -many.w[0], atol=1e-3)
+    several = descend_many(x, y, None, 2000, options=lbfgs, l2=[0.1, 0.01])
+    assert several.reasons == ["gradient", "gradient"]
+    assert np.array_equal(several.w[1], many.w[0])
+    assert model(x, y, x, y, 2)["learning_rate"] == 0.5
+    for rates, options, l2, words in (
+        ([0.1], lbfgs, None, "leave the learning rate out"), (None, None, None, "needs a learning rate"),
+        (None, lbfgs, [], "There is no L2"), (None, lbfgs, [-1], "L2 penalty must be"),
+        ([0.1], None, [1, 2], "2 penalties for 1 models"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            descend_many(x, y, rates, 2, options=options, l2=l2)
 
 
 def test_help_is_for_newcomers(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ _HOMES = {
     ),
     "neuron.options": ("DescentOptions",),
     "errors": (
-        "DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError", "RisingCostWarning",
+        "ConvergenceWarning", "DeviceError", "DivergenceError", "DownloadError", "FileError", "InputError",
+        "RisingCostWarning",
         "XlogregError",
     ),
     "arrays": ("Device", "choose_device"),
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .data.task import hold_out as hold_out
     from .data.task import make_task as make_task
     from .data.task import make_tasks as make_tasks
+    from .errors import ConvergenceWarning as ConvergenceWarning
     from .errors import DeviceError as DeviceError
     from .errors import DivergenceError as DivergenceError
     from .errors import DownloadError as DownloadError

@@ -29,6 +29,10 @@ class RisingCostWarning(UserWarning):
     """The cost of a training rose: its learning rate is too large. A warning, since the model is there all the same."""
 
 
+class ConvergenceWarning(UserWarning):
+    """A solver that goes to the optimum ended before it arrived there."""
+
+
 class DivergenceError(XlogregError, ArithmeticError):
     """Training left the range in which the cost is finite.
 

@@ -21,8 +21,9 @@ from .system.text import given
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 except ImportError as error:
     raise ImportError(
         "xlogreg.estimator needs scikit-learn, which is not installed; pip install scikit-learn."
@@ -36,7 +37,7 @@ _OPTIONS = [option for option in fields(DescentOptions) if option.metadata["esti
 
 
 class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
-    """Logistic regression by the tutorial's gradient descent, as a scikit-learn classifier.
+    """Logistic regression by the tutorial's gradient descent, or by L-BFGS to the optimum, as a scikit-learn one.
 
     The dtype decides, as everywhere in xlogreg. uint8 X are pixels: they are divided by 255 inside, summed exactly, and
     the training has the bits (and the digest) of the command line's on the same pictures. Float X are features as
@@ -48,22 +49,29 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
     ----------
     learning_rate : a number above 0, or "auto": 0.005 for pixels, as in the tutorial; for float features
         ``4 / (mean |x|^2 + 1 + 4 l2)``, at which the cost never rises (the curvature of the cost is at most a quarter
-        of ``mean |x|^2 + 1 + 4 l2``); it scales with the data, and is no search for the best rate
-    number_of_iterations : steps of gradient descent, all of which are done
+        of ``mean |x|^2 + 1 + 4 l2``); it scales with the data, and is no search for the best rate. L-BFGS has none:
+        leave it "auto"
+    number_of_iterations : steps of gradient descent, or evaluations of the cost by L-BFGS, at most
     device : "auto", "cpu", "gpu" or "gpu:N"
     implementation : "auto", "reference" or "fused"; all give the same bits
-    l2, momentum, nesterov, .. : the options of `xlogreg.DescentOptions` but class weights and those that end a training
-        early; none by default
+    tol : scikit-learn's name for the gradient tolerance: stop once no part of the gradient is larger than this. None is
+        1e-4 for L-BFGS, as in scikit-learn, and never for gradient descent
+    class_weight : None, "balanced" or a dict of label and weight, as in scikit-learn
+    solver, l2, momentum, nesterov, .. : the options of `xlogreg.DescentOptions` but that which ends a training by its
+        cost; the tutorial's gradient descent by default. l2 is 1 / (C m) of scikit-learn's LogisticRegression
 
     Attributes
     ----------
     classes_ : (K,) the labels, sorted
     coef_ : (1, d) for two classes, else (K, d), float64; for a model of pixels they belong to ``X / 255``
     intercept_ : (1,) or (K,) float64
-    history_ : (iterations,) or (iterations, K) float64, the cost of every iteration
+    history_ : (iterations,) or (iterations, K) float64, the cost of every iteration; NaN after the end of a class that
+        ended before another
     history_sha256_ : the digest of the history; for more than two classes a tuple of one digest a class
-    learning_rate_ : the rate that was used
-    n_iter_, n_features_in_ : int
+    learning_rate_ : the rate that was used; None of L-BFGS
+    n_iter_ : how many iterations, or evaluations by L-BFGS, were done: an int; for more than two classes (K,) where
+        they can end one before another (L-BFGS, or with a `tol`)
+    n_features_in_ : int
     pixels_ : whether the model was trained on uint8 pixels
     """
 
@@ -74,12 +82,16 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         *,
         device: str = "auto",
         implementation: str = "auto",
+        tol: float | None = None,
+        class_weight: Any = None,
         **options: Any,
     ) -> None:
         self.learning_rate = learning_rate
         self.number_of_iterations = number_of_iterations
         self.device = device
         self.implementation = implementation
+        self.tol = tol
+        self.class_weight = class_weight
         for option in _OPTIONS:
             setattr(self, option.name, options.pop(option.name, option.default))
         if options:
@@ -94,8 +106,11 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
           for option in _OPTIONS),
     ])  # fmt: skip
 
-    def fit(self, X: Any, y: Any) -> "ImageLogisticRegression":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "ImageLogisticRegression":
         """Train from zeros on X (m, d), or pictures (m, height, width, channels) uint8, and labels y (m,).
+
+        `sample_weight` (m,), from 0 on, is what each sample counts beside another: a weight of 2 is a sample twice, and
+        only their proportions matter, for they are divided by their mean.
 
         Raises
         ------
@@ -108,6 +123,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         -----
         RisingCostWarning
             The cost rose: see `xlogreg.optimize`.
+        ConvergenceWarning
+            L-BFGS did not arrive: see there.
         """
         X, y = _validated(self, _rows_of_pictures(X), y=unmasked(y, "y"))
         check_classification_targets(y)
@@ -121,14 +138,18 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 f"255 and summed exactly); {instead}."
             )
         iterations = checked_iterations(self.number_of_iterations)
-        rate = self._rate(X)
+        options = self._options()
+        weights = self._weights(X, classes, numbers.ravel(), sample_weight)
+        rate = self._rate(X, options, weights)
         positives = np.arange(1, 2) if len(classes) == 2 else np.arange(len(classes))
         sign = 1.0 - 2.0 * (numbers.reshape(1, -1) == positives[:, None])
         device = choose_device(self.device)
         with device.current():
             result = fit(
-                device.to_device(np.ascontiguousarray(X)), device.to_device(sign), [rate] * len(positives), iterations,
-                implementation=self.implementation, options=self._options(),
+                device.to_device(np.ascontiguousarray(X)), device.to_device(sign),
+                None if rate is None else [rate] * len(positives), iterations,
+                implementation=self.implementation, options=options,
+                sample_weight=None if weights is None else device.to_device(weights),
             )  # fmt: skip
             # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
             for error in result.errors:
@@ -136,13 +157,14 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                     raise error
             self.coef_ = np.array(to_host(result.w))
             self.intercept_ = np.array(to_host(result.b))
-        digests = tuple(history_sha256(np.ascontiguousarray(costs)) for costs in result.history.T)
+        digests = tuple(map(history_sha256, result.histories))
         binary = len(classes) == 2
         self.history_ = result.history[:, 0].copy() if binary else result.history
         self.history_sha256_ = digests[0] if binary else digests
         self.classes_ = classes
         self.learning_rate_ = rate
-        self.n_iter_ = iterations
+        done = [len(history) for history in result.histories]
+        self.n_iter_ = np.array(done) if options.stops and not binary else done[0]
         self.pixels_ = X.dtype == np.uint8
         return self
 
@@ -183,16 +205,50 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         return forward_rows(np.ascontiguousarray(X), self.coef_, self.intercept_)
 
     def _options(self) -> DescentOptions:
-        return DescentOptions(**{option.name: getattr(self, option.name) for option in _OPTIONS})
+        declared = {option.name: getattr(self, option.name) for option in _OPTIONS}
+        return DescentOptions(**declared, gradient_tolerance=self.tol)
 
-    def _rate(self, X: np.ndarray) -> float:
+    def _weights(self, X: np.ndarray, classes: np.ndarray, numbers: np.ndarray, own: Any) -> np.ndarray | None:
+        """What each sample counts, (m,) float64, by its own weight and its class's; None is 1."""
+        weights = None
+        if own is not None:
+            try:
+                weights = _check_sample_weight(unmasked(own, "sample_weight"), X, dtype=np.float64)
+            except OverflowError as error:  # a whole number beyond all floats
+                raise InputError(f"sample_weight must hold numbers that float64 can hold ({error}).") from error
+            mean = weights.mean()
+            if weights.min() < 0 or not 0 < mean < np.inf:
+                raise InputError("The sample weights must be numbers from 0 on, and not all of them 0.")
+            weights = weights / mean
+        if self.class_weight is not None:
+            of_classes = self._of_classes(classes, classes[numbers])[numbers]
+            weights = of_classes if weights is None else of_classes * weights
+        return weights
+
+    def _of_classes(self, classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+        wanted = self.class_weight
+        if not isinstance(wanted, dict) and not (isinstance(wanted, str) and wanted == "balanced"):
+            raise InputError(
+                f"class_weight must be None, 'balanced' or a dict of label and weight, not {given(wanted)}."
+            )
+        try:
+            return np.asarray(compute_class_weight(wanted, classes=classes, y=y), dtype=np.float64)
+        except (ValueError, TypeError, OverflowError) as error:
+            why = " ".join(str(error).split()).rstrip(".")
+            raise InputError(f"class_weight must be a dict of label and weight: {why[:200]}.") from error
+
+    def _rate(self, X: np.ndarray, options: DescentOptions, weights: np.ndarray | None) -> float | None:
+        if options.solver == "lbfgs":
+            if not (isinstance(self.learning_rate, str) and self.learning_rate == "auto"):
+                raise InputError("L-BFGS chooses its steps by itself; leave the learning rate 'auto'.")
+            return None
         if not isinstance(self.learning_rate, str):
             return checked_learning_rate(self.learning_rate)
         if self.learning_rate != "auto":
             raise InputError(f"The learning rate must be a number above 0 or 'auto', not {given(self.learning_rate)}.")
         if X.dtype == np.uint8:
             return PIXEL_RATE
-        return safe_rate(X, DescentOptions(l2=self._options().l2))
+        return safe_rate(X, DescentOptions(l2=options.l2), weights)
 
 
 def _rows_of_pictures(X: Any) -> Any:

@@ -23,6 +23,7 @@ from .neuron.arguments import (
     checked_bias,
     checked_chunk,
     checked_iterations,
+    checked_penalties,
     checked_rates,
     labels_of,
     row_of_weights,
@@ -121,7 +122,7 @@ def optimize(
     x: Array,
     y: Array,
     number_of_iterations: int,
-    learning_rate: float,
+    learning_rate: float | None = None,
     print_cost: bool = False,
     *,
     record_every: int = 100,
@@ -133,16 +134,19 @@ def optimize(
 ) -> tuple[dict[str, Any], dict[str, Any], list[float]]:
     """Gradient descent: ``w = w - learning_rate dw``, ``b = b - learning_rate db``, so many times.
 
+    With ``options=DescentOptions(solver="lbfgs")`` it is L-BFGS, which needs no learning rate and stops at the optimum;
+    an iteration is an evaluation of the cost then.
+
     Parameters
     ----------
     w, b, x, y : as in `propagate`; w is not changed
-    number_of_iterations, learning_rate : at least 1, and finite above 0
+    number_of_iterations, learning_rate : at least 1, and finite above 0, or None for L-BFGS
     print_cost : print the cost of every 100th iteration, as the tutorial does
     record_every : the cost of every so many iterations is returned; 1 gives all, which `history_sha256` digests
     observer : called a few times a second with (iterations done, costs (k, 1) since the last call)
     implementation : auto, reference or fused; all give the same bits
     chunk : samples the reference works on at a time
-    options : L2, momentum, when to stop, class weights; by default the tutorial's, none of them
+    options : solver, L2, momentum, when to stop, class weights; by default the tutorial's, none of them
     sample_weight : (1, m) or (m,), at least 0: what each sample counts, 1 by default, beside its class's weight. A
         weight of 2 counts a sample twice, but m, by which the sums are divided, stays the number of samples
 
@@ -164,6 +168,8 @@ def optimize(
     RisingCostWarning
         The cost ended above its start or its lowest, or still rose at the end (with momentum, above its start): the
         message advises a learning rate.
+    ConvergenceWarning
+        L-BFGS did not come to the optimum: the message says how far it came.
     """
     if not is_whole(record_every) or record_every < 1:
         raise InputError(f"record_every must be a whole number of at least 1, not {given(record_every)}.")
@@ -181,7 +187,7 @@ def optimize(
 
     check_samples(x, "x")
     result = descend_many(
-        x, y, [learning_rate], number_of_iterations, w=row_of_weights(w, x), b=[b],
+        x, y, None if learning_rate is None else [learning_rate], number_of_iterations, w=row_of_weights(w, x), b=[b],
         observer=tell, implementation=implementation, chunk=chunk, options=options, sample_weight=sample_weight,
     )  # fmt: skip
     params = {"w": result.w.T, "b": float(to_host(result.b)[0])}
@@ -193,9 +199,10 @@ def optimize(
 def descend_many(
     x: Array,
     y: Array,
-    learning_rates: list[float],
+    learning_rates: list[float] | None,
     number_of_iterations: int,
     *,
+    l2: list[float] | None = None,
     w: Array | None = None,
     b: list[float] | None = None,
     observer: Observer | None = None,
@@ -207,15 +214,17 @@ def descend_many(
     checkpointer: Checkpointer | None = None,
     progress: Progress | None = None,
 ) -> Descent:
-    """Train one model a learning rate on the same samples; each has the bits of its own separate training.
+    """Train several models on the same samples; each has the bits of its own separate training.
 
     Each also ends by itself, by the options' tolerances or by divergence, as `Descent.reasons` says. Only where a
-    single model is trained does divergence raise. One `RisingCostWarning` says it where costs rose.
+    single model is trained does divergence raise. One `RisingCostWarning` says it where costs rose, one
+    `ConvergenceWarning` where L-BFGS did not arrive.
 
     Parameters
     ----------
     x : (d, m), y : (1, m) for labels in common, or (M, m) for a row of labels a model
-    learning_rates : M numbers
+    learning_rates : M numbers, or None for L-BFGS, which has none: one model an l2, or a row of labels
+    l2 : M penalties, in the place of that of the options
     w, b : (M, d) and M numbers to start from; zeros by default
     observer, implementation, chunk : as in `optimize`
     options : for all models; class weights follow each model's labels
@@ -225,11 +234,14 @@ def descend_many(
     """
     xp = namespace(x, y) if w is None else namespace(x, y, w)
     rows, sign = rows_and_signs(x, y)
-    rates = checked_rates(learning_rates)
-    models, features = len(rates), x.shape[0]
+    rates = None if learning_rates is None else checked_rates(learning_rates)
+    penalties = None if l2 is None else checked_penalties(l2)
+    models, features = len(rates or penalties or sign), x.shape[0]
     iterations = checked_iterations(number_of_iterations)
     if sign.shape[0] not in (1, models):
         raise InputError(f"y has {sign.shape[0]} rows of labels for {models} models; give one row, or one a model.")
+    if penalties is not None and len(penalties) != models:
+        raise InputError(f"l2 has {len(penalties)} penalties for {models} models; give one a model, or leave l2 out.")
     if options is not None and not isinstance(options, DescentOptions):
         raise InputError(f"options must be xlogreg.DescentOptions, not {type(options).__name__}.")
     sign = xp.ascontiguousarray(xp.broadcast_to(sign, (models, sign.shape[1])))
@@ -241,7 +253,7 @@ def descend_many(
     return fit(
         rows, sign, rates, iterations, w=w, b=xp.asarray([checked_bias(one) for one in biases], dtype=xp.float64),
         observer=observer, implementation=implementation, chunk=checked_chunk(chunk), options=options,
-        sample_weight=sample_weight, monitor=monitor, checkpointer=checkpointer, progress=progress,
+        l2=penalties, sample_weight=sample_weight, monitor=monitor, checkpointer=checkpointer, progress=progress,
     )  # fmt: skip
 
 
@@ -273,20 +285,23 @@ def model(
     x_test: Array,
     y_test: Array,
     number_of_iterations: int = 2000,
-    learning_rate: float = 0.5,
+    learning_rate: float | None = None,
     print_cost: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """The whole of the tutorial: start from zeros, train, predict both sets.
 
-    `options` go to `optimize`. Returns a dict with cost_history, y_prediction_train, y_prediction_test, w, b,
-    learning_rate and number_of_iterations.
+    Without a learning rate it is the tutorial's 0.5; L-BFGS has none. `options` go to `optimize`. Returns a dict with
+    cost_history, y_prediction_train, y_prediction_test, w, b, learning_rate and number_of_iterations.
     """
     xp = namespace(x_train, y_train, x_test, y_test)
     check_samples(x_train, "x_train")
     rows_and_signs(x_test, y_test, "_test")
     if x_test.shape[0] != x_train.shape[0]:
         raise InputError(f"x_test has {x_test.shape[0]} features a sample but x_train has {x_train.shape[0]}.")
+    how = options.get("options")
+    if learning_rate is None and not (isinstance(how, DescentOptions) and how.solver == "lbfgs"):
+        learning_rate = 0.5
     w, b = initialize_with_zeros(x_train.shape[0])
     params, _, cost_history = optimize(
         xp.asarray(w), b, x_train, y_train, number_of_iterations, learning_rate, print_cost, **options

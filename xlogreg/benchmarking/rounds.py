@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -29,15 +29,31 @@ _MEMORY_SHARE = 0.85
 # Seconds after which no answer is expected any more: far beyond the slowest contestant's largest problem.
 _PATIENCE = 900.0
 # Seconds between two turns: threads that spin for a while when their work is done must be asleep by then.
-_PAUSE = 0.3
+PAUSE = 0.3
 _WORKER = [sys.executable, "-m", "xlogreg.benchmarking.worker"]
 Progress = Callable[[str], None]
 
 
-class _Worker:
+class Competitor(Protocol):
+    """What a process of a contestant's own asks of it, be it one of `contestants` or of `minimisers`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bytes_per_pixel(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+
+
+Some = TypeVar("Some", bound=Competitor)
+
+
+class Worker(Generic[Some]):
     """A contestant's process and the line to it."""
 
-    def __init__(self, contestant: Contestant) -> None:
+    def __init__(self, contestant: Some, command: Sequence[str] = ()) -> None:
         self.contestant, self.late = contestant, False
         # Libraries read these when they are loaded.
         names = ("NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
@@ -48,7 +64,7 @@ class _Worker:
             threads["JAX_PLATFORMS"] = "cpu"
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
         self.process = subprocess.Popen(
-            [*_WORKER, contestant.name],
+            [*(command or _WORKER), contestant.name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -110,7 +126,7 @@ def compete(
     limits = _measure(device)
     results = []
     for problem in problems:
-        with _saved(problem) as paths:
+        with saved(*load(problem)) as paths:
             results.append(_compete(problem, paths, contestants, rounds, progress))
         results[-1]["bound_ms"] = limits.bounds(problem.pictures * FEATURES)
     packages = ("numpy", "numba", "jax", "torch", "scikit-learn", "cupy-cuda12x", "cupy-cuda13x")
@@ -120,7 +136,7 @@ def compete(
         "device": device,
         "ours": ours.name,
         "machine": {"processor": limits.processor, **machine()},
-        "packages": {name: version for name in packages if (version := _version(name))},
+        "packages": {name: version for name in packages if (version := version_of(name))},
         "not_installed": sorted({c.needs for c in everybody if not c.installed}),
         "learning_rate": RATE,
         "rounds": rounds,
@@ -165,7 +181,7 @@ def _compete(
     answer: dict[str, Any] = {}
     # Those that fit into the memory together take turns with each other; xlogreg's kernel is one of every group.
     while waiting or not entries:
-        group, waiting = _group(problem, ours, waiting, skipped)
+        group, waiting = group_of(problem.pictures, ours, waiting, skipped)
         there, answer = _take_turns(problem, paths, group, rounds, skipped, progress)
         entries = {**there, **entries}
     return {
@@ -175,12 +191,12 @@ def _compete(
     }  # fmt: skip
 
 
-def _group(
-    problem: Problem, ours: Contestant, waiting: Sequence[Contestant], skipped: dict[str, str]
-) -> tuple[list[Contestant], list[Contestant]]:
+def group_of(
+    pictures: int, ours: Some, waiting: Sequence[Some], skipped: dict[str, str]
+) -> tuple[list[Some], list[Some]]:
     """Ours and as many of those that wait, in order, as fit into the free memory together; and who waits on."""
-    pixels, free = problem.pictures * FEATURES, _MEMORY_SHARE * _free_memory(ours.device)
-    group, later = [ours], list[Contestant]()
+    pixels, free = pictures * FEATURES, _MEMORY_SHARE * _free_memory(ours.device)
+    group, later = [ours], list[Some]()
     held = least = pixels * (1 + ours.bytes_per_pixel)
     for contestant in waiting:
         # While it converts, a contestant holds its floats twice.
@@ -204,7 +220,7 @@ def _take_turns(
     progress: Progress,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What each contestant of a group reached, and the first one's (ours) exact answer; fills `skipped`."""
-    workers: list[_Worker] = []
+    workers: list[Worker[Contestant]] = []
     exact: dict[int, dict[str, Any]] = {}
     entries: dict[str, dict[str, Any]] = {}
     ours = contestants[0]
@@ -218,7 +234,7 @@ def _take_turns(
     try:
         for contestant in contestants:
             progress(f"{problem.pictures:,} pictures: {contestant.name}: answer")
-            workers.append(_Worker(contestant))
+            workers.append(Worker(contestant))
             iterations = _iterations(contestant, problem)
             # The first run compiles and warms up; its answer is checked and its time is not taken.
             answer = workers[-1].ask({"setup": {**paths, "rate": RATE}})
@@ -239,7 +255,7 @@ def _take_turns(
             progress(f"{problem.pictures:,} pictures: round {number + 1} of {rounds}")
             # Another one goes first each time.
             for worker in workers[number % len(workers) :] + workers[: number % len(workers)]:
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
                 answer = worker.ask({"run": _iterations(worker.contestant, problem)})
                 if "error" in answer:
                     leave_out(worker.contestant, answer["error"])
@@ -274,8 +290,8 @@ def _wrong(contestant: Contestant, answer: dict[str, Any], exact: dict[str, Any]
 
 
 @contextlib.contextmanager
-def _saved(problem: Problem) -> Iterator[dict[str, str]]:
-    x, y = load(problem)
+def saved(x: np.ndarray, y: np.ndarray) -> Iterator[dict[str, str]]:
+    """The paths of x and y as files, for the contestants' processes."""
     with tempfile.TemporaryDirectory() as folder:
         paths = {name: str(Path(folder) / f"{name}.npy") for name in ("x", "y")}
         np.save(paths["x"], x)
@@ -295,7 +311,7 @@ def _free_memory(device: str) -> float:
     return float("inf")
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -11,37 +11,53 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..solvers.descent import history_sha256
-from .contestants import Run, by_name
+from .contestants import Contestant, Run, by_name
+
+Request = dict[str, Any]
 
 
-def main() -> None:
-    contestant = by_name(sys.argv[1])
+class Descending:
+    """Answers for one contestant."""
+
+    def __init__(self, contestant: Contestant) -> None:
+        self.contestant = contestant
+        self.run: Run | None = None
+
+    def answer(self, request: Request) -> Request:
+        if "setup" in request:
+            options = request["setup"]
+            self.run = self.contestant.setup(np.load(options["x"]), np.load(options["y"]), options["rate"])
+            return {"ready": True}
+        assert self.run is not None
+        start = time.perf_counter()
+        costs = self.run(request["run"])
+        seconds = time.perf_counter() - start
+        digest = history_sha256(costs) if self.contestant.exact else None
+        return {"seconds": seconds, "cost": costs[-1], "digest": digest}
+
+
+def serve(answer: Callable[[Request], Request]) -> None:
+    """Answer each line of standard input."""
     # Libraries print to standard output as they please; the answers keep it for themselves.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    run: Run | None = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            if "setup" in request:
-                options = request["setup"]
-                run = contestant.setup(np.load(options["x"]), np.load(options["y"]), options["rate"])
-                answer: dict[str, Any] = {"ready": True}
-            else:
-                assert run is not None
-                start = time.perf_counter()
-                costs = run(request["run"])
-                seconds = time.perf_counter() - start
-                digest = history_sha256(costs) if contestant.exact else None
-                answer = {"seconds": seconds, "cost": costs[-1], "digest": digest}
+            answered = answer(request)
         except Exception as error:  # whatever a library throws is the contestant's result
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
+            answered = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answered), file=answers, flush=True)
+
+
+def main() -> None:
+    serve(Descending(by_name(sys.argv[1])).answer)
 
 
 if __name__ == "__main__":

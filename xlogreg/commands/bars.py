@@ -68,14 +68,14 @@ class _Told:
 
 
 @contextmanager
-def training_progress(iterations: int, what: str) -> Iterator[Observer]:
-    """How far a training is; yields the observer that is told."""
+def training_progress(iterations: int, what: str, step: str = "iteration") -> Iterator[Observer]:
+    """How far a training is, in steps that are called so; yields the observer that is told."""
     # Until the first iterations are done, the kernel is compiled, or loaded as it was compiled before.
     first = "loading the kernel" if (compiled := kernels.is_compiled()) else kernels.compiling()
     if not (compiled or console.err.is_terminal):
         console.err.print(first)
     with _progress(
-        lambda completed, cost, **_: f"{what}: iteration {completed} of {iterations}, cost {cost}",
+        lambda completed, cost, **_: f"{what}: {step} {completed} of {iterations}, cost {cost}",
         MofNCompleteColumn(table_column=Column(no_wrap=True)), TextColumn("cost {task.fields[cost]}"),
         description=first if console.err.is_terminal else what, total=iterations, cost="...",
     ) as tell:  # fmt: skip

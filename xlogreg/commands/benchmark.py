@@ -15,6 +15,9 @@ def benchmark(
     peers: Annotated[
         bool, typer.Option("--peers", help="Compare with JAX, PyTorch, scikit-learn, as far as installed.")
     ] = False,
+    optimum: Annotated[
+        bool, typer.Option("--optimum", help="Measure the time to the optimum (L-BFGS) instead; 1900, 10000, 50000.")
+    ] = False,
     pictures: Annotated[
         list[int] | None, typer.Option(help="Only these sizes: 1900, 10000, 50000, 200000. Repeatable.")
     ] = None,
@@ -22,7 +25,13 @@ def benchmark(
     device: Annotated[
         str, typer.Option(help="cpu, or gpu or gpu:N: the peers that run there, all in one table. One, not both.")
     ] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --optimum: CIFAR-10's archive or folder. [default: the fetched one, else synthetic]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for peers.json, peers.md and peers.png, or optimum.json ..")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the speed of training on this machine, beside peers, with every answer checked first."""
@@ -33,6 +42,10 @@ def benchmark(
     from ..benchmarking.rounds import compete, joined
     from . import console
 
+    if optimum:
+        return _optimum(peers, pictures, rounds, device, data, out, as_json)
+    if data is not None:
+        raise InputError("--data goes with --optimum; the other benchmark has its own pictures.")
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "gpu") or (number and not (kind == "gpu" and number.isdecimal() and len(number) < 10)):
         raise InputError(f"There is no device {brief(device)!r} to measure; choose cpu, gpu or gpu:N.")
@@ -55,6 +68,41 @@ def benchmark(
         if out is not None:
             # After each size: what comes next may take too long for whoever waits.
             write_report(out, results)
+    if as_json:
+        print_json(results)
+    else:
+        print(markdown(results), end="")
+
+
+def _optimum(
+    peers: bool,
+    pictures: list[int] | None,
+    rounds: int,
+    device: str,
+    data: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from ..benchmarking.optimum import QUESTIONS, compete
+    from ..benchmarking.optimum_report import markdown, write_report
+    from . import console
+
+    if device != "cpu":
+        raise InputError("The time to the optimum is measured on the cpu only, so far; leave --device out.")
+    known = list(dict.fromkeys(question.pictures for question in QUESTIONS))
+    for size in pictures or []:
+        if size not in known:
+            raise InputError(
+                f"There is no way to the optimum of {given(size)} pictures; choose from {', '.join(map(str, known))}."
+            )
+    results: dict[str, Any] = {}
+    for question in QUESTIONS:
+        if question.pictures in (pictures or (known if peers else known[:2])):
+            found = compete([question], peers, rounds, lambda step: console.err.print(step, markup=False), data)
+            results = {**found, "questions": [*results.get("questions", []), *found["questions"]]}
+            if out is not None:
+                # After each question: what comes next may take too long for whoever waits.
+                write_report(out, results)
     if as_json:
         print_json(results)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import RisingCostWarning, XlogregError
+from ..errors import ConvergenceWarning, RisingCostWarning, XlogregError
 from ..system.version import __version__
 from . import terminal, usage
 from .benchmark import benchmark
@@ -58,6 +58,7 @@ def main() -> None:
     logging.getLogger("xlogreg").setLevel(logging.ERROR)  # progress says it
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it says where it keeps its fonts
     warnings.filterwarnings("ignore", category=RisingCostWarning)  # so does a note
+    warnings.filterwarnings("ignore", category=ConvergenceWarning)
     # Pillow warns of odd tags in pictures that it reads all the same.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     warnings.showwarning = _note

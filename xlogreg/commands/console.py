@@ -12,6 +12,7 @@ from rich.table import Table
 from ..data.folders import Reading
 from ..data.task import Task
 from ..models.evaluation import MEASURES, Evaluation
+from ..neuron.options import SOLVERS
 from ..proof import tutorial
 from ..proof.doctor import Examination
 from ..runs.training import Training
@@ -47,13 +48,14 @@ def show_reading(reading: Reading) -> None:
 
 def show_training(training: Training, folder: Path) -> None:
     """The result of one training and where it is kept."""
-    task, rate = training.task, training.classifier.learning_rate
+    task, rate, done = training.task, training.classifier.learning_rate, len(training.history)
     _pairs(
         *_about(task),
         ("features", f"{training.classifier.features.name}, {len(training.classifier.w):,} a picture"),
-        ("learning rate", f"{rate:g}, {len(training.history)} iterations{_stop(training)}"),
+        ("learning rate", "" if rate is None else f"{rate:g}, {done} iterations{_stop(training)}"),
+        ("solver", f"{SOLVERS['lbfgs']}, {_arrival(training)}" if rate is None else ""),
         ("options", describe(training)),
-        ("cost", f"{training.history[0]:.6f} -> {training.history[-1]:.6f}"),
+        ("cost", f"{training.history[0]:.6f} -> {training.final_cost:.6f}"),
         ("train accuracy", f"{training.train_accuracy:.2f} %"),
         ("validation", _validation(training)),
         ("test accuracy", f"{training.test_accuracy:.2f} %"),
@@ -75,16 +77,19 @@ def _about(task: Task, *others: Task) -> tuple[tuple[str, str], tuple[str, str]]
 
 
 def show_notes(trainings: list[Training]) -> None:
-    """What to know about trainings whose cost rose, also beside JSON."""
+    """What to know about trainings whose cost rose, or that did not arrive, also beside JSON."""
     several = len({training.task.positive for training in trainings}) > 1
+    penalties = len({training.options.l2 for training in trainings}) > 1
     for training in trainings:
         if training.note:
-            note(f"{training.task.positive}: {training.note}" if several else training.note)
+            of = [training.task.positive] * several + [f"L2 {training.options.l2:g}"] * penalties
+            note(f"{', '.join(of)}: {training.note}" if of else training.note)
 
 
 def describe(training: Training) -> str:
     """What of the training goes beyond the tutorial's, in words; nothing if nothing does."""
-    start, parts = training.start, training.options.in_words()
+    # The solver has a line of its own.
+    start, parts = training.start, [words for words in training.options.in_words() if words != SOLVERS["lbfgs"]]
     if training.patience is not None:
         parts.append(f"early stopping after {training.patience} checks without a lower validation cost")
     if start is not None:
@@ -98,6 +103,16 @@ def _stop(training: Training) -> str:
         "validation": "the validation cost no longer fell", "interrupted": "it was ended there",
     }.get(training.stopped_by)  # fmt: skip
     return f" of {training.max_iterations}: {why}" if why else ""
+
+
+def _arrival(training: Training) -> str:
+    """How L-BFGS ended."""
+    done = f"{len(training.history)} evaluations"
+    if training.stopped_by == "gradient":
+        return f"arrived: no part of the gradient above {training.options.gradient_tolerance:g} after {done}"
+    if training.stopped_by in ("iterations", "stuck"):
+        return f"did not arrive in {done}"
+    return f"{done}{_stop(training)}"
 
 
 def _validation(training: Training) -> str:
@@ -119,31 +134,38 @@ def timing(training: Training) -> str:
     each = training.seconds / len(training.history) * 1e3
     together = f", {training.models} models together" if training.models > 1 else ""
     by = f"{training.implementation} on {training.device}{together}"
-    return f"{training.seconds:.2f} s, {each:.3f} ms an iteration ({by})"
+    step = "an iteration" if training.options.solver == "gd" else "an evaluation"
+    return f"{training.seconds:.2f} s, {each:.3f} ms {step} ({by})"
 
 
 def show_sweep(trainings: list[Training]) -> None:
-    """What was trained on, and one line a class and learning rate."""
+    """What was trained on, and one line a class, learning rate and L2."""
     tasks = {training.task.positive: training.task for training in trainings}
     _pairs(*_about(*tasks.values()))
     out.print()
     # Columns that are only there where they say something; the digest makes room for them.
-    stopped = any(training.stopped_by in ("gradient", "cost", "validation") for training in trainings)
+    rates = trainings[0].classifier.learning_rate is not None
+    penalties = not rates or len({training.options.l2 for training in trainings}) > 1
+    stopped = not rates or any(training.stopped_by in ("gradient", "cost", "validation") for training in trainings)
     validated = any(training.validation for training in trainings)
     extra = [*(["steps"] if stopped else []), *(["valid. %"] if validated else [])]
-    table = _table("class", "rate", "final cost", "train %", "test %", *extra, "digest")
+    by = [*(["rate"] if rates else []), *(["L2"] if penalties else [])]
+    table = _table("class", *by, "final cost", "train %", "test %", *extra, "digest")
     for training in trainings:
+        rate = training.classifier.learning_rate
+        numbers = [*([rate] if rate is not None else []), *([training.options.l2] if penalties else [])]
         more = [str(len(training.history))] if stopped else []
         # That of the model that is kept.
         shown = training.best if training.patience is not None else training.validation[-1] if validated else None
         more += [f"{shown.accuracy:.2f}"] if shown is not None else []
         table.add_row(
-            _plain(training.task.positive), f"{training.classifier.learning_rate:g}", f"{training.history[-1]:.6f}",
+            _plain(training.task.positive), *(f"{number:g}" for number in numbers), f"{training.final_cost:.6f}",
             f"{training.train_accuracy:.2f}", f"{training.test_accuracy:.2f}", *more,
             training.history_sha256[: 8 if extra else 16],
         )  # fmt: skip
     out.print(table)
-    out.print(timing(trainings[0]), markup=False)
+    # They share the time, and those that end later have more iterations.
+    out.print(timing(max(trainings, key=lambda training: len(training.history))), markup=False)
 
 
 def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison) -> None:
@@ -158,7 +180,7 @@ def show_reproduction(trainings: list[Training], comparison: tutorial.Comparison
     out.print()
     table = _table("learning rate", "accuracy, %", "published", "obtained", "difference")
     for training in trainings:
-        rate = training.classifier.learning_rate
+        rate = training.classifier.learning_rate or 0.0
         obtained_here = (training.train_accuracy, training.test_accuracy)
         for part, published, obtained in zip(("train", "test"), tutorial.ACCURACIES[rate], obtained_here, strict=True):
             off = _difference(obtained - published)
@@ -226,12 +248,12 @@ def show_examination(report: Examination) -> None:
     )
     for note in report.notes:
         out.print(f"[yellow]note[/] {_plain(note)}")
-    out.print("\n100 iterations of the tutorial's run:")
-    table = _table("device", "implementation", "ms an iteration", "digest", "")
+    out.print("\n100 iterations of the tutorial's run, and evaluations of L-BFGS on its pictures:")
+    table = _table("solver", "device", "implementation", "ms each", "digest", "")
     for proof in report.proofs:
         verdict = "[green]golden[/]" if proof.golden else "[bold red]DIFFERENT[/]"
         table.add_row(
-            _plain(proof.device), _plain(proof.implementation), f"{proof.milliseconds_per_iteration:.3f}",
+            proof.solver, _plain(proof.device), _plain(proof.implementation), f"{proof.milliseconds_per_iteration:.3f}",
             proof.digest[:16] or _plain(proof.problem), verdict,
         )  # fmt: skip
     out.print(table)

@@ -11,7 +11,8 @@ from .shared import print_json
 def doctor(as_json: JsonOption = False) -> None:
     """Show the machine as xlogreg sees it and prove on it that every implementation gives the same bits.
 
-    Trains shortly on every implementation and device there is; exit code 1 unless all digests are the golden one.
+    Trains shortly by every solver, on every implementation and device there is; exit code 1 unless all digests are the
+    golden one of their solver.
     """
     from ..proof.doctor import examine
     from . import bars, console

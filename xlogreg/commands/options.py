@@ -63,10 +63,17 @@ OutOption = Annotated[Path | None, typer.Option(help="Folder for the results, ne
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 ModelArgument = Annotated[Path, typer.Argument(help="A run folder, or its model.safetensors.")]
 
+# The tutorial's rate; and what a sweep tries where nothing else is asked for.
+RATE = 0.005
+RATES, PENALTIES = (0.01, 0.005, 0.001, 0.0001), (0.1, 0.01, 0.001, 0.0001)
 # Beyond the tutorial's.
 _beyond = functools.partial(
     typer.Option, show_default=False, rich_help_panel="Beyond the tutorial (all keep the same bits on every machine)"
 )
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 class _Train:
@@ -85,8 +92,15 @@ class _Train:
         str | None,
         typer.Option(help="The class to recognise, by name or number. [default: bird; of a folder's two classes, one]"),
     ] = None
-    learning_rate: Annotated[float, typer.Option(help="Step size of gradient descent.")] = 0.005
-    iterations: Annotated[int, typer.Option(help="Steps of gradient descent."), records.whole(1)] = 2000
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help=f"Step size of gradient descent. [default: {RATE:g}; none for --solver lbfgs]"),
+    ] = None
+    iterations: Annotated[
+        int,
+        typer.Option(help="Steps of gradient descent; of lbfgs evaluations of the cost, at most."),
+        records.whole(1),
+    ] = 2000
     balance: BalanceArgument = None
     seed: Annotated[int, typer.Option(help="Seed of the shuffle and the draw."), records.whole(0, 2**32 - 1)] = 0
     test_size: TestSizeOption = None
@@ -133,11 +147,22 @@ class _Several:
     """What is another thing for several trainings."""
 
     learning_rate: Annotated[
-        list[float] | None, typer.Option(help="Repeat for each rate. [default: 0.01 0.005 0.001 0.0001]")
+        list[float] | None,
+        typer.Option(
+            help=f"Repeat for each rate. [default: {_listed(RATES)}; {RATE:g} with several --l2; none for "
+            "--solver lbfgs]"
+        ),
     ] = None
     positive: Annotated[
         list[str] | None,
         typer.Option(help="Repeat for several classes, each against the rest of all pictures. [default: as in train]"),
+    ] = None
+    l2: Annotated[
+        list[float] | None,
+        _beyond(
+            help="Repeat for each penalty for large weights, (L2 / 2) times the sum of their squares. [default: 0; "
+            f"{_listed(PENALTIES)} for --solver lbfgs]",
+        ),
     ] = None
 
 
@@ -159,11 +184,12 @@ def typed_name(field: dataclasses.Field[Any]) -> str:
 def _of_descent() -> Table:
     table: Table = {}
     for field in dataclasses.fields(DescentOptions):
-        name, kind, default, metavar = typed_name(field), field.type, field.default, None
+        name, kind, default, metavar = typed_name(field), field.type, field.default, field.metadata["metavar"]
         if name == "class_weight":
             kind, default, metavar = str, "none", "none|balanced|A,B"
-        flag, shown = f"--{name.replace('_', '-')}", default is not None
-        asked = _beyond(flag, metavar=metavar, help=field.metadata["help"], show_default=shown)
+        shown, also = default is not None, field.metadata["also"]
+        flags = [f"--{name.replace('_', '-')}", *([also] if also else [])]
+        asked = _beyond(*flags, metavar=metavar, help=field.metadata["help"], show_default=shown)
         table[name] = Annotated[kind, asked], default
     return table
 

@@ -12,8 +12,24 @@ from .shared import FolderReading, check_folder, chosen_device, picture_size, ta
 from .start import check_split
 
 
+def rates_of(asked: dict[str, Any], *by_default: float) -> list[float] | None:
+    """The learning rates that were asked for, one or several, or those by default; None for L-BFGS, which has none.
+
+    Raises
+    ------
+    InputError
+        L-BFGS was to have some.
+    """
+    given = asked["learning_rate"]
+    if asked["solver"] != "lbfgs":
+        return list(by_default) if given in (None, []) else given if isinstance(given, list) else [given]
+    if given not in (None, []):
+        raise InputError("L-BFGS chooses its steps by itself; leave --learning-rate out, or choose --solver gd.")
+    return None
+
+
 def prepared(
-    asked: dict[str, Any], rates: list[float], positives: list[str], out: Path | None, new: bool = True
+    asked: dict[str, Any], rates: list[float] | None, positives: list[str], out: Path | None, new: bool = True
 ) -> tuple[list[Any], dict[str, Any]]:
     """The tasks, one a class, and the keywords with which they are trained, as it was `asked`; in a new run folder,
     `out` if that was named.
@@ -32,7 +48,7 @@ def prepared(
     from . import bars, console
 
     source, data, size, validation = (asked[name] for name in ("source", "data", "size", "validation"))
-    for rate in rates:
+    for rate in rates or ():
         checked_learning_rate(rate)
     checked_iterations(asked["iterations"])
     options = _descent_options(asked)

@@ -170,6 +170,11 @@ def asked_data(source: str, data: Path | None, started_in: str | None = None) ->
     }
 
 
+def step_of(asked: dict[str, Any]) -> str:
+    """What an iteration of the training that was asked for is called."""
+    return "evaluation" if asked["solver"] == "lbfgs" else "iteration"
+
+
 def relocated(path: str | Path, started_in: str) -> str:
     """A path that a run recorded, also where it was relative and this is another folder than then."""
     there = Path(started_in, path)

@@ -11,9 +11,17 @@ import typer
 from ..errors import DeviceError, DivergenceError, FileError, InputError, XlogregError
 from ..system import run_file_names
 from ..system.text import shown
-from .options import TRAIN, JsonOption, OutOption, plan_kind, takes
-from .prepare import prepared
-from .shared import asked_data, ignore_stop_signals, print_json, relocated, stop_signals, training_folder
+from .options import RATE, TRAIN, JsonOption, OutOption, plan_kind, takes
+from .prepare import prepared, rates_of
+from .shared import (
+    asked_data,
+    ignore_stop_signals,
+    print_json,
+    relocated,
+    step_of,
+    stop_signals,
+    training_folder,
+)
 
 if TYPE_CHECKING:
     from ..runs.plan import Plan
@@ -21,7 +29,7 @@ if TYPE_CHECKING:
 
 # What each option of a plan must be there, and what it was where a plan is from before it.
 _KINDS = {name: plan_kind(annotation) for name, (annotation, _) in TRAIN.items()}
-_DEFAULTS = {name: default for name, (_, default) in TRAIN.items()}
+_DEFAULTS = {name: default for name, (_, default) in TRAIN.items()} | {"learning_rate": RATE}
 # These change no bit; a training may be taken up on another machine.
 _CHANGEABLE = {"device", "implementation", "data", "no_cache"}
 
@@ -74,7 +82,6 @@ def train(
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
     """Take up the training in a run folder, with more iterations where they are `given`, or end it there."""
     from ..neuron.arguments import checked_iterations
-    from ..runs.plan import read_plan
     from ..system.lock import locked
 
     for name in given:
@@ -90,7 +97,7 @@ def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[flo
     if wanted is not None:
         checked_iterations(wanted)
     if _goes_on(run, wanted):
-        plan = read_plan(run, _KINDS, _DEFAULTS)
+        plan = _plan_in(run)
         # Before data are read, which takes long, and until all is written.
         with locked(run):
             # Else another process has ended it just now.
@@ -102,6 +109,19 @@ def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[flo
     _say_complete(run, as_json)
 
 
+def _plan_in(run: Path) -> "Plan":
+    """The plan of the training in a run folder; only L-BFGS has no learning rate."""
+    from ..runs.plan import read_plan
+
+    plan = read_plan(run, _KINDS, _DEFAULTS)
+    if plan.options["learning_rate"] is None and plan.options["solver"] != "lbfgs":
+        raise InputError(
+            f"{run / run_file_names.PLAN} is no plan that this xlogreg can resume (learning_rate must be a number); "
+            "train anew."
+        )
+    return plan
+
+
 def _goes_on(run: Path, wanted: int | None) -> bool:
     """Whether there is something to do in this folder, for which so many iterations are wanted, or what is planned.
 
@@ -111,7 +131,6 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
         It has more iterations than that, or what is needed to go on is not there any more.
     """
     from ..runs.gallery import read_json
-    from ..runs.plan import read_plan
 
     results = read_json(run / run_file_names.RESULTS)
     if results is None:
@@ -125,7 +144,7 @@ def _goes_on(run: Path, wanted: int | None) -> bool:
     if wanted is None:
         # One that was to have more iterations, and was stopped again.
         with contextlib.suppress(XlogregError):
-            return int(read_plan(run, _KINDS, _DEFAULTS).options["iterations"]) > planned
+            return int(_plan_in(run).options["iterations"]) > planned
         return False
     if stopped not in ("iterations", "interrupted"):
         return False
@@ -207,9 +226,11 @@ def _train(
     from ..system.lock import locked
     from . import bars, console
 
-    rate, iterations = asked["learning_rate"], asked["iterations"]
+    rates, iterations = rates_of(asked, RATE), asked["iterations"]
+    # As it was then, also where another xlogreg takes it up.
+    asked = {**asked, "learning_rate": rates[0] if rates else None}
     positives = [] if asked["positive"] is None else [asked["positive"]]
-    (task,), keywords = prepared(asked, [rate], positives, out, new=run is None)
+    (task,), keywords = prepared(asked, rates, positives, out, new=run is None)
     if plan is None:
         plan = Plan(asked, str(Path.cwd()), command_line())
     # However soon it is killed, what there is of it can be taken up.
@@ -234,9 +255,9 @@ def _train(
             write_plan(folder, plan)
         trained = False
         try:
-            with bars.training_progress(iterations, "training") as observer:
+            with bars.training_progress(iterations, "training", step_of(asked)) as observer:
                 (training,) = train_task(
-                    task, [rate], iterations, observer=observer, checkpoints=checkpoints, **keywords
+                    task, rates, iterations, observer=observer, checkpoints=checkpoints, **keywords
                 )
             trained = True
             with bars.working("drawing pictures and report"):

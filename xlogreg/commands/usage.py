@@ -32,6 +32,8 @@ _OURS = {
     "--stop-cost": "ftol cost-tolerance min-delta",
     "--l2": "weight-decay wd regularization regularisation reg reg-lambda lambda penalty ridge C c",
     "--momentum": "beta beta1 mu",
+    "--solver": "optimizer optimiser algorithm method",
+    "--solver lbfgs": "lbfgs l-bfgs bfgs newton-cg quasi-newton",
     "--size": "image-size img-size imgsz input-size resize picture-size",
     "--start": "init warm-start pretrained fine-tune finetune weights from-model model",
     "--resume": "continue restart go-on resume-from",
@@ -50,8 +52,8 @@ _OURS = {
 _NONE = {
     "every iteration is over all pictures, so there are no batches": "batch batch-size batchsize bs minibatch "
     "mini-batch minibatch-size shuffle",
-    "there is one solver, gradient descent; --momentum and --nesterov make it arrive sooner": "optimizer optimiser "
-    "solver adam sgd lbfgs scheduler lr-scheduler lr-decay decay warmup",
+    "--solver lbfgs goes to the optimum by itself; the other solver is gd, gradient descent with one learning rate, "
+    "which --momentum and --nesterov make arrive sooner": "adam sgd scheduler lr-scheduler lr-decay decay warmup",
     "there is no penalty but --l2": "l1 l1-ratio elastic-net dropout",
     "all sums are exact, in one precision": "precision dtype fp16 bf16 fp32 fp64 amp half float32 float64",
     "all processors are used, and every number of threads gives the same bits": "threads jobs n-jobs j workers "

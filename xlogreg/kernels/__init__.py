@@ -25,7 +25,8 @@ IMPLEMENTATIONS = ("auto", "reference", "fused")
 # `CAPABILITIES`.
 _FUSED = {"numpy": ("cpu", "FusedCPU"), "cupy": ("cuda", "FusedCUDA")}
 CAPABLE_OF: dict[str, frozenset[str]] = {
-    "numpy": frozenset({"l2", "momentum", "nesterov", "gradient_tolerance", "class_weight"}), "cupy": frozenset()
+    "numpy": frozenset({"l2", "momentum", "nesterov", "gradient_tolerance", "class_weight", "classes"}),
+    "cupy": frozenset(),
 }  # fmt: skip
 
 
@@ -35,7 +36,8 @@ def objective_for(
     sign: Array,
     *,
     sample_weight: Array | None = None,
-    l2: float = 0.0,
+    l2: Array | None = None,
+    classes: int = 1,
     needs: frozenset[str] = frozenset(),
     chunk: int | None = None,
 ) -> Objective:
@@ -48,7 +50,7 @@ def objective_for(
 
     Parameters
     ----------
-    rows, sign, sample_weight, l2, chunk : as in `Reference`
+    rows, sign, sample_weight, l2, classes, chunk : as in `Reference`
     needs : names of `CAPABILITIES`, as `DescentOptions.needs` gives them
 
     Raises
@@ -61,6 +63,7 @@ def objective_for(
     if not one_of(implementation, IMPLEMENTATIONS):
         raise InputError(f"There is no implementation {given(implementation)}; choose {', '.join(IMPLEMENTATIONS)}.")
     xp = namespace(rows)
+    needs = needs | {"classes"} if classes > 1 else needs
     lacks = needs - CAPABLE_OF.get(xp.__name__, frozenset())
     unable = ""
     if rows.dtype != xp.uint8:
@@ -73,7 +76,7 @@ def objective_for(
         unable = why_no_fused(xp)
         if unable and implementation == "auto":
             _warn_once(unable)
-    arguments: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2}
+    arguments: dict[str, Any] = {"sample_weight": sample_weight, "l2": l2, "classes": classes}
     if implementation == "reference" or (implementation == "auto" and (unable or chunk is not None)):
         return Reference(rows, sign, chunk=chunk, **arguments)
     if unable:

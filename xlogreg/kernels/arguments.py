@@ -15,10 +15,11 @@ class Problem(NamedTuple):
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
     sample_weight : (M, m) float64, what each sample counts, or (M, 0) where all count alike
     rates : (M,) float64, the learning rates
-    rule : (4,) float64: l2, l2 / 2, the momentum, 1 or 0 for Nesterov's form
+    rule : (M, 4) float64: l2, l2 / 2, the momentum, 1 or 0 for Nesterov's form
     loss_constants : (4,) float64, what rounds the losses to their three pieces, and whether there is a third
     block : samples of a block
     orders : differences that may be kept
+    classes : K; with more than 1, models K k .. K k + K - 1 are the neurons of one softmax
     """
 
     rows: Array
@@ -29,6 +30,7 @@ class Problem(NamedTuple):
     loss_constants: Array
     block: int
     orders: int
+    classes: int
 
 
 class State(NamedTuple):
@@ -108,7 +110,8 @@ class Own(NamedTuple):
     products : the forward sums; cut : the residuals' digits; narrow : the backward sums in 32 bits
     pending : (T, M, 2) int64, digits in the narrow sums, and how much of their room is taken
     tile : a tile of them in 64 bits
-    numbers, whole : (T, 3, samples of a block) float64 and (T, 6, ..) int64
+    numbers, whole : (T, 7, samples of a block) float64 and (T, 6, ..) int64
+    outputs : (T, M, samples of a block) float64, z of a block, and then its residuals
     """
 
     products: Array
@@ -118,3 +121,4 @@ class Own(NamedTuple):
     tile: Array
     numbers: Array
     whole: Array
+    outputs: Array

@@ -4,6 +4,7 @@ The same operations in the same order as there, so the same bits. Numba contract
 asked to, and here it is not asked.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ def exp_negative(x: float) -> float:
     q = (q + EXP_COEFFICIENTS[_LAST_EXP]) * (r * r)
     q = ((q + c) + r) + 1.0
     return q * power_of_two(k)
+
+
+@njit(**OPTIONS)
+def log1p_positive(t: float) -> float:
+    half, k = math.frexp(t + 1.0)
+    large = t > 1.0
+    number = float(k - 1) if large else 0.0
+    return (log1p_unit(half * 2.0 - 1.0 if large else t) + number * LN2_LOW) + number * LN2_HIGH
 
 
 @njit(**OPTIONS)

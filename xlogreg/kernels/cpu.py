@@ -27,9 +27,11 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from ..neuron.exact import LARGEST_WEIGHT, LOSS_ABOVE, bits_per_piece, loss_bits
+from ..neuron.exact import LARGEST_WEIGHT, PIXEL_SCALE, bits_per_piece, loss_above, loss_bits
 from ..neuron.objective import Array, Descended, Gradient, Objective, Steps, check_arrays, standing
+from ..neuron.reference import cost_of_models
 from . import digits, pixel_sums
+from . import dots as vectors
 from .arguments import Kept, Own, Problem, Results, Shared, State
 from .barrier import STOP, begin_share, memory_size, next_block, wait
 from .differences import LARGEST, ORDER, ORDERS, PLAN, orders_for
@@ -97,7 +99,7 @@ def _compile(sources: str) -> Any:
         shared. `shared.largest` holds max|w| of each model; for the rest see `arguments`.
         """
         assert len(sources) > 0
-        rows, _, _, rates, rule, _, block, orders = problem
+        rows, _, _, rates, rule, _, block, orders, classes = problem
         w, b, velocity_w, velocity_b, exponents, residual_exponents = state
         costs, largest_entries, dw, db, work = results
         base, residual_base, plans, _, _, _, _ = past
@@ -141,7 +143,7 @@ def _compile(sources: str) -> Any:
                 pending[thread, model] = 0
             if not wait(memory, threads, give_way):
                 return
-            if not residuals_fit(totals, residual_exponents):
+            if not residuals_fit(totals, residual_exponents, classes):
                 # Seldom: the largest residual has passed a power of two. The same iteration again, on the grid that it
                 # asks for; the weights do not change, so the pixels are hardly multiplied by their differences.
                 if not wait(memory, threads, give_way):
@@ -149,7 +151,7 @@ def _compile(sources: str) -> Any:
                 if thread == 0:
                     gather(plans, seen, OF_RESIDUALS)
                     for model in range(len(w)):
-                        residual_exponents[model] = exponent_of(largest_residual(totals, model))
+                        residual_exponents[model] = exponent_of(largest_residual(totals, model, classes))
                         # All begin anew: they were kept without their sums.
                         residual_base[model] = NO_EXPONENT
                 continue
@@ -217,12 +219,12 @@ def _aligned_copy(rows: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _loss_constants(samples: int) -> np.ndarray:
-    """The rounding constants of the losses' three pieces, of losses below 2^LOSS_ABOVE, and 1 or 0 for whether there is
-    a third."""
+def _loss_constants(samples: int, classes: int = 1) -> np.ndarray:
+    """The rounding constants of the losses' three pieces, of losses below 2^`loss_above`, and 1 or 0 for whether there
+    is a third."""
     length, most = bits_per_piece(samples, 0), loss_bits(samples)
     kept = [min(length, most), min(2 * length, most), most]
-    return np.array([*(1.5 * 2.0 ** (52 + LOSS_ABOVE - bits) for bits in kept), float(2 * length < most)])
+    return np.array([*(1.5 * 2.0 ** (52 + loss_above(classes) - bits) for bits in kept), float(2 * length < most)])
 
 
 class FusedCPU(Objective):
@@ -237,8 +239,12 @@ class FusedCPU(Objective):
 
     name = "fused"
 
-    def __init__(self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0) -> None:
-        check_arrays(rows, sign, sample_weight, pixels=True)
+    def __init__(
+        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: Array | None = None,
+        classes: int = 1,
+    ) -> None:  # fmt: skip
+        check_arrays(rows, sign, sample_weight, l2, classes, pixels=True)
+        self.classes = classes
         # NaN fails the comparisons too.
         heavy = sample_weight is not None and not ((sample_weight >= 0.0) & (sample_weight < np.inf)).all()
         if heavy or not (np.abs(sign) == 1.0).all():
@@ -257,6 +263,7 @@ class FusedCPU(Objective):
         """Keep nothing of the iterations before, from which differences are taken."""
         (m, d), models = self.rows.shape, len(self.sign)
         self._orders = orders_for(m, d, models)
+        self._scratch: dict[int, tuple[Shared, Own]] = {}
         base, residual_base = np.zeros((2, models), np.int64)
         plans = np.zeros((models, 2, PLAN), np.int64)
         # A guess: those of the iteration before, mostly right.
@@ -279,6 +286,24 @@ class FusedCPU(Objective):
         """Compile, or load what was compiled before: a training of no iterations."""
         self._advance(standing(np.zeros((len(self.sign), self.rows.shape[1])), np.zeros(len(self.sign))), 0, 1)
 
+    def means(self) -> Array:
+        """As in `Objective`."""
+        totals = np.zeros(self.rows.shape[1], np.int64)
+        vectors.add_rows(_read_only(self.rows), totals)
+        return totals / (len(self.rows) * PIXEL_SCALE)
+
+    def dots(self, u: Array, others: Array) -> Array:
+        """As in `Objective`."""
+        results = np.empty(len(others))
+        vectors.dots(_read_only(u), _read_only(others), results)
+        return results
+
+    def add_multiples(self, v: Array, factors: list[float], others: Array) -> Array:
+        """As in `Objective`."""
+        v = v.copy()
+        vectors.add_multiples(v, np.array(factors), _read_only(others))
+        return v
+
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient at w, b."""
         return self.descend(standing(w, b), 1).gradient
@@ -294,6 +319,9 @@ class FusedCPU(Objective):
             costs[part], largest[part], dw, db = self._advance(steps, count, threads)
             self._thread_count.note(threads, count, time.perf_counter() - start)
             done += count
+        if self.classes > 1:
+            costs = cost_of_models(costs, self.classes)
+            largest = largest.reshape(iterations, -1, self.classes).max(axis=2)
         return Descended(costs, largest, Gradient(dw, db, costs[-1]))
 
     def _advance(
@@ -303,30 +331,47 @@ class FusedCPU(Objective):
         (m, d), models, block = self.rows.shape, len(self.sign), self._block
         costs, largest_entries = np.empty((iterations, models)), np.empty((iterations, models))
         dw, db = np.empty((models, d)), np.empty(models)
-        padded = -(-d // LINE) * LINE
-        of_all = {
-            name: aligned(shape if name == "weights" else (threads, *shape), kind)
-            for name, (shape, kind) in pixel_sums.shapes(models, min(models, GROUP), d, block).items()
-        }
-        largest = aligned((threads, models), np.float64)
+        # Taken while it is used: what an error leaves behind is not zeros.
+        scratch, self._scratch = self._scratch, {}
+        shared, own = scratch.get(threads) or self._new_scratch(threads)
         sizes = np.abs(steps.w)
-        largest[0] = np.where((sizes < LARGEST_WEIGHT).all(axis=1), sizes.max(axis=1), np.inf)
+        shared.largest[:] = 0.0
+        shared.largest[0] = np.where((sizes < LARGEST_WEIGHT).all(axis=1), sizes.max(axis=1), np.inf)
         nothing = np.empty((models, 0))
+        penalties = [0.0] * models if self.l2 is None else self.l2.tolist()
         memory = aligned((memory_size(threads),), np.int64)  # by which the threads meet
         problem = Problem(
             rows=_read_only(self.rows), sign=_read_only(self.sign),
             sample_weight=_read_only(nothing if self.sample_weight is None else self.sample_weight),
             rates=_read_only(steps.rates),
-            rule=np.array([self.l2, 0.5 * self.l2, steps.momentum, float(steps.nesterov)]),
-            loss_constants=_loss_constants(m), block=block, orders=self._orders,
+            rule=np.array([[l2, 0.5 * l2, steps.momentum, float(steps.nesterov)] for l2 in penalties]),
+            loss_constants=_loss_constants(m, self.classes), block=block, orders=self._orders, classes=self.classes,
         )  # fmt: skip
         state = State(
             steps.w, steps.b, nothing if steps.velocity is None else steps.velocity,
             np.empty(0) if steps.bias_velocity is None else steps.bias_velocity, aligned((models,), np.int64),
             self._residual_exponents,
         )  # fmt: skip
+        results = Results(costs, largest_entries, dw, db, self.work)
+        arguments = (problem, state, results, self._kept, shared, own)
+
+        def stop() -> None:
+            memory[STOP] = 1
+
+        run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
+        self._scratch = {threads: (shared, own)}
+        return costs, largest_entries, dw, db
+
+    def _new_scratch(self, threads: int) -> tuple[Shared, Own]:
+        """Arrays to work in for so many threads, zeros; the kernel leaves zeros where it needs them."""
+        d, models = self.rows.shape[1], len(self.sign)
+        padded = -(-d // LINE) * LINE
+        of_all = {
+            name: aligned(shape if name == "weights" else (threads, *shape), kind)
+            for name, (shape, kind) in pixel_sums.shapes(models, min(models, GROUP), d, self._block).items()
+        }
         shared = Shared(
-            largest=largest,
+            largest=aligned((threads, models), np.float64),
             steepest=aligned((threads, models), np.float64),
             seen=aligned((threads, models, 2, 2 * ORDERS), np.int64),
             digits=of_all["weights"],
@@ -341,14 +386,8 @@ class FusedCPU(Objective):
             narrow=of_all["narrow"],
             pending=aligned((threads, models, 2), np.int64),
             tile=of_all["tile"],
-            numbers=aligned((threads, 3, _MAX_BLOCK), np.float64),
+            numbers=aligned((threads, 7, _MAX_BLOCK), np.float64),
+            outputs=aligned((threads, models, _MAX_BLOCK), np.float64),
             whole=aligned((threads, 6, _MAX_BLOCK), np.int64),
         )
-        results = Results(costs, largest_entries, dw, db, self.work)
-        arguments = (problem, state, results, self._kept, shared, own)
-
-        def stop() -> None:
-            memory[STOP] = 1
-
-        run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
-        return costs, largest_entries, dw, db
+        return shared, own

@@ -209,12 +209,14 @@ class FusedCUDA(Objective):
     name = "fused"
 
     def __init__(
-        self, rows: Array, sign: Array, plan: Plan | None = None, *, sample_weight: Array | None = None, l2: float = 0.0
-    ) -> None:
+        self, rows: Array, sign: Array, plan: Plan | None = None, *, sample_weight: Array | None = None,
+        l2: Array | None = None, classes: int = 1,
+    ) -> None:  # fmt: skip
         # `objective_for` asks for none of what is not supported.
         assert sample_weight is None
-        assert not l2
-        check_arrays(rows, sign, None, pixels=True)
+        assert l2 is None
+        assert classes == 1
+        check_arrays(rows, sign, None, None, pixels=True)
         xp = self._xp = namespace(rows, sign)
         # Kernels know nothing of strides.
         self.rows, self.sign = map(xp.ascontiguousarray, (rows, sign))

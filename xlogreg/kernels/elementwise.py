@@ -19,7 +19,7 @@ from ..neuron.exact import (
     PRODUCT_BITS,
 )
 from ..neuron.reference import LARGEST_Z
-from .arithmetic import OPTIONS, exp_negative, halves_of, log1p_unit, parts_of, total_of
+from .arithmetic import OPTIONS, exp_negative, halves_of, log1p_positive, log1p_unit, parts_of, total_of
 
 Array = Any
 
@@ -37,70 +37,112 @@ def fixed_point(values: Array, down: float, bits: int, shift: int, numbers: Arra
 
 
 @njit(**OPTIONS)
-def residuals_and_losses(
-    low: Array,
-    high: Array,
-    sign: Array,
-    sample_weight: Array,
-    scale: float,
-    bias: float,
-    down: float,
-    loss_constants: Array,
-    residuals: Array,
-    totals: Array,
-    numbers: Array,
-) -> None:
-    """From the forward sums of a block to its residuals, whole numbers; adds to the totals of residuals and losses.
-
-    low, high : the sums, one a sample; sample_weight : of each sample, or empty; down : 2^-e, |residual| < 2^e is hoped
-    totals : the sums of the residuals' low and high halves and of the losses' three pieces, how many z were bad, and
-        at LARGEST_RESIDUAL the largest |residual|, by which the caller sees whether the hope was right
-    """  # fmt: skip
-    samples = len(sign)
-    v_, p_, loss_ = numbers[0], numbers[1], numbers[2]
-    for s in range(samples):
+def outputs_of(low: Array, high: Array, scale: float, bias: float, z: Array) -> None:
+    """z of a block from its forward sums, pairs low, high, one a sample."""
+    for s in range(len(z)):
         upper, lower = parts_of(low[s], high[s], 32)
-        v_[s] = sign[s] * scale_and_shift(upper * scale, lower * scale, bias)
+        z[s] = scale_and_shift(upper * scale, lower * scale, bias)
+
+
+@njit(**OPTIONS)
+def sigmoid_and_loss(z: Array, sign: Array, losses: Array) -> Any:
+    """From z of a block to its residuals, in their place, and losses; how many z were bad."""
     bad = np.int64(0)
-    for s in range(samples):
-        v = v_[s]
+    for s in range(len(z)):
+        v = sign[s] * z[s]
         in_range = abs(v) <= LARGEST_Z
         bad += np.int64(not in_range)
         t = exp_negative(-abs(v))
         inverse = 1.0 / (t + 1.0)
         # NaN has no whole number; the cost will be NaN.
-        p_[s] = sign[s] * (inverse if v >= 0.0 else t * inverse) if in_range else 0.0
-        loss_[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
+        z[s] = sign[s] * (inverse if v >= 0.0 else t * inverse) if in_range else 0.0
+        losses[s] = (v if v > 0.0 else 0.0) + log1p_unit(t)
+    return bad
+
+
+@njit(**OPTIONS)
+def softmax_and_loss(z: Array, sign: Array, losses: Array, numbers: Array) -> Any:
+    """The same for K classes, z (K, n) and sign (K, n): `elementary.softmax_and_loss`; numbers : (5, n) to work in."""
+    classes, samples = z.shape
+    top, place, others, rest, of_wanted = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    bad = np.int64(0)
+    for s in range(samples):
+        top[s], place[s], others[s], rest[s], of_wanted[s] = z[0, s], 0.0, 0.0, 0.0, 0.0
+    for k in range(1, classes):
+        for s in range(samples):
+            if z[k, s] > top[s]:
+                top[s], place[s] = z[k, s], float(k)
+    for k in range(classes):
+        for s in range(samples):
+            # Of what is out of range, nothing but that it is so: the mark goes where no class is.
+            if not abs(z[k, s]) <= LARGEST_Z:
+                place[s] = -1.0
+                top[s] = 0.0
+    for k in range(classes):
+        for s in range(samples):
+            in_range = place[s] >= 0.0
+            share = exp_negative(-abs(z[k, s] - top[s])) if in_range else 0.0
+            counted = 0.0 if place[s] == float(k) else share
+            wanted = sign[k, s] < 0.0
+            others[s] = others[s] + counted
+            rest[s] = rest[s] + (0.0 if wanted else counted)
+            of_wanted[s] = z[k, s] if wanted else of_wanted[s]
+            z[k, s] = share
+    for s in range(samples):
+        bad += np.int64(place[s] < 0.0)
+        losses[s] = log1p_positive(others[s]) + (top[s] - of_wanted[s]) if place[s] >= 0.0 else 0.0
+    for k in range(classes):
+        for s in range(samples):
+            total = others[s] + 1.0
+            missing = others[s] if place[s] == float(k) else rest[s] + 1.0
+            residual = -(missing / total) if sign[k, s] < 0.0 else z[k, s] / total
+            z[k, s] = residual if place[s] >= 0.0 else 0.0
+    return bad
+
+
+@njit(**OPTIONS)
+def add_residuals(r: Array, sample_weight: Array, down: float, residuals: Array, totals: Array) -> None:
+    """From the residuals of a block to whole numbers; adds to the totals of residuals.
+
+    r : is used up; sample_weight : of each sample, or empty; down : 2^-e, |residual| < 2^e is hoped
+    totals : the sums of the residuals' low and high halves, and at LARGEST_RESIDUAL the largest |residual|, by which
+        the caller sees whether the hope was right
+    """
     for s in range(len(sample_weight)):
-        p_[s] = p_[s] * sample_weight[s]
-        loss_[s] = loss_[s] * sample_weight[s]
+        r[s] = r[s] * sample_weight[s]
     largest = 0.0
-    for s in range(samples):
-        largest = max(largest, abs(p_[s]))
+    for s in range(len(r)):
+        largest = max(largest, abs(r[s]))
     totals[LARGEST_RESIDUAL] = max(totals[LARGEST_RESIDUAL], largest)
-    fixed_point(p_[:samples], down, PRODUCT_BITS, 0, residuals)
-    c1, c2, c3 = loss_constants[0], loss_constants[1], loss_constants[2]
-    has_third = loss_constants[3]
+    fixed_point(r, down, PRODUCT_BITS, 0, residuals)
     low_sum, high_sum = np.int64(0), np.int64(0)
-    for s in range(samples):
+    for s in range(len(r)):
         low_sum += residuals[s] & (2**26 - 1)
         high_sum += residuals[s] >> 26
-    for s in range(samples):
-        # v is no longer needed, nor is p: their places take the pieces.
-        loss = loss_[s] * down
+    totals[0] += low_sum
+    totals[1] += high_sum
+
+
+@njit(**OPTIONS)
+def add_losses(
+    losses: Array, sample_weight: Array, down: float, constants: Array, totals: Array, first_: Array, second_: Array
+) -> None:
+    """Adds the three pieces of a block's losses to the totals; losses, first_, second_ : are used up."""
+    c1, c2, c3, has_third = constants[0], constants[1], constants[2], constants[3]
+    for s in range(len(sample_weight)):
+        losses[s] = losses[s] * sample_weight[s]
+    for s in range(len(losses)):
+        loss = losses[s] * down
         first = (loss + c1) - c1
         rest = loss - first
         second = (rest + c2) - c2
         rest = rest - second
-        v_[s] = first
-        p_[s] = second
-        loss_[s] = ((rest + c3) - c3) * has_third
-    totals[0] += low_sum
-    totals[1] += high_sum
-    totals[2] += _sum(v_[:samples])
-    totals[3] += _sum(p_[:samples])
-    totals[4] += _sum(loss_[:samples])
-    totals[5] += bad
+        first_[s] = first
+        second_[s] = second
+        losses[s] = ((rest + c3) - c3) * has_third
+    totals[2] += _sum(first_)
+    totals[3] += _sum(second_)
+    totals[4] += _sum(losses)
 
 
 @njit(**OPTIONS)
@@ -195,8 +237,8 @@ def update_bias(
     steepest: Array,
 ) -> None:
     """Cost, gradient and new bias of all models, and the largest entry of the gradient."""
-    l2, half_l2, momentum, nesterov = rule[0], rule[1], rule[2], rule[3] != 0.0
     for model in range(len(b)):
+        l2, half_l2, momentum, nesterov = rule[model, 0], rule[model, 1], rule[model, 2], rule[model, 3] != 0.0
         lower, upper, lower_square, upper_square = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
         first, second, third, bad, steep = 0.0, 0.0, 0.0, 0.0, 0.0
         for thread in range(len(totals)):
@@ -252,18 +294,20 @@ def exponent_of(largest: float) -> int:
 
 
 @njit(**OPTIONS)
-def largest_residual(totals: Array, model: int) -> float:
-    """That all threads saw."""
+def largest_residual(totals: Array, model: int, classes: int) -> float:
+    """That all threads saw, of all neurons of this one's softmax."""
     largest = 0.0
+    first = model // classes * classes
     for thread in range(len(totals)):
-        largest = max(largest, totals[thread, model, LARGEST_RESIDUAL])
+        for neuron in range(first, first + classes):
+            largest = max(largest, totals[thread, neuron, LARGEST_RESIDUAL])
     return largest
 
 
 @njit(**OPTIONS)
-def residuals_fit(totals: Array, residual_exponents: Array) -> bool:
+def residuals_fit(totals: Array, residual_exponents: Array, classes: int) -> bool:
     """Whether the residuals have the exponents that they were taken to have."""
-    for model in range(len(residual_exponents)):
-        if exponent_of(largest_residual(totals, model)) != residual_exponents[model]:
+    for model in range(0, len(residual_exponents), classes):
+        if exponent_of(largest_residual(totals, model, classes)) != residual_exponents[model]:
             return False
     return True

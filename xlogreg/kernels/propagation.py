@@ -14,7 +14,17 @@ from .arguments import Kept, Own, Problem, Shared, State
 from .arithmetic import OPTIONS
 from .differences import KEPT, LARGEST, MOST_SHIFT, ORDER, ORDERS, accumulate, choose, differences
 from .digits import DIGITS
-from .elementwise import add_squares, fixed_point, of_square, residuals_and_losses, update_weights
+from .elementwise import (
+    add_losses,
+    add_residuals,
+    add_squares,
+    fixed_point,
+    of_square,
+    outputs_of,
+    sigmoid_and_loss,
+    softmax_and_loss,
+    update_weights,
+)
 from .pixel_sums import (
     ROOM,
     add_few,
@@ -103,7 +113,7 @@ def prepare_weights(
             plans[model, OF_WEIGHTS], kept[model], first, values, chosen[first:last], largest[model, OF_WEIGHTS]
         )  # fmt: skip
         cut_weights(chosen, weights, model, first, last)
-        if rule[0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
+        if rule[model, 0] != 0.0 and exponents[model] <= MAX_SQUARE_EXPONENT:
             down = math.ldexp(1.0, -of_square(exponents[model]))
             add_squares(w[model], down, first, last, totals[model])
 
@@ -113,12 +123,12 @@ def propagate(
     problem: Problem, state: State, kept: Kept, shared: Shared, own: Own, thread: int, first: int, last: int
 ) -> None:
     """Forward and backward propagation of a block by this thread: samples first .. last - 1, all models."""
-    rows, sign, sample_weight, _, _, loss_constants, _, _ = problem
+    rows, sign, sample_weight, _, _, loss_constants, _, _, classes = problem
     base, _, plans, _, kept_sums, kept_residuals, _ = kept
     b, residual_exponents, weights = state.b, state.residual_exponents, shared.digits
     largest, low, high, totals = shared.seen[thread], shared.low[thread], shared.high[thread], shared.totals[thread]
     products, cut, narrow, pending = own.products[thread], own.cut[thread], own.narrow[thread], own.pending[thread]
-    tile, numbers, whole = own.tile[thread], own.numbers[thread], own.whole[thread]
+    tile, numbers, whole, outputs = own.tile[thread], own.numbers[thread], own.whole[thread], own.outputs[thread]
     pixels = rows[first:last]
     samples, features = pixels.shape
     places = np.empty(GROUP * DIGITS, np.int64)
@@ -137,18 +147,38 @@ def propagate(
                 places[count] = i * DIGITS + k
                 count += 1
         forward(pixels, weights, places, count, digit, products)
-        column, count = np.int64(0), np.int64(0)
+        column = np.int64(0)
         for i in range(begin, end):
             plan = plans[i, OF_WEIGHTS]
             width = rows_for(plan[LARGEST + plan[ORDER]])
             join(products, column, width, value_low, value_high)
             column += width
             accumulate(plan, kept_sums[i, 0], kept_sums[i, 1], first, value_low, value_high, other_low, other_high)
-            # A slice of what is empty is empty.
-            residuals_and_losses(
-                value_low, value_high, sign[i, first:last], sample_weight[i, first:last],
-                math.ldexp(1.0, base[i] - weight_bits(features)), b[i], math.ldexp(1.0, -residual_exponents[i]),
-                loss_constants, residuals, totals[i], numbers,
+            outputs_of(
+                value_low, value_high, math.ldexp(1.0, base[i] - weight_bits(features)), b[i], outputs[i, :samples]
+            )  # fmt: skip
+    losses = numbers[0, :samples]
+    for i in range(0, len(b), classes):
+        last_of_model = i + classes
+        if classes == 1:
+            bad = sigmoid_and_loss(outputs[i, :samples], sign[i, first:last], losses)
+        else:
+            bad = softmax_and_loss(
+                outputs[i:last_of_model, :samples], sign[i:last_of_model, first:last], losses, numbers[1:6, :samples]
+            )  # fmt: skip
+        totals[i, 5] += bad
+        # A slice of what is empty is empty.
+        add_losses(
+            losses, sample_weight[i, first:last], math.ldexp(1.0, -residual_exponents[i]), loss_constants, totals[i],
+            numbers[1, :samples], numbers[2, :samples],
+        )  # fmt: skip
+    for begin in range(0, len(b), GROUP):
+        end = min(begin + GROUP, len(b))
+        count = np.int64(0)
+        for i in range(begin, end):
+            add_residuals(
+                outputs[i, :samples], sample_weight[i, first:last], math.ldexp(1.0, -residual_exponents[i]), residuals,
+                totals[i],
             )  # fmt: skip
             plan = plans[i, OF_RESIDUALS]
             differences(plan, kept_residuals[i], first, residuals, chosen, largest[i, OF_RESIDUALS])
@@ -192,8 +222,8 @@ def update(
             value_high[first:last], numbers[0, model, first:last], numbers[1, model, first:last],
         )  # fmt: skip
         largest[model], steepest[model] = update_weights(
-            w[model], velocity[model], rates[model], rule, residual_exponents[model], dw[model], samples, value_low,
-            value_high, first, last,
+            w[model], velocity[model], rates[model], rule[model], residual_exponents[model], dw[model], samples,
+            value_low, value_high, first, last,
         )  # fmt: skip
 
 

@@ -65,7 +65,8 @@ class Classifier:
     w, b : weights (d, 1) float64 and bias, d the number of features, height width channels where they are the pixels
     class_names : names of class 0 and class 1
     size : (height, width, channels) of the pictures it takes
-    learning_rate, number_of_iterations, history_sha256, trained_on, xlogreg_version : how it came about
+    learning_rate, number_of_iterations, history_sha256, trained_on, xlogreg_version : how it came about; L-BFGS has no
+        learning rate, None
     features : what of a picture it looks at; new pictures are treated in the same way
 
     Raises
@@ -78,7 +79,7 @@ class Classifier:
     b: float
     class_names: tuple[str, str]
     size: tuple[int, int, int]
-    learning_rate: float
+    learning_rate: float | None
     number_of_iterations: int
     history_sha256: str
     trained_on: str
@@ -93,7 +94,7 @@ class Classifier:
                 b=float(self.b),
                 class_names=tuple(self.class_names),
                 size=tuple(operator.index(side) for side in self.size),
-                learning_rate=float(self.learning_rate),
+                learning_rate=None if self.learning_rate is None else float(self.learning_rate),
                 number_of_iterations=operator.index(self.number_of_iterations),
             )
         except Exception as error:  # other types, and whatever a class of somebody else's raises
@@ -168,7 +169,7 @@ class Classifier:
             "class_names": json.dumps(self.class_names),
             "size": json.dumps(self.size),
             "features": json.dumps(self.features.describe(), sort_keys=True),
-            "learning_rate": repr(self.learning_rate),
+            **({} if self.learning_rate is None else {"learning_rate": repr(self.learning_rate)}),
             "number_of_iterations": str(self.number_of_iterations),
             "history_sha256": self.history_sha256,
             "trained_on": self.trained_on,
@@ -240,7 +241,7 @@ def _wrong(model: Classifier) -> str:
         return "its weights are not finite float64 numbers"
     if not (np.abs(model.w) < LARGEST_WEIGHT).all():
         return f"it has weights beyond {LARGEST_WEIGHT:.1g}, which no sum can hold"
-    if not math.isfinite(model.learning_rate) or model.number_of_iterations < 0:
+    if not math.isfinite(model.learning_rate or 0.0) or model.number_of_iterations < 0:
         return "its learning rate or number of iterations is none"
     texts = (model.history_sha256, model.trained_on, model.xlogreg_version)
     return "" if all(isinstance(text, str) for text in texts) else "its origin is not given in words"
@@ -307,7 +308,7 @@ def _parse(content: bytes) -> dict[str, Any]:
     if version < 1:
         raise _NotAModel(f"there is no format {version}")
     try:
-        tensors, found = load(content), fields(_METADATA)(metadata)
+        tensors, found = load(content), fields(_METADATA, frozenset(_METADATA) - {"learning_rate"})(metadata)
         described = PIXELS.describe() if version == 1 else json.loads(metadata["features"])
         features = Features(**described)
         if features.describe() != described:
@@ -320,4 +321,4 @@ def _parse(content: bytes) -> dict[str, Any]:
     if w.dtype != np.float64 or b.dtype != np.float64 or b.shape != (1,):
         raise _NotAModel("its weights are not finite float64 numbers")
     # A copy: what safetensors gives may be a view of the file's bytes, which cannot be written to.
-    return {**{name: found[name] for name in _METADATA}, "w": w.copy(), "b": float(b[0]), "features": features}
+    return {**{name: found.get(name) for name in _METADATA}, "w": w.copy(), "b": float(b[0]), "features": features}

@@ -71,8 +71,9 @@ def to_npz(classifier: Classifier) -> bytes:
     """The bytes of an `.npz` file, for ``numpy.load(path)`` without pickles.
 
     w (d, 1) float64 and b () float64; size (3,) int64, the height, width and channels; class_names (2,), of fixed-width
-    Unicode; the rest, as text or numbers: features, learning_rate, number_of_iterations, history_sha256, trained_on,
-    xlogreg_version. The probability is ``1 / (1 + exp(-(x / 255 @ w + b)))`` for pictures x (n, d) uint8.
+    Unicode; the rest, as text or numbers: features, learning_rate (where there was one), number_of_iterations,
+    history_sha256, trained_on, xlogreg_version. The probability is ``1 / (1 + exp(-(x / 255 @ w + b)))`` for pictures
+    x (n, d) uint8.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def to_npz(classifier: Classifier) -> bytes:
         "size": np.array(classifier.size, dtype=np.int64),
         "class_names": np.array(classifier.class_names, dtype=np.str_),
         "features": np.str_(classifier.features.name),
-        "learning_rate": np.float64(classifier.learning_rate),
+        **({} if classifier.learning_rate is None else {"learning_rate": np.float64(classifier.learning_rate)}),
         "number_of_iterations": np.int64(classifier.number_of_iterations),
         **{name: np.str_(getattr(classifier, name)) for name in _ORIGIN},
     }
@@ -157,7 +158,7 @@ def to_onnx(classifier: Classifier) -> bytes:
         "size": json.dumps(classifier.size),
         "features": classifier.features.name,
         "threshold": "0.5",
-        "learning_rate": repr(classifier.learning_rate),
+        **({} if classifier.learning_rate is None else {"learning_rate": repr(classifier.learning_rate)}),
         "number_of_iterations": str(classifier.number_of_iterations),
         **{name: _plain(getattr(classifier, name)) for name in _ORIGIN},
     })  # fmt: skip

@@ -3,6 +3,7 @@
 `check_x` raises `InputError`, one sentence, or returns nothing; `checked_x` returns x as it is computed with, too.
 """
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,14 @@ def checked_rates(rates: Any) -> list[float]:
     return found
 
 
+def checked_penalties(l2: Any) -> list[float]:
+    """Penalties, one or more, as floats."""
+    found = [DescentOptions(l2=one).l2 for one in list_of(l2, "l2", "a list of numbers, one a model")]
+    if not found:
+        raise InputError("There is no L2 penalty to train with; give at least one, or leave l2 out.")
+    return found
+
+
 def checked_learning_rate(rate: float) -> float:
     """The rate as a float, if it is one that can train."""
     value = finite_number(rate)
@@ -136,10 +145,13 @@ def checked_chunk(chunk: int | None) -> int | None:
     return chunk
 
 
-def combined_weights(sign: Array, options: DescentOptions, sample_weight: Array | None) -> Array | None:
-    """c (M, m) for labels' signs (M, m): the class's weight times the sample's own; None where all are 1."""
+def combined_weights(
+    sign: Array, options: DescentOptions, sample_weight: Array | None, classes: int = 1
+) -> Array | None:
+    """c for labels' signs, (M, m) or (M K, m): the class's weight times the sample's own; None where all are 1."""
     xp = namespace(sign)
-    models, m = sign.shape
+    neurons, m = sign.shape
+    models = neurons // classes
     weights = None
     if sample_weight is not None:
         xp = namespace(sign, sample_weight)
@@ -155,13 +167,28 @@ def combined_weights(sign: Array, options: DescentOptions, sample_weight: Array 
         # NaN fails the comparisons too.
         if not bool(((found >= 0.0) & (found <= LARGEST_SAMPLE_WEIGHT)).all()):
             raise InputError(f"The numbers in sample_weight must be from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}; check them.")
-        weights = xp.ascontiguousarray(xp.broadcast_to(found, (models, m)))
+        found = xp.broadcast_to(found, (models, m))[:, None]
+        weights = xp.ascontiguousarray(xp.broadcast_to(found, (models, classes, m))).reshape(neurons, m)
     if options.class_weight is not None:
-        of_classes = _class_weights(sign, options.class_weight)
+        of_classes = (_class_weights if classes == 1 else partial(_balanced, classes))(sign, options.class_weight)
         weights = of_classes if weights is None else of_classes * weights
     if weights is not None and not bool((xp.max(weights, axis=-1) > 0.0).all()):
         raise InputError("All samples of a model have the weight 0, which leaves nothing to train on; raise some.")
     return weights
+
+
+def _balanced(classes: int, sign: Array, class_weight: str | tuple[float, float]) -> Array:
+    """(M K, m): m / (K count) of each sample's class, in the rows of all K neurons."""
+    xp = namespace(sign)
+    if not isinstance(class_weight, str):
+        raise InputError("Two class weights are for one neuron; of several classes the weights are 'balanced' or None.")
+    counts = to_host((sign < 0.0).sum(axis=-1))
+    if not counts.all():
+        raise InputError("The class weights cannot be balanced: a class has no samples; give some of each.")
+    weights = xp.asarray(sign.shape[1] / (classes * counts), dtype=xp.float64)[:, None]
+    of_samples = xp.where(sign < 0.0, weights, 0.0).reshape(-1, classes, sign.shape[1])
+    chosen = xp.max(of_samples, axis=1)[:, None]
+    return xp.ascontiguousarray(xp.broadcast_to(chosen, of_samples.shape)).reshape(*sign.shape)
 
 
 def _class_weights(sign: Array, class_weight: str | tuple[float, float]) -> Array:

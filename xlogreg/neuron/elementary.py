@@ -82,6 +82,50 @@ def log1p_unit(t: Array) -> Array:
     return f
 
 
+def log1p_positive(t: Array) -> Array:
+    """log(1 + t) for t >= 0, elementwise, float64 in and out.
+
+    Method: `log1p_unit` up to 1; beyond, 1 + t = 2^k (1 + f) with 0 <= f < 1, and log(1 + t) = k ln 2 + log(1 + f).
+    Within 1.5 ulp.
+    """
+    xp = namespace(t)
+    half, k = xp.frexp(t + 1.0)
+    large = t > 1.0
+    k = xp.where(large, k - 1, 0).astype(xp.float64)
+    log = log1p_unit(xp.where(large, half * 2.0 - 1.0, t))
+    return (log + k * LN2_LOW) + k * LN2_HIGH
+
+
+def softmax_and_loss(z: Array, wanted: Array) -> tuple[Array, Array]:
+    """Residuals softmax(z) - wanted, (.., K, n), and losses -log softmax(z) of the wanted class, (.., n).
+
+    With top the largest z_k (the first of equals), t_k = e^(z_k - top) and s = the sum of t_k over the other classes in
+    their order: p_k = t_k / (1 + s), loss = log(1 + s) + (top - z_y). 1 - p_y is computed as s / (1 + s) where y is the
+    top class, else as (1 + the sum without it) / (1 + s): nothing cancels.
+
+    z : (.., K, n) float64, K >= 2; wanted : the same shape, bool, one True in each column
+    """
+    xp = namespace(z)
+    classes = z.shape[-2]
+    top, place = xp.max(z, axis=-2), xp.argmax(z, axis=-2)
+    others = xp.zeros(top.shape, dtype=xp.float64)
+    rest, of_wanted = others, others
+    shares = []
+    for k in range(classes):
+        share = exp_negative(z[..., k, :] - top)
+        shares.append(share)
+        counted = xp.where(place == k, 0.0, share)
+        others = others + counted
+        rest = rest + xp.where(wanted[..., k, :], 0.0, counted)
+        of_wanted = xp.where(wanted[..., k, :], z[..., k, :], of_wanted)
+    total = others + 1.0
+    residuals = []
+    for k in range(classes):
+        missing = xp.where(place == k, others, rest + 1.0)
+        residuals.append(xp.where(wanted[..., k, :], -(missing / total), shares[k] / total))
+    return xp.stack(residuals, axis=-2), log1p_positive(others) + (top - of_wanted)
+
+
 def sigmoid(z: Array) -> Array:
     """1 / (1 + e^-z), elementwise, float64 in and out: t = e^-|z|, s = 1/(1 + t), s where z >= 0 and t s elsewhere."""
     xp = namespace(z)

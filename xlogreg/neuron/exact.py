@@ -82,6 +82,11 @@ def weight_bits(features: int) -> int:
     return WEIGHT_BITS_OF_FEW if features <= FEW else WEIGHT_BITS
 
 
+def loss_above(classes: int) -> int:
+    """The losses lie below 2^(e + this): one more for softmax, whose z differ by up to 2e6."""
+    return LOSS_ABOVE if classes == 1 else LOSS_ABOVE + 1
+
+
 def loss_bits(samples: int) -> int:
     """What is kept of losses: as much as three pieces hold, which is less than LOSS_BITS beyond 2^24 samples."""
     return min(LOSS_BITS, 3 * bits_per_piece(samples, 0))
@@ -133,14 +138,20 @@ def exponent_of(v: Array) -> Array:
 
 
 def sum_of_squares(v: Array) -> Array:
-    """Sum of v_j v_j along the last axis, with the same bits in any order; NaN where max|v| >= 2^450.
+    """Sum of v_j v_j along the last axis; as `exact_dot`."""
+    return exact_dot(v, v)
 
-    Each square is rounded once. The exact sum of the squares has the exponent max(2 e, -900), e = `exponent_of`(v).
+
+def exact_dot(u: Array, v: Array) -> Array:
+    """Sum of u_j v_j along the last axis, with the same bits in any order; NaN where a largest |.| is >= 2^450.
+
+    Each product is rounded once. The exact sum of the products has the exponent max(e + f, -900), of which e and f are
+    those of u and v (`exponent_of`).
     """
-    xp = namespace(v)
-    exponent = exponent_of(v)
-    total = exact_sum(v * v, xp.maximum(2 * exponent, MIN_EXPONENT))
-    return xp.where(exponent[:, 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
+    xp = namespace(u, v)
+    e, f = exponent_of(u), exponent_of(v)
+    total = exact_sum(u * v, xp.maximum(e + f, MIN_EXPONENT))
+    return xp.where(xp.maximum(e, f)[..., 0] <= MAX_SQUARE_EXPONENT, total, xp.nan)
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:

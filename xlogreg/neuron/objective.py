@@ -14,14 +14,15 @@ from ..arrays import namespace
 from ..errors import InputError
 from ..system.parallel import one_blas_thread
 from ..system.text import short_repr
-from .exact import MAX_TERMS
+from .exact import MAX_TERMS, PIXEL_SCALE, exact_dot
 
 Array = Any
 
 
 @dataclass
 class Gradient:
-    """Cost and gradient, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64.
+    """Cost and gradient, on the device of its arrays: dW (M, d), db (M,), cost (M,), float64; with K classes a model
+    dW (M K, d), db (M K,), cost (M,).
 
     With a penalty, dW and cost include it.
     """
@@ -36,7 +37,9 @@ class Gradient:
     def largest(self) -> Array:
         """The largest |entry| of the gradient, of the weights and the bias, (M,): what a gradient tolerance is for."""
         xp = namespace(self.dw)
-        return xp.maximum(xp.max(xp.abs(self.dw), axis=-1), xp.abs(self.db))
+        models = self.cost.shape[0]
+        dw, db = (xp.max(xp.abs(one).reshape(models, -1), axis=-1) for one in (self.dw, self.db))
+        return xp.maximum(dw, db)
 
 
 class Steps(NamedTuple):
@@ -79,8 +82,11 @@ class Objective:
     name : what the implementation is called
     rows : (m, d) uint8 pixels
     sign : (M, m) float64, +1 where the label is 0 and -1 where it is 1
+    classes : K, 1 for one neuron a model. With more, neurons k K .. k K + K - 1 are those of model k's classes, whose
+        softmax are the probabilities; then `sign`, `sample_weight` and `l2` have a row a neuron, of `sign` one -1 among
+        a model's in each column, at the sample's class
     sample_weight : (M, m) float64 >= 0, what each sample counts; None is 1
-    l2 : lambda of the penalty, 0 is none
+    l2 : (M,) float64 >= 0, lambda of each model's penalty; None is 0
     descend : None, or the fast path of gradient descent, `(Steps, iterations) -> Descended`, with the bits of one
         evaluation an iteration
     """
@@ -89,7 +95,8 @@ class Objective:
     rows: Array
     sign: Array
     sample_weight: Array | None = None
-    l2: float = 0.0
+    l2: Array | None = None
+    classes: int = 1
     descend: Any = None
 
     def prepare(self) -> None:
@@ -99,18 +106,46 @@ class Objective:
         """Cost and gradient of all models at w (M, d) and b (M,); a cost is NaN where the sums leave their range."""
         raise NotImplementedError
 
+    def means(self) -> Array:
+        """The mean of each feature over the samples, (d,) float64, of pixels divided by 255."""
+        xp = namespace(self.rows)
+        pixels = self.rows.dtype == xp.uint8
+        total = self.rows.sum(axis=0, dtype=xp.int64 if pixels else xp.float64)
+        return total.astype(xp.float64) / (len(self.rows) * (PIXEL_SCALE if pixels else 1.0))
+
+    def bounds(self) -> Array:
+        """What the size of each feature is not beyond in any sample, (d,) float64: 1 of pixels divided by 255."""
+        xp, d = namespace(self.rows), self.rows.shape[1]
+        if self.rows.dtype == xp.uint8:
+            return xp.ones((d,), dtype=xp.float64)
+        return xp.maximum(xp.max(self.rows, axis=0), -xp.min(self.rows, axis=0)).astype(xp.float64)
+
+    def add_multiples(self, v: Array, factors: list[float], vectors: Array) -> Array:
+        """v + factors[0] vectors[0] + factors[1] vectors[1] .., one after the other, each product and sum rounded."""
+        for factor, vector in zip(factors, range(len(factors)), strict=True):
+            v = v + factor * vectors[vector]
+        return v
+
+    def dots(self, u: Array, vectors: Array) -> Array:
+        """`exact_dot` of u (n,) and each of the vectors (k, n)."""
+        return exact_dot(u[None], vectors)
+
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending."""
+        models = [self.classes * model + k for model in models for k in range(self.classes)]
         self.sign = namespace(self.sign).ascontiguousarray(self.sign[models])
-        if self.sample_weight is not None:
-            self.sample_weight = namespace(self.sign).ascontiguousarray(self.sample_weight[models])
+        for name in ("sample_weight", "l2"):
+            if getattr(self, name) is not None:
+                setattr(self, name, namespace(self.sign).ascontiguousarray(getattr(self, name)[models]))
 
     def alone(self) -> AbstractContextManager[Any]:
         """Context to hold while evaluating: for NumPy it leaves BLAS one thread."""
         return one_blas_thread if isinstance(self.rows, np.ndarray) else nullcontext()
 
 
-def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixels: bool = False) -> None:
+def check_arrays(
+    rows: Array, sign: Array, sample_weight: Array | None, l2: Array | None, classes: int = 1, *, pixels: bool = False
+) -> None:
     """Whether these arrays, of one module, fit together as `Objective` says: every objective asks before it keeps any,
     for compiled code believes their shapes. `pixels`: whether only uint8 rows will do.
 
@@ -119,17 +154,19 @@ def check_arrays(rows: Array, sign: Array, sample_weight: Array | None, *, pixel
     InputError
         They do not.
     """
-    xp = namespace(*(array for array in (rows, sign, sample_weight) if array is not None))
+    xp = namespace(*(array for array in (rows, sign, sample_weight, l2) if array is not None))
     if rows.ndim != 2 or not 1 <= min(rows.shape) <= max(rows.shape) <= MAX_TERMS:
         raise InputError(f"The samples must be rows (m, d), 1 to {MAX_TERMS:,} of each, not {rows.shape}.")
     if rows.dtype not in ((xp.uint8,) if pixels else (xp.uint8, xp.float32, xp.float64)):
         raise InputError(f"The samples hold {rows.dtype}; give uint8 pixels{'' if pixels else ' or float features'}.")
     models = sign.shape[0] if sign.ndim == 2 else 0
-    if not models:
+    if not models or models % classes:
         raise InputError(f"sign must have the shape (M, m) with at least one model, not {sign.shape}.")
     check_array("The objective's sign", sign, (models, len(rows)))
     if sample_weight is not None:
         check_array("The objective's sample_weight", sample_weight, (models, len(rows)))
+    if l2 is not None:
+        check_array("The objective's l2", l2, (models,))
 
 
 def check_array(name: str, array: Array, shape: tuple[int, ...]) -> None:

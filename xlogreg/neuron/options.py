@@ -1,4 +1,4 @@
-"""How gradient descent goes beyond the tutorial's, and what that asks of an implementation.
+"""How a training goes beyond the tutorial's, and what that asks of an implementation.
 
 An option is declared here and nowhere else: command line, plan, results, the words of the tables and the estimator's
 parameters come from it. To add one is to declare it, and to heed it in `solvers/gradient_descent.py`. A fast kernel
@@ -18,6 +18,10 @@ from ..system.text import given
 
 # Classes and samples may weigh this much; the grids of the exact sums stay inside float64 with room to spare.
 LARGEST_SAMPLE_WEIGHT = 2.0**100
+# By name, in the words of the command line; see `solvers.SOLVERS`.
+SOLVERS = {"gd": "gradient descent", "lbfgs": "L-BFGS"}
+# Where L-BFGS has arrived, if nothing else is said: scikit-learn's measure and number.
+TOLERANCE = 1e-4
 
 
 def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> float:
@@ -49,6 +53,14 @@ def _class_weight(value: Any) -> Any:
     return first, second
 
 
+def _solver(value: Any) -> str:
+    from ..system.checks import one_of
+
+    if not one_of(value, SOLVERS):
+        raise InputError(f"There is no solver {given(value)}; choose {' or '.join(SOLVERS)}.")
+    return str(value)
+
+
 def _flag(value: Any) -> bool:
     import numpy as np
 
@@ -66,32 +78,35 @@ def _weights_in_words(options: "DescentOptions") -> str:
 
 def option(
     default: Any, check: Callable[..., Any], *, help: str, words: "Callable[[DescentOptions], str]", needs: str,
-    typed: str = "", estimator: bool = True, **keywords: Any,
+    typed: str = "", also: str = "", metavar: str | None = None, estimator: bool = True, **keywords: Any,
 ) -> Any:  # fmt: skip
     """A field of `DescentOptions`: its default, the check of a value (with these keywords), its help, the words for it
-    where it is not the default, and its name on the command line where that is another.
+    where it is not the default, and its name on the command line where that is another, another one that is taken
+    there, too, and what is to be typed where that is not plain.
 
     needs : what an objective must be able to do for it, in words; nothing where it is none of its business
     estimator : whether it is a parameter of the scikit-learn estimator, too
     """
     return field(default=default, metadata={
         "check": partial(check, **keywords), "help": help, "words": words, "needs": needs, "typed": typed,
-        "estimator": estimator,
+        "also": also, "metavar": metavar, "estimator": estimator,
     })  # fmt: skip
 
 
 @dataclass(frozen=True)
 class DescentOptions:
-    """How gradient descent goes beyond the tutorial's; the default is the tutorial's, bit for bit.
+    """How a training goes beyond the tutorial's; the default is the tutorial's gradient descent, bit for bit.
 
     Attributes
     ----------
+    solver : "gd", gradient descent with a learning rate, or "lbfgs", which goes to the optimum by itself: learning
+        rates are not for it, an iteration is an evaluation of cost and gradient, and it stops at a gradient tolerance
     l2 : lambda >= 0 of the penalty (lambda / 2) |w|^2, which is part of the cost; the bias is not penalised.
         scikit-learn's LogisticRegression has the same minimum with C = 1 / (m lambda).
     momentum : mu, from 0 to below 1: the velocity u = mu u + gradient takes the gradient's place
     nesterov : step by gradient + mu u instead of u (PyTorch's and scikit-learn's form); needs a momentum
     gradient_tolerance : stop after the first iteration whose largest |gradient| (of the weights and the bias, with
-        the penalty's part) is at most this; None never stops
+        the penalty's part) is at most this; None never stops gradient descent, and is 1e-4 for L-BFGS
     cost_tolerance : stop after the first iteration k >= 1 with |cost[k-1] - cost[k]| at most this times
         max(|cost[k-1]|, |cost[k]|, 1); None never stops
     class_weight : weights of class 0 and class 1 in cost and gradient; "balanced" is m / (2 count of the class), which
@@ -103,6 +118,11 @@ class DescentOptions:
         A value is none of these.
     """
 
+    solver: str = option(
+        "gd", _solver, metavar="gd|lbfgs", needs="", words=lambda options: SOLVERS[options.solver],
+        help="gd, the tutorial's gradient descent; or lbfgs, which goes to the optimum, in far less time, and needs no "
+        "learning rate (give it an --l2, 0.001 say).",
+    )  # fmt: skip
     l2: float = option(
         0.0, _number, what="The L2 penalty", wanted="finite and at least 0, 0.001 say",
         help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
@@ -119,7 +139,7 @@ class DescentOptions:
     )  # fmt: skip
     gradient_tolerance: float | None = option(
         None, _number, what="The gradient to stop at", wanted="finite and at least 0, 1e-6 say", typed="stop_gradient",
-        help="Stop early once no part of the gradient is larger than this, 0.001 say. [default: never]",
+        also="--tol", help="Stop once no part of the gradient is larger than this. [default: never; 1e-4 for lbfgs]",
         words=lambda options: f"stop at gradient {options.gradient_tolerance:g}", needs="stopping by the gradient",
         estimator=False,
     )  # fmt: skip
@@ -140,6 +160,11 @@ class DescentOptions:
             value = getattr(self, one.name)
             if value is not None or one.default is not None:
                 object.__setattr__(self, one.name, one.metadata["check"](value))  # the dataclass is frozen
+        if self.solver == "lbfgs":
+            if self.momentum:
+                raise InputError("L-BFGS has no momentum; leave it out, or choose the solver gd.")
+            if self.gradient_tolerance is None:
+                object.__setattr__(self, "gradient_tolerance", TOLERANCE)
         if self.nesterov and not self.momentum:
             raise InputError("Nesterov's form needs a momentum above 0; give one, 0.9 say, or leave nesterov out.")
 
@@ -169,3 +194,4 @@ class DescentOptions:
 
 # What a training may need of an objective beyond the tutorial's, by the option's name, and the words for it.
 CAPABILITIES: dict[str, str] = {one.name: words for one in fields(DescentOptions) if (words := one.metadata["needs"])}
+CAPABILITIES["classes"] = "several classes"

@@ -38,7 +38,7 @@ from functools import reduce
 from typing import Any, NamedTuple
 
 from ..arrays import namespace, on_its_device
-from .elementary import sigmoid, sigmoid_and_softplus
+from .elementary import sigmoid, sigmoid_and_softplus, softmax_and_loss
 from .exact import (
     LARGEST_WEIGHT,
     LOSS_ABOVE,
@@ -46,6 +46,7 @@ from .exact import (
     PRODUCT_BITS,
     exact_sum,
     exponent_of,
+    loss_above,
     loss_bits,
     piece_sums,
     round_pieces,
@@ -74,9 +75,11 @@ class Reference(Objective):
     name = "reference"
 
     def __init__(
-        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: float = 0.0, chunk: int | None = None
-    ) -> None:
-        check_arrays(rows, sign, sample_weight)
+        self, rows: Array, sign: Array, *, sample_weight: Array | None = None, l2: Array | None = None,
+        classes: int = 1, chunk: int | None = None,
+    ) -> None:  # fmt: skip
+        check_arrays(rows, sign, sample_weight, l2, classes)
+        self.classes = classes
         self.rows, self.sign, self.sample_weight, self.l2, self.chunk = rows, sign, sample_weight, l2, chunk
 
     def evaluate(self, w: Array, b: Array) -> Gradient:
@@ -90,16 +93,16 @@ class Reference(Objective):
         outputs = [
             propagate_forward(
                 self.rows[part], self.sign[:, part], w, b, self.chunk,
-                None if self.sample_weight is None else self.sample_weight[:, part],
+                None if self.sample_weight is None else self.sample_weight[:, part], self.classes,
             )
             for part in parts
         ]  # fmt: skip
-        exponent = reduce(namespace(w).maximum, (exponent_of(output.residuals) for output in outputs))
+        exponent = reduce(namespace(w).maximum, (output.exponent(self.classes) for output in outputs))
         sums = (
-            propagate_backward(self.rows[part], output, exponent, m, self.chunk)
+            propagate_backward(self.rows[part], output, exponent, m, self.chunk, self.classes)
             for part, output in zip(parts, outputs, strict=True)
         )
-        return gradient_of(reduce(Sums.plus, sums), exponent, m, w, self.l2)
+        return gradient_of(reduce(Sums.plus, sums), exponent, m, w, self.l2, self.classes)
 
 
 class Outputs(NamedTuple):
@@ -107,12 +110,23 @@ class Outputs(NamedTuple):
 
     z, residuals, losses : (M, n) float64; residuals of samples that are out of range are 0
     in_range : (M,) bool, whether the sums are what they should be
+
+    With several classes all have a row a neuron; the losses of a model are in its first neuron's, and zeros elsewhere.
     """
 
     z: Array
     residuals: Array
     losses: Array
     in_range: Array
+
+    def exponent(self, classes: int = 1) -> Array:
+        """That of the largest residual of each model, for all its neurons, (M, 1)."""
+        own = exponent_of(self.residuals)
+        if classes == 1:
+            return own
+        xp = namespace(own)
+        largest = xp.max(own.reshape(-1, classes), axis=-1)
+        return xp.ascontiguousarray(xp.broadcast_to(largest[:, None], (len(largest), classes))).reshape(-1, 1)
 
 
 class Sums(NamedTuple):
@@ -137,35 +151,48 @@ class Sums(NamedTuple):
 
 
 def propagate_forward(
-    rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None, sample_weight: Array | None = None
-) -> Outputs:
+    rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None, sample_weight: Array | None = None,
+    classes: int = 1,
+) -> Outputs:  # fmt: skip
     """Forward and loss, of these samples."""
     xp = namespace(rows, sign, w, b)
     # max passes a NaN on, and comparisons turn it down.
     usable = xp.max(xp.abs(w), axis=-1) < LARGEST_WEIGHT
     z = forward_rows(rows, xp.where(usable[:, None], w, 0.0), b, chunk)
     size = xp.abs(z)
-    p, loss = sigmoid_and_softplus(sign * z)
-    r = xp.where(size <= LARGEST_Z, sign * p, 0.0)
+    if classes == 1:
+        p, loss = sigmoid_and_softplus(sign * z)
+        r = xp.where(size <= LARGEST_Z, sign * p, 0.0)
+    else:
+        shape = (len(z) // classes, classes, len(rows))
+        p, loss_of_model = softmax_and_loss(z.reshape(*shape), (sign < 0.0).reshape(*shape))
+        good = xp.max(size.reshape(*shape), axis=1) <= LARGEST_Z
+        r = xp.where(good[:, None], p, 0.0).reshape(*z.shape)
+        loss = xp.zeros(z.shape, dtype=xp.float64)
+        loss[::classes] = loss_of_model
     if sample_weight is not None:
         r = r * sample_weight
         loss = loss * sample_weight
     return Outputs(z, r, loss, usable & (xp.max(size, axis=-1) <= LARGEST_Z))
 
 
-def propagate_backward(rows: Array, outputs: Outputs, exponent: Array, m: int, chunk: int | None = None) -> Sums:
+def propagate_backward(
+    rows: Array, outputs: Outputs, exponent: Array, m: int, chunk: int | None = None, classes: int = 1
+) -> Sums:
     """Backward and the sums of residuals and losses, of these samples out of m, on the grids of all m: |r| < 2^exponent
     for all residuals r, (M, 1)."""
     _, r, loss, in_range = outputs
     return Sums(
         products=backward_rows(rows, r, exponent, chunk),
         residuals=piece_sums(r, exponent, m),
-        losses=piece_sums(loss, exponent + LOSS_ABOVE, m, loss_bits(m)),
+        losses=piece_sums(loss, exponent + loss_above(classes), m, loss_bits(m)),
         in_range=in_range,
     )
 
 
-def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: float = 0.0) -> Gradient:
+def gradient_of(
+    sums: Sums, exponent: Array, m: int, w: Array, l2: Array | None = None, classes: int = 1
+) -> Gradient:
     """Cost and gradient from the sums over all m samples, which are rounded here and only here."""
     xp = namespace(w)
     if sums.products.dtype == xp.int64:
@@ -174,10 +201,18 @@ def gradient_of(sums: Sums, exponent: Array, m: int, w: Array, l2: float = 0.0) 
         dw = sums.products / m
     db = round_pieces(sums.residuals) / m
     cost = round_pieces(sums.losses) / m
-    if l2:
-        dw = dw + l2 * w
-        cost = cost + (0.5 * l2) * sum_of_squares(w)
-    return Gradient(dw, db, xp.where(sums.in_range, cost, xp.nan))
+    if l2 is not None:
+        dw = xp.where(l2[:, None] > 0.0, dw + l2[:, None] * w, dw)
+        cost = xp.where(l2 > 0.0, cost + (0.5 * l2) * sum_of_squares(w), cost)
+    return Gradient(dw, db, cost_of_models(xp.where(sums.in_range, cost, xp.nan), classes))
+
+
+def cost_of_models(cost: Array, classes: int) -> Array:
+    """From the costs of neurons, (.., M K), those of models, (.., M): added in the order of the classes."""
+    total = cost[..., ::classes]
+    for k in range(1, classes):
+        total = total + cost[..., k::classes]
+    return total
 
 
 def evaluate_rows(rows: Array, sign: Array, w: Array, b: Array, chunk: int | None = None) -> tuple[Array, Array]:

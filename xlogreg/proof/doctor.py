@@ -2,6 +2,7 @@
 
 import os
 import platform
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +11,9 @@ from .. import kernels
 from ..arrays import Device, choose_device, count_gpus
 from ..data.birds import load_birds
 from ..data.task import as_columns, make_task
-from ..errors import DeviceError, XlogregError
+from ..errors import ConvergenceWarning, DeviceError, XlogregError
 from ..logistic import descend_many
+from ..neuron.options import SOLVERS, DescentOptions
 from ..solvers.descent import history_sha256
 from ..system.machine import processor_name
 from ..system.version import __version__
@@ -19,11 +21,16 @@ from . import tutorial
 
 # Long enough for every part of the arithmetic to take part, short enough to be over in a second.
 ITERATIONS = 100
+# The same of L-BFGS, on the same pictures: its evaluations, its options, and their digest.
+EVALUATIONS = 40
+LBFGS = DescentOptions(solver="lbfgs", l2=0.01)
+GOLDEN_LBFGS_SHA256 = "c0d03509f8f9b539f6ee5db550f490eec9e29f685a487057c89af542fed5bb06"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One short training: on what, by which implementation, its digest (or why there is none), and its speed."""
+    """One short training: on what, by which implementation, its digest (or why there is none), its speed, and by which
+    solver."""
 
     device: str
     implementation: str
@@ -31,6 +38,7 @@ class Proof:
     golden: bool
     milliseconds_per_iteration: float
     problem: str = ""
+    solver: str = "gd"
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Examination:
 
     @property
     def healthy(self) -> bool:
-        """Whether every implementation on every device gave the golden digest."""
+        """Whether every implementation on every device gave the golden digest of each solver."""
         return bool(self.proofs) and all(proof.golden for proof in self.proofs)
 
 
@@ -62,10 +70,14 @@ def examine() -> Examination:
     for device in [choose_device("cpu"), *gpus]:
         with device.current():
             proofs += [_prove(device, name, x, y) for name in kernels.available(device.kind, device.xp)]
+            needs = LBFGS.needs()
+            proofs += [_prove(device, name, x, y, LBFGS) for name in kernels.available(device.kind, device.xp, needs)]
             notes += kernels.notes(device.xp)
     proofs += broken
     # Another division of the work, as other machines would divide it.
-    proofs.append(_prove(choose_device("cpu"), "reference", x[:, ::-1], y[:, ::-1], chunk=97))
+    for options in (None, LBFGS):
+        proofs.append(_prove(choose_device("cpu"), "reference", x[:, ::-1], y[:, ::-1], options, chunk=97))
+    proofs.sort(key=lambda proof: list(SOLVERS).index(proof.solver))
     return Examination(
         xlogreg=__version__,
         python=platform.python_version(),
@@ -95,21 +107,29 @@ def _gpus() -> tuple[list[Device], list[str], list[Proof]]:
     return found, [] if count else ["This machine has no GPU that CuPy finds."], broken
 
 
-def _prove(device: Device, implementation: str, x: np.ndarray, y: np.ndarray, chunk: int | None = None) -> Proof:
+def _prove(
+    device: Device, implementation: str, x: np.ndarray, y: np.ndarray, options: DescentOptions | None = None,
+    chunk: int | None = None,
+) -> Proof:  # fmt: skip
     name = implementation if chunk is None else f"{implementation}, reordered"
     where = "cpu" if device.kind == "cpu" else f"gpu:{device.number}"
+    descends = options is None
+    solver = "gd" if options is None else options.solver
+    rates, iterations = ([tutorial.LEARNING_RATE], ITERATIONS) if descends else (None, EVALUATIONS)
+    golden = tutorial.GOLDEN_SHA256_100 if descends else GOLDEN_LBFGS_SHA256
     try:
-        with device.current():
+        with device.current(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is short
             result = descend_many(
-                device.to_device(x), device.to_device(y), [tutorial.LEARNING_RATE], ITERATIONS,
-                implementation=implementation, chunk=chunk,
+                device.to_device(x), device.to_device(y), rates, iterations,
+                implementation=implementation, chunk=chunk, options=options,
             )  # fmt: skip
     except XlogregError as error:
-        return Proof(where, name, "", False, 0.0, str(error))
+        return Proof(where, name, "", False, 0.0, str(error), solver)
     except Exception as error:  # a broken driver or library raises anything; the report must still come out whole
-        return Proof(where, name, "", False, 0.0, f"{type(error).__name__}: {error}".splitlines()[0])
+        return Proof(where, name, "", False, 0.0, f"{type(error).__name__}: {error}".splitlines()[0], solver)
     digest = history_sha256(result.history[:, 0])
-    return Proof(where, name, digest, digest == tutorial.GOLDEN_SHA256_100, result.seconds / ITERATIONS * 1e3)
+    return Proof(where, name, digest, digest == golden, result.seconds / len(result.history) * 1e3, solver=solver)
 
 
 def _blas() -> str:

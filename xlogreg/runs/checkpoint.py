@@ -21,7 +21,7 @@ from ..arrays import Device, to_host
 from ..errors import FileError, InputError
 from ..neuron.arguments import MAX_ITERATIONS
 from ..neuron.objective import Gradient
-from ..solvers.resume import COST, DIVERGED, GRADIENT, VALIDATION, Frame, Part, Progress
+from ..solvers.resume import COST, DIVERGED, GRADIENT, STUCK, VALIDATION, Frame, Part, Progress
 from ..solvers.solver import State
 from ..system import run_file_names
 from ..system.checks import finite_number, is_whole
@@ -42,7 +42,7 @@ _DESCRIPTION = fields({
 })  # fmt: skip
 # What is kept of a state, and of a model that has ended.
 _OF_PART = ("w", "b", "dw", "db", "cost")
-_PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, VALIDATION, DIVERGED))
+_PART = row(whole(0, MAX_ITERATIONS), any_of(GRADIENT, COST, VALIDATION, DIVERGED, STUCK))
 
 
 @dataclass

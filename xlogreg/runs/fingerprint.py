@@ -29,21 +29,25 @@ def data_sha256(features_sha256: str, tasks: Sequence[Task], start: Classifier |
 
 def fingerprint(
     data_sha256: str,
-    rates: Sequence[float],
+    rates: Sequence[float] | None,
     iterations: int,
     options: DescentOptions,
     start: Classifier | None,
     patience: int | None,
+    l2: Sequence[float] | None = None,
 ) -> str:
-    """SHA-256 of all that the bits of a training depend on."""
+    """SHA-256 of all that the bits of a training depend on; `l2` are the penalties, where there are several."""
     # Options that came later are named where they change something, so that checkpoints from before stay of use.
     default = DescentOptions().as_dict()
     changed = {name: value for name, value in options.as_dict().items() if name in _FIRST or value != default[name]}
     plan = {
-        "arithmetic": ARITHMETIC_VERSION, "data": data_sha256, "rates": [float(rate) for rate in rates],
+        "arithmetic": ARITHMETIC_VERSION, "data": data_sha256,
+        "rates": None if rates is None else [float(rate) for rate in rates],
         "iterations": int(iterations),
         "options": changed, "start": None if start is None else [start.history_sha256, float(start.b).hex()],
     }  # fmt: skip
     if patience is not None:
         plan["patience"] = patience
+    if l2 is not None:
+        plan["l2"] = [float(one) for one in l2]
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()

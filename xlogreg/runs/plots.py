@@ -77,24 +77,30 @@ def plot_own_picture(path: Path, original: np.ndarray, resized: np.ndarray, capt
 
 
 def plot_cost_histories(path: Path, trainings: Sequence["Training"], title: str) -> None:
-    """Cost against iteration, one line a training, named by its learning rate (and class, if there are several)."""
+    """Cost against iteration, one line a training, named by its learning rate, or L2 (and class, if there are
+    several)."""
     several = len({training.task.positive for training in trainings}) > 1
+    rates = any(training.classifier.learning_rate is not None for training in trainings)
+    penalties = len({training.options.l2 for training in trainings}) > 1 or not rates
+    by = ("learning rate" + " and L2" * penalties) if rates else "L-BFGS, L2"
     figure = _figure(7.2, 4.2)
     axes = figure.add_axes((0.125, 0.12, 0.84, 0.79))
     for i, training in enumerate(trainings):
         # More lines than colours: the next round of colours is dashed, and so on.
         colour, style = _COLOURS[i % len(_COLOURS)], _STYLES[i // len(_COLOURS) % len(_STYLES)]
         rate = training.classifier.learning_rate
-        label = f"{plain(short(training.task.positive))}, {rate:g}" if several else f"{rate:g}"
+        numbers = [*([rate] if rate is not None else []), *([training.options.l2] if penalties else [])]
+        label = ", ".join(f"{number:g}" for number in numbers)
+        label = f"{plain(short(training.task.positive))}, {label}" if several else label
         axes.plot(training.history, style, color=colour, linewidth=1.8, label=label)
         if len(trainings) == 1 and training.validation:
             at, costs = zip(*((record.iteration, record.cost) for record in training.validation), strict=True)
             # The training cost may hold a penalty and weights, which the cost on validation pictures never does.
             kind = " (plain cost)" if training.options.l2 or training.options.class_weight else ""
             axes.plot(at, costs, "--", color=_COLOURS[1], linewidth=1.4, label=f"{label}, validation{kind}")
-    _finish(axes, title, 12, xlabel="iteration", ylabel="cost")
+    _finish(axes, title, 12, xlabel="iteration" if rates else "evaluation", ylabel="cost")
     axes.set_xlim(0, max(len(training.history) for training in trainings))
-    legend = axes.legend(title="learning rate", frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
+    legend = axes.legend(title=by, frameon=False, fontsize=8, ncols=1 + len(trainings) // 8)
     for text in legend.get_texts():
         text.set_parse_math(False)
     _save(figure, path)

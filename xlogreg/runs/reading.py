@@ -30,8 +30,9 @@ _RESULTS = fields({
     "data": _some({"source": words, "size": many(whole(0))}),
     "features": optional(_some({"name": words, "sha256": words})),
     "asked": optional(_some({"source": optional(text), "data": optional(text), "started_in": optional(text)})),
-    "options": _some({}), "start": optional(_some({})), "machine": _some({}),
-    "history_sha256": words, "learning_rate": number(), "iterations": whole(0), "max_iterations": whole(0),
+    "options": _some({"solver": words, "l2": number(0.0), "gradient_tolerance": optional(number(0.0))}),
+    "start": optional(_some({})), "machine": _some({}),
+    "history_sha256": words, "learning_rate": optional(number()), "iterations": whole(0), "max_iterations": whole(0),
     "stopped_by": optional(words), "patience": optional(whole(1)), "best_iteration": optional(whole(0)),
     "cost_history": many(measure), "final_cost": measure, "train_accuracy": measure, "test_accuracy": measure,
     "seconds": measure, "seconds_per_iteration": measure, "models_trained_together": whole(0),
@@ -114,6 +115,9 @@ def read_results(folder: Path, of: str | None = None, *, name: str = run_file_na
         return None
     try:
         checked: dict[str, Any] = _RESULTS(found)
+        solver = checked["options"].get("solver", "gd") if "options" in checked else "lbfgs"
+        if checked.get("learning_rate", 0.0) is None and solver != "lbfgs":
+            raise Odd("a number", "learning_rate")
     except (Odd, RecursionError) as error:
         raise no_results(folder, error) from error
     return checked

@@ -19,6 +19,7 @@ from ..errors import InputError, XlogregError
 from ..logistic import history_sha256
 from ..models.evaluation import MEASURES, roc_curve
 from ..models.weights import WeightView, summary_picture, weight_views
+from ..neuron.options import SOLVERS
 from ..system import run_file_names
 from ..system.files import open_regular, write_whole
 from ..system.text import plain, short
@@ -28,6 +29,13 @@ from .reading import Run, folder_name, load_run, no_results, sweep_runs
 from .svg import Line, chart, dumbbell
 
 _COST_ROWS = 21
+# What L-BFGS, which ends by itself, says of its end.
+_ENDS = {
+    "gradient": "arrived: no part of the gradient above {}", "cost": "the change of the cost is small",
+    "validation": "the validation cost no longer falls", "interrupted": "it was ended there",
+    "iterations": "did NOT arrive at the optimum: some part of the gradient is still above {}",
+    "stuck": "did NOT arrive: it finds no lower cost, but some part of the gradient is still above {}",
+}  # fmt: skip
 # What has a place of its own on the page; anything else in results.json is shown as it is.
 _PLACED = frozenset((
     "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
@@ -113,6 +121,8 @@ def render_run(run: Run) -> str:
         cost_chart=_cost_chart([run], with_validation=True) if run.history is not None else None,
         validation=results.get("validation") or {},
         cost_rows=_cost_rows(run),
+        lbfgs=_is_lbfgs(run),
+        end=_end(run),
         # Whether the costs in history.csv have the digest in results.json; None without them.
         digest_holds=None if run.history is None else history_sha256(run.history) == results["history_sha256"],
         roc=_roc_chart(run),
@@ -143,8 +153,13 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     alike = not any(key in differing for key in ("positive", "source", "seed", "test_pictures", "test_positives"))
     highest = max(run.results["test_accuracy"] for run in runs)
     best = [i for i, run in enumerate(runs) if alike and run.results["test_accuracy"] == highest]
+    unnamed = set(_COUNTS)
+    if len(set(found := [(given.get("solver"), given.get("gradient_tolerance")) for given in options])) == len(
+        {solver for solver, _ in found}
+    ):
+        unnamed.add("gradient_tolerance")  # it goes with the solver
     labels = [
-        ", ".join(f"{_words(key)} {given[key]}" for key in differing if key in given and key not in _COUNTS) or run.name
+        ", ".join(_named(key, given[key]) for key in differing if key in given and key not in unnamed) or run.name
         for run, given in zip(runs, options, strict=True)
     ]
     models = [(label, run.classifier) for label, run in zip(labels, runs, strict=True) if run.classifier is not None]
@@ -156,6 +171,7 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
         best=best,
         low=low,
         high=high,
+        ends=[_brief_end(run) for run in runs],
         dumbbells=[dumbbell(train, test, low, high, f"train {train:.2f} %, test {test:.2f} %") for train, test in both],
         pictures=[
             (label, picture) for label, model in models if (picture := summary_picture(model)) is not None
@@ -200,23 +216,49 @@ def _cost_chart(runs: Sequence[Run], labels: Sequence[str] | None = None, *, wit
         if run.history is not None
     ]
     first = lines[0]
-    text = f"Cost against iteration: {len(lines)} lines."
+    step = "evaluation" if all(map(_is_lbfgs, runs)) else "iteration"
+    text = f"Cost against {step}: {len(lines)} lines."
     if len(lines) == 1 and len(first.y):
-        text = f"The cost falls from {first.y[0]:.4f} to {first.y[-1]:.4f} in {len(first.y)} iterations."
+        text = f"The cost falls from {first.y[0]:.4f} to {first.y[-1]:.4f} in {len(first.y)} {step}s."
     # The axis ends at the number of iterations, one past the last cost.
     end = float(max(2, *(len(line.y) for line in lines), 2))
     records = (runs[0].results.get("validation") or {}).get("history") if with_validation else None
     if records:
         at, costs = (np.array([record[key] for record in records], dtype=np.float64) for key in ("iteration", "cost"))
         lines.append(Line("validation", at, costs, 1))
-    return chart(lines, "iteration", "cost", text, x_range=(0.0, end))
+    return chart(lines, step, "cost", text, x_range=(0.0, end))
 
 
-def _cost_rows(run: Run) -> list[tuple[int, float]]:
-    """(iteration, cost) of every 100th iteration, as results.json has them, thinned evenly if there are many."""
-    costs = run.results.get("cost_history", [])
-    every = max(1, -(-len(costs) // _COST_ROWS))
-    return [(100 * i, float(costs[i])) for i in range(0, len(costs), every)]
+def _cost_rows(run: Run) -> list[tuple[int, float, str]]:
+    """(iteration, cost, place) of every 100th iteration, as results.json has them, thinned evenly if there are many; of
+    L-BFGS, which has few, of evaluations in history.csv."""
+    costs, step = run.results.get("cost_history", []), 100
+    if _is_lbfgs(run) and run.history is not None:
+        costs, step = run.history, 1
+    rows = range(0, len(costs), max(1, -(-len(costs) // _COST_ROWS)))
+    return [(step * i, float(costs[i]), f"cost_history.{i}" if step > 1 else "") for i in rows]
+
+
+def _is_lbfgs(run: Run) -> bool:
+    return bool(run.results.get("options", {}).get("solver") == "lbfgs")
+
+
+def _brief_end(run: Run) -> str:
+    """How a run by L-BFGS ended, in a few words; nothing of other runs."""
+    stopped, done = run.results.get("stopped_by"), run.results.get("iterations", 0)
+    if not _is_lbfgs(run):
+        return ""
+    how = {"gradient": "arrived after", "iterations": "did NOT arrive in", "stuck": "did NOT arrive in"}
+    return f"{how.get(str(stopped), 'ended after')} {done:,} evaluations"
+
+
+def _end(run: Run) -> str:
+    """How a run by L-BFGS ended, in words; nothing of other runs."""
+    r = run.results
+    tolerance = r.get("options", {}).get("gradient_tolerance")
+    if not _is_lbfgs(run) or tolerance is None or r.get("stopped_by") not in _ENDS:
+        return ""
+    return _ENDS[r["stopped_by"]].format(f"{tolerance:g}")
 
 
 # The style of a part's lines, drawn in this order.
@@ -258,12 +300,18 @@ def _unit_chart(lines: list[Line], x_label: str, y_label: str, description: str)
 def _options(run: Run) -> dict[str, str]:
     """What was asked for, in words; of features and start only what people name."""
     r = run.results
-    given = {"learning_rate": r.get("learning_rate"), "iterations": r.get("iterations")}
+    # How many evaluations L-BFGS takes is no option.
+    given = {"learning_rate": r.get("learning_rate"),
+             "iterations": r.get("max_iterations" if _is_lbfgs(run) else "iterations")}  # fmt: skip
+    if given["learning_rate"] is None:
+        del given["learning_rate"]
+    # Before there were several solvers, there was one.
+    solver = {"solver": "gd"} if "options" in r else {}
     chosen = {"features": (r.get("features") or {}).get("name"), "start": bool(r.get("start")),
               "patience": r.get("patience")}  # fmt: skip
     given |= {key: value for key, value in chosen.items() if value}
     task = {key: value for key, value in r["task"].items() if key != "class_names"}
-    return _flat({**r.get("data", {}), **task, **given, **r.get("options", {})})
+    return _flat({**r.get("data", {}), **task, **solver, **given, **r.get("options", {})})
 
 
 def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:
@@ -273,7 +321,7 @@ def _facts(run: Run) -> list[tuple[str, dict[str, str]]]:
     groups = [
         ("Data", _flat(r.get("data", {}))),
         ("Task", _flat(r["task"])),
-        ("Training", _flat({key: r[key] for key in keys if key in r}) | _flat(r.get("options", {}))),
+        ("Training", _flat({key: r[key] for key in keys if r.get(key) is not None}) | _flat(r.get("options", {}))),
         ("Machine", _flat({"xlogreg": r.get("xlogreg"), **r.get("machine", {})})),
         ("Also recorded", _flat({key: value for key, value in r.items() if key not in _PLACED})),
     ]
@@ -300,6 +348,8 @@ def _plain(key: str, value: Any) -> str:
     if isinstance(value, list):
         text = (" x " if key == "size" else ", ").join(_plain("", item) for item in value[:50])
         return f"{text}, and {len(value) - 50} more" if len(value) > 50 else text
+    if key == "solver":
+        return SOLVERS.get(value, str(value))
     return f"{value:,}" if isinstance(value, int) and key not in ("seed",) else str(value)
 
 
@@ -351,3 +401,8 @@ def _uri(picture: np.ndarray) -> str:
 
 def _words(key: str) -> str:
     return str(key).replace("_", " ")
+
+
+def _named(key: str, value: str) -> str:
+    """An option and its value, in as few words as can be."""
+    return value if key == "solver" else f"{'L2' if key == 'l2' else _words(key)} {value}"

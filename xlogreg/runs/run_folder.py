@@ -45,7 +45,7 @@ def results(training: Training) -> dict[str, Any]:
         "patience": training.patience,
         "best_iteration": None if training.patience is None or best is None else best.iteration,
         "cost_history": training.cost_history,
-        "final_cost": float(training.history[-1]),
+        "final_cost": training.final_cost,
         "history_sha256": training.history_sha256,
         "train_accuracy": training.train_accuracy,
         "test_accuracy": training.test_accuracy,

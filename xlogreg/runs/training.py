@@ -7,7 +7,7 @@ from a checkpoint, and each model becomes a classifier with its probabilities.
 import inspect
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..images.features import PIXELS, Features, sha256_of
 from ..logistic import accuracy
 from ..models.classifier import Classifier
 from ..models.evaluation import Predictions
-from ..neuron.arguments import checked_iterations, checked_rates
+from ..neuron.arguments import checked_iterations, checked_penalties, checked_rates
 from ..neuron.options import DescentOptions
 from ..neuron.reference import output_rows
 from ..solvers.descent import Observer, history_sha256
@@ -46,14 +46,16 @@ class Training:
     features_sha256 : digest of the features of all training and test pictures, in the order of training
     seconds : wall time of the iterations of all `models` that were trained together
     preparing_seconds : wall time from the call to the first iteration: features, way to the device, compilation
-    options : of the descent; max_iterations : how many iterations it was given
+    options : of this model's descent, with its own l2; max_iterations : how many iterations it was given
     stopped_by : "iterations", where it did all of them, "gradient" or "cost", which met the options' tolerance,
-        "validation", whose cost no longer fell, or "interrupted", where it was taken up only to be ended
+        "validation", whose cost no longer fell, "stuck", where L-BFGS finds no lower cost, or "interrupted", where it
+        was taken up only to be ended
+    last_cost : at the last weights, where that is not the last of the history (L-BFGS may try some and not take them)
     validation : after every 100th iteration and the last, where the task has pictures held out
     patience : where the training stops by the validation's cost: after so many of its records without a lower one; then
         the classifier is that of the lowest, `best`
     start : what it went on from, for the record; None is zeros
-    note : the sentence that says that the cost rose and what to do, or nothing
+    note : the sentence that says that the cost rose, or that L-BFGS did not arrive, and what to do, or nothing
     """
 
     classifier: Classifier
@@ -74,6 +76,7 @@ class Training:
     preparing_seconds: float = 0.0
     note: str = ""
     patience: int | None = None
+    last_cost: float | None = None
 
     __repr__ = short_repr
 
@@ -108,13 +111,20 @@ class Training:
         return accuracy(self.probability_test >= 0.5, self.task.y_test)
 
     @property
+    def final_cost(self) -> float:
+        """The last of gradient descent's history; of L-BFGS that at the weights it ended with."""
+        return float(self.history[-1]) if self.last_cost is None else self.last_cost
+
+    @property
     def cost_history(self) -> list[float]:
         """The cost of every 100th iteration, as the tutorial records it."""
         return self.history[::EVERY].tolist()
 
 
-def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int, **keywords: Any) -> list[Training]:
-    """Train one model a learning rate, together; each has the bits of its own separate training.
+def train(
+    task: Task, learning_rates: Sequence[float] | None, number_of_iterations: int, **keywords: Any
+) -> list[Training]:
+    """Train one model a learning rate and l2, together; each has the bits of its own separate training.
 
     `keywords` are those of `train_together`, which does it for several tasks, and says what they are.
 
@@ -128,9 +138,10 @@ def train(task: Task, learning_rates: Sequence[float], number_of_iterations: int
 
 def train_together(
     tasks: Sequence[Task],
-    learning_rates: Sequence[float],
+    learning_rates: Sequence[float] | None,
     number_of_iterations: int,
     *,
+    l2: Sequence[float] | None = None,
     device: Device | None = None,
     implementation: str = "auto",
     observer: Observer | None = None,
@@ -142,16 +153,19 @@ def train_together(
     checkpoints: Checkpoints | None = None,
     patience: int | None = None,
 ) -> list[Training]:
-    """Train one model a task and learning rate, reading the pixels once an iteration for all; rates change first.
+    """Train one model a task, learning rate and l2, reading the pixels once an iteration for all; l2 changes first,
+    then the rate.
 
     The pixels go to the device once and the results come back once.
 
     Parameters
     ----------
     tasks : that share their pictures (`xlogreg.data.task.make_tasks`)
+    learning_rates : one or more; None for L-BFGS, which has none
+    l2 : one or more penalties, in the place of that of the options
     device, implementation : where and by what; all give the same bits
     observer : as in `optimize`; its `validated`, if it has one, is called with each `Validation`
-    options : L2, momentum, when to stop, class weights; by default none of them
+    options : solver, L2, momentum, when to stop, class weights; by default none of them
     start : a trained model to go on from; by default zeros
     diverged : takes those models that diverge, which are then missing in what is returned; without it they raise
     features : what of the pictures the models look at
@@ -166,7 +180,8 @@ def train_together(
         As `train`.
     """
     began = time.perf_counter()
-    tasks, rates, planned = _checked(tasks), checked_rates(learning_rates), checked_iterations(number_of_iterations)
+    tasks, planned = _checked(tasks), checked_iterations(number_of_iterations)
+    rates = None if learning_rates is None else checked_rates(learning_rates)
     of_kind(features, Features, "features")
     for value, kind, name in ((device, Device, "device"), (start, Classifier, "start"), (diverged, list, "diverged"),
                               (checkpoints, Checkpoints, "checkpoints"), (options, DescentOptions, "options"),
@@ -181,13 +196,17 @@ def train_together(
     if start is not None:
         check_start(start, tasks[0].size, tasks[0].source, features)
     device, options = device or choose_device("auto"), options or DescentOptions()
-    models = [(task, rate) for task in tasks for rate in rates]
+    penalties = [options.l2] if l2 is None else checked_penalties(l2)
+    several = penalties if len(penalties) > 1 else None
+    options = replace(options, l2=penalties[0])
+    each: list[float | None] = [None] if rates is None else [*rates]
+    models = [(task, rate, one) for task in tasks for rate in each for one in penalties]
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     digest = sha256_of(rows_train, rows_test)
     with device.current():
         train_rows, test_rows = device.to_device(rows_train), device.to_device(rows_test)
         validator = Validator(
-            device, [task for task, _ in models], features, patience, getattr(observer, "validated", None)
+            device, [task for task, *_ in models], features, patience, getattr(observer, "validated", None)
         )
         progress, iterations = None, planned
         if checkpoints is not None:
@@ -195,26 +214,32 @@ def train_together(
             data = data_sha256(digest, tasks, start)
             numbers = (planned, *checkpoints.before)
             kept = checkpoints.begin(
-                [fingerprint(data, rates, number, options, start, patience) for number in numbers], validator.kept,
+                [fingerprint(data, rates, number, options, start, patience, several) for number in numbers],
+                validator.kept,
                 Frame(len(models), rows_train.shape[1], max(numbers), options), validator.check, planned,
             )  # fmt: skip
             if kept is not None:
                 validator.restore(kept.extra)
                 progress = on_device(kept.progress, device)
                 iterations = progress.state.iterations if checkpoints.finish else planned
-        sign = device.to_device(np.stack([1.0 - 2.0 * task.y_train for task, _ in models]))
+        sign = device.to_device(np.stack([1.0 - 2.0 * task.y_train for task, *_ in models]))
         result = fit(
-            train_rows, sign, [rate for _, rate in models], iterations,
+            train_rows, sign, [rate for _, rate, _ in models if rate is not None] or None, iterations,
+            l2=[one for *_, one in models],
             w=None if start is None else device.to_device(np.repeat(start.w.T, len(models), axis=0)),
             b=None if start is None else device.to_device(np.full(len(models), start.b)),
             observer=observer, implementation=implementation, options=options,
             monitor=validator if validator.checks else None, checkpointer=checkpoints, progress=progress,
         )  # fmt: skip
         preparing = max(0.0, time.perf_counter() - began - result.seconds)
+        # Of gradient descent it is the last of the history.
+        costs = to_host(result.gradient.cost).tolist() if rates is None else [None] * len(models)
         trainings = []
-        for model, (task, rate) in enumerate(models):
+        for model, (task, rate, penalty) in enumerate(models):
             error = result.errors[model]
             if error is not None:
+                if several:
+                    error = DivergenceError(f"L2 {penalty:g}: {error}", error.iteration, error.learning_rate)
                 if diverged is None:
                     raise error
                 diverged.append((task, error))
@@ -243,7 +268,7 @@ def train_together(
                 models=len(models),
                 device=str(device),
                 implementation=result.implementation,
-                options=options,
+                options=replace(options, l2=penalty),
                 max_iterations=planned,
                 stopped_by=INTERRUPTED if len(history) == iterations < planned else result.reasons[model],
                 validation=tuple(validator.records[model]),
@@ -252,6 +277,7 @@ def train_together(
                 features_sha256=digest,
                 preparing_seconds=preparing,
                 note=result.notes[model],
+                last_cost=costs[model],
             )
             trainings.append(training)
     return trainings

@@ -5,12 +5,13 @@ What a cost and a gradient are is `neuron`; how they are computed fast is `kerne
 
 from ..neuron.options import DescentOptions
 from .gradient_descent import GradientDescent
+from .lbfgs import LBFGS
 from .solver import Solver
 
 # One class a solver.
-SOLVERS: dict[str, type[Solver]] = {"gd": GradientDescent}
+SOLVERS: dict[str, type[Solver]] = {"gd": GradientDescent, "lbfgs": LBFGS}
 
 
 def solver_of(options: DescentOptions) -> type[Solver]:
     """The solver that these options ask for."""
-    return SOLVERS["gd"]
+    return SOLVERS[options.solver]

@@ -3,7 +3,7 @@
 import math
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..arrays import namespace, to_host
 from ..errors import DivergenceError
 from ..neuron.options import DescentOptions
 from ..neuron.reference import PIXEL_SCALE
+from .resume import STUCK, Part
 
 Array = Any
 
@@ -21,8 +22,11 @@ _RISE = 1e-6
 _CHUNK = 256
 
 
-def safe_rate(rows: Array, options: DescentOptions | None = None, weights: Array | None = None) -> float:
-    """A learning rate at which the cost never rises: ``(1 - momentum) / (mean c (|x|^2 + 1) / 4 + l2)``.
+def safe_rate(
+    rows: Array, options: DescentOptions | None = None, weights: Array | None = None, classes: int = 1
+) -> float:
+    """A learning rate at which the cost never rises: ``(1 - momentum) / (mean c (|x|^2 + 1) / 4 + l2)``; with several
+    classes 2 takes the place of 4 (D. Boehning, 1992).
 
     The divisor bounds the curvature of the cost in every direction. With momentum the cost may rise now and then, but
     not above its start.
@@ -41,24 +45,29 @@ def safe_rate(rows: Array, options: DescentOptions | None = None, weights: Array
             parts.append(to_host((samples * samples).sum(axis=1)))
         lengths = np.concatenate(parts) / scale**2
         mean = float(lengths.mean()) + 1.0 if weights is None else float(((lengths + 1.0) * to_host(weights)).mean())
-    return (1.0 - options.momentum) / (mean / 4.0 + options.l2)
+    return (1.0 - options.momentum) / (mean / (4.0 if classes == 1 else 2.0) + options.l2)
 
 
 @dataclass(frozen=True, eq=False)
 class Adviser:
     """Knows what several models are trained on, and so what to say of each; without rows, nothing in particular.
 
-    rows : (m, d), what they see; weights : (M, m), what each sample counts for each model
+    rows : (m, d), what they see; weights : (M K, m), what each sample counts for each model's K neurons; l2 : each
+    model's penalty, in the place of that of the options
     """
 
     rows: Array | None = None
     options: DescentOptions | None = None
     weights: Array | None = None
+    classes: int = 1
+    l2: list[float] | None = None
 
-    def divergence(self, model: int, iteration: int, rate: float) -> DivergenceError:
+    def divergence(self, model: int, iteration: int, rate: float, descends: bool = True) -> DivergenceError:
         """The error of a model whose cost was no longer finite at this iteration."""
         if iteration == 0:
             what = "the cost is not finite before the first step; start from smaller weights, or from zeros"
+        elif not descends:
+            what = "the cost is no longer finite; start from smaller weights, or scale the features down"
         else:
             what = (
                 f"with learning rate {rate:g} the cost is no longer finite; "
@@ -85,12 +94,30 @@ class Adviser:
     def _choose(self, model: int, rate: float, words: str) -> str:
         safe = math.inf
         if self.rows is not None:
-            safe = safe_rate(self.rows, self.options, None if self.weights is None else self.weights[model])
+            options = self.options or DescentOptions()
+            options = options if self.l2 is None else replace(options, l2=self.l2[model])
+            weights = None if self.weights is None else self.weights[model * self.classes]
+            safe = safe_rate(self.rows, options, weights, self.classes)
         # Whatever else it is, a smaller one than this.
         advised = safe if safe < rate else rate / 10
         if not advised > sys.float_info.min:  # NaN, too
             return "no learning rate suits features so large, so scale them down first"
         return words.format(f"{advised:.1g}")
+
+
+def unconverged(part: Part, tolerance: float | None) -> str:
+    """The sentence that says that a solver did not come to the optimum."""
+    largest = float(part.gradient.largest[0])
+    if part.reason == STUCK:
+        return (
+            f"L-BFGS finds no lower cost after {part.iterations:,} evaluations: the largest entry of the gradient is "
+            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach, or weights too large to "
+            "go on from; choose a larger tolerance, or start from smaller weights."
+        )
+    return (
+        f"L-BFGS did not arrive in {part.iterations:,} evaluations: the largest entry of the gradient is "
+        f"{largest:.2g}, above the tolerance {tolerance:g}; give it more iterations, a larger L2 or a larger tolerance."
+    )
 
 
 def _rose(history: np.ndarray) -> bool:

@@ -15,12 +15,13 @@ from ..neuron.objective import Gradient
 from ..neuron.options import DescentOptions
 from ..system.checks import array_of
 from ..system.text import short_repr
-from .advice import Adviser
+from .advice import Adviser, unconverged
 from .resume import (
     COST,
     DIVERGED,
     GRADIENT,
     ITERATIONS,
+    STUCK,
     VALIDATION,
     Checkpointer,
     Frame,
@@ -51,13 +52,15 @@ class Descent:
 
     histories : for each model the cost of each of its iterations, (iterations,) float64, on the host
     reasons : for each model why it ended: "iterations" (all that were asked for), "gradient" or "cost" (small enough),
-        "validation" (the monitor stopped it), "diverged"
+        "validation" (the monitor stopped it), "diverged", "stuck" (the solver finds no lower cost)
     errors : for each model the DivergenceError that says where, or None
-    w, b : (M, d) and (M,) on the training device; of a diverged model those whose cost is not finite
+    w, b : (M, K d) and (M,), or (M, K) with K > 1 classes, on the training device; of a diverged model those whose cost
+        is not finite
     gradient : each model's last iteration's; NaN where it diverged, or was taken up after its last iteration
     seconds : wall time of the iterations, compilation not counted
     implementation : name of the objective that did the work
-    notes : for each model the sentence that says that its cost rose and what to do, or nothing
+    notes : for each model the sentence that says that its cost rose, or that it did not arrive, and what to do, or
+        nothing
     """
 
     histories: list[np.ndarray]
@@ -120,7 +123,7 @@ def descend(
         The progress is not one of this training.
     """
     with solver.objective.alone():
-        solver.objective.prepare()
+        solver.prepare()
     training = _Training(solver, iterations, adviser or Adviser(), monitor, monitor_every)
     if progress is not None:
         training.go_on_from(progress)
@@ -162,7 +165,11 @@ class _Training:
 
     def go_on_from(self, progress: Progress) -> None:
         """Take it up, after a look at all of it."""
-        Frame(len(self.models), self.solver.w.shape[1], self.iterations, self.solver.options).check(progress)
+        frame = Frame(
+            len(self.models), self.solver.objective.rows.shape[1], self.iterations, self.solver.options,
+            self.solver.classes,
+        )  # fmt: skip
+        frame.check(progress)
         self.done, self.seconds, self.parts = progress.state.iterations, progress.seconds, dict(progress.parts)
         self.costs[:, : self.done] = progress.costs
         if len(progress.models) < len(self.models):
@@ -184,13 +191,14 @@ class _Training:
         solver, options = self.solver, self.solver.options
         before = solver.state() if options.stops or len(self.rates) > 1 else None
         costs, seconds = self._timed(block)
+        block = len(costs)
         last = self.costs[self.models, self.done - 1] if self.done else None
-        ends = _ends(costs, last, solver.largest, options)
+        ends = _ends(costs, last, solver.largest, solver.stuck, options)
         for j, (at, reason) in ends.items():
             if reason == DIVERGED and len(self.rates) == 1:
-                raise self.adviser.divergence(self.models[j], self.done + at, float(self.rates[self.models[j]]))
-        steps = min((at for at, _ in ends.values()), default=block)
-        if steps < block:
+                raise self._divergence(self.models[j], self.done + at)
+        steps = min((at for at, _ in ends.values()), default=len(costs))
+        if steps < len(costs):
             # Some model ended inside the block: all go back and come to that iteration.
             assert before is not None
             solver.restore(before)
@@ -216,7 +224,7 @@ class _Training:
             # A last step alone that was too large: there is no further cost to show it, and none to compute from it.
             if not bool((abs(self.solver.w[j]) < LARGEST_WEIGHT).all()):
                 if len(self.rates) == 1:
-                    raise self.adviser.divergence(0, self.done, float(self.rates[0]))
+                    raise self._divergence(0, self.done)
                 ended[j] = DIVERGED
         if self.monitor is not None:
             turn = self.done % self.monitor_every == 0
@@ -242,6 +250,9 @@ class _Training:
             return ()
         return self.monitor([self.models[j] for j in rows], self.solver.state().of(rows)) or ()
 
+    def _divergence(self, model: int, iteration: int) -> DivergenceError:
+        return self.adviser.divergence(model, iteration, float(self.rates[model]), self.solver.descends)
+
     def result(self) -> Descent:
         ordered = [self.parts[model] for model in range(len(self.rates))]
         histories = [self.costs[model, : part.iterations] for model, part in enumerate(ordered)]
@@ -249,11 +260,12 @@ class _Training:
         errors: list[DivergenceError | None] = [None] * len(ordered)
         notes = [""] * len(ordered)
         for model, part in enumerate(ordered):
-            rate = float(self.rates[model])
             if part.reason == DIVERGED:
-                errors[model] = self.adviser.divergence(model, part.iterations, rate)
-            else:
-                notes[model] = self.adviser.note(model, histories[model], rate)
+                errors[model] = self._divergence(model, part.iterations)
+            elif self.solver.descends:
+                notes[model] = self.adviser.note(model, histories[model], float(self.rates[model]))
+            elif part.reason in (ITERATIONS, STUCK):
+                notes[model] = unconverged(part, self.solver.options.gradient_tolerance)
         return Descent(
             histories=histories,
             reasons=[part.reason for part in ordered],
@@ -272,8 +284,7 @@ def _part(solver: Solver, j: int, done: int, reason: str) -> Part:
     w, b, found = solver.w[rows], solver.b[rows], solver.gradient
     if reason == DIVERGED or found is None:
         xp = namespace(w)
-        nothing = xp.full(b.shape, xp.nan, dtype=xp.float64)
-        gradient = Gradient(xp.full(w.shape, xp.nan, dtype=xp.float64), nothing, nothing)
+        gradient = Gradient(*(xp.full(shape, xp.nan, dtype=xp.float64) for shape in (w.shape, b.shape, (1,))))
     else:
         gradient = Gradient(found.dw[rows], found.db[rows], found.cost[rows])
     return Part(w, b, gradient, done, reason)
@@ -284,7 +295,11 @@ def _stacked(rows: list[Array]) -> Array:
 
 
 def _ends(
-    costs: np.ndarray, last: np.ndarray | None, largest: np.ndarray | None, options: DescentOptions
+    costs: np.ndarray,
+    last: np.ndarray | None,
+    largest: np.ndarray | None,
+    stuck: np.ndarray | None,
+    options: DescentOptions,
 ) -> dict[int, tuple[int, str]]:
     """For each column of a block's costs that ends in it: how many iterations of the block it takes part in, and why.
 
@@ -295,6 +310,8 @@ def _ends(
         if options.gradient_tolerance is not None:
             assert largest is not None
             found[GRADIENT] = largest <= options.gradient_tolerance
+        if stuck is not None:
+            found[STUCK] = stuck
         if options.cost_tolerance is not None:
             # The first iteration of all has none before it: NaN is not small.
             earlier = np.concatenate([np.full((1, costs.shape[1]), np.nan) if last is None else last[None], costs[:-1]])

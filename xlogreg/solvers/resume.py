@@ -13,12 +13,13 @@ from ..neuron.objective import Gradient, check_array
 from ..neuron.options import DescentOptions
 from ..system.text import short_repr
 from . import solver_of
-from .solver import State
+from .solver import State, bias_shape
 
 Array = Any
 
 # Why a model's training ended, the words of `Descent.reasons`.
-ITERATIONS, GRADIENT, COST, VALIDATION, DIVERGED = "iterations", "gradient", "cost", "validation", "diverged"
+ITERATIONS, GRADIENT, COST, VALIDATION = "iterations", "gradient", "cost", "validation"
+DIVERGED, STUCK = "diverged", "stuck"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +57,23 @@ class Progress:
 @dataclass(frozen=True)
 class Frame:
     """What is known of every progress of a training before it begins: M models of d features, up to so many
-    iterations, and the options."""
+    iterations, the options, and how many classes a model has (1 for one neuron)."""
 
     models: int
     features: int
     iterations: int
     options: DescentOptions
+    classes: int = 1
 
     @property
     def numbers(self) -> int:
         """So many numbers a progress has at most."""
         memory = sum(math.prod(shape) for shape in self._memory_shapes.values())
-        return self.models * (self.iterations + 2 * self.features + 5 + memory)
+        return self.models * (self.iterations + 2 * self.classes * (self.features + 1) + 5 + memory)
 
     @property
     def _memory_shapes(self) -> dict[str, tuple[int, ...]]:
-        return solver_of(self.options).memory_shapes(self.options, self.features)
+        return solver_of(self.options).memory_shapes(self.options, self.features, self.classes)
 
     def check(self, progress: Progress) -> None:
         """Whether the progress can be one of this training, and each number in it one that training comes to.
@@ -97,15 +99,17 @@ class Frame:
             raise InputError(f"Each of {self.models} models must be in training or have ended, and one be in training.")
         costs = progress.costs
         check_array("The costs", costs, (self.models, done))
-        shapes = {"w": (self.features,), "b": (), **self._memory_shapes}
+        weights, biases = (self.classes * self.features,), bias_shape(self.classes)
+        shapes = {"w": weights, "b": biases, **self._memory_shapes}
         arrays = {"w": state.w, "b": state.b, **state.memory}
         if arrays.keys() != shapes.keys():
             raise InputError(f"The state must have the arrays {list(shapes)}, not {list(arrays)}.")
         for name, shape in shapes.items():
             check_array(f"The state's {name}", arrays[name], (len(models), *shape))
+        solver_of(self.options).check_memory(state.memory)
         if not can_go_on(state):
             raise InputError("The state has weights that are not finite, or beyond all that sums hold.")
-        ends = {DIVERGED, VALIDATION, *(reason for reason, tolerance in (
+        ends = {DIVERGED, VALIDATION, STUCK, *(reason for reason, tolerance in (
             (GRADIENT, self.options.gradient_tolerance), (COST, self.options.cost_tolerance)
         ) if tolerance is not None)}  # fmt: skip
         lengths = dict.fromkeys(models, done)
@@ -114,8 +118,8 @@ class Frame:
             if part.reason not in ends:
                 raise InputError(f"No model of this training ends by {part.reason!r:.40}.")
             for name, array in {"w": part.w, "b": part.b, **vars(part.gradient)}.items():
-                row = (1, self.features) if name in ("w", "dw") else (1,)
-                check_array(f"The {name} of a model that has ended", array, row)
+                shape = {"w": weights, "dw": weights, "b": biases, "db": biases}.get(name, ())
+                check_array(f"The {name} of a model that has ended", array, (1, *shape))
                 # NaN fails the comparison.
                 below = LARGEST_WEIGHT if name == "w" else math.inf
                 if part.reason != DIVERGED and not bool((abs(array) < below).all()):
