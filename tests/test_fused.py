@@ -546,7 +546,7 @@ def test_an_old_kernel_is_never_used() -> None:
         ),
         *(
             (function, dots.MODULES, "", compiled_into("kernels/dots"))
-            for function in (dots.dots, dots.add_multiples, dots.add_rows)
+            for function in (dots.dots, dots.add_multiples, dots.add_rows, dots.two_loops)
         ),
         (shrink.shrink, ("images/resize_kernel",), "", compiled_into("images/resize_kernel")),
     ):  # fmt: skip

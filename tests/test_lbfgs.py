@@ -249,7 +249,9 @@ def test_vectors_of_the_kernel() -> None:
         assert one.tobytes() == other.tobytes()
     for name in ("means", "bounds"):
         assert getattr(objectives[0], name)().tobytes() == getattr(objectives[1], name)().tobytes()
-    assert [len(function.signatures) for function in (dots.dots, dots.add_multiples, dots.add_rows)] == [1, 1, 1]
+    train(rows, y, implementation="fused")
+    functions = dots.dots, dots.add_multiples, dots.add_rows, dots.two_loops
+    assert [len(function.signatures) for function in functions] == [1, 1, 1, 1]
 
 
 # The optimum.
@@ -647,6 +649,7 @@ def test_the_two_loops_are_the_inverse_hessian() -> None:
     """H of these pairs, as a matrix, times g; also after the oldest of more pairs than there are places were left."""
     rng = np.random.RandomState(0)
     n, pairs = 45, Pairs()
+    objectives = [objective_for(name, X, 1.0 - 2.0 * Y) for name in IMPLEMENTATIONS]
     root = rng.normal(size=(n, n))
     hessian = root @ root.T / n + np.eye(n)
     x, steps, changes = rng.normal(size=n), np.zeros((PAIRS, n)), np.zeros((PAIRS, n))
@@ -658,7 +661,9 @@ def test_the_two_loops_are_the_inverse_hessian() -> None:
         ys, yy = pairs.move(steps @ new, changes @ new)
         i = pairs.add(ys, yy, s @ new, y @ new, s @ y, y @ y)
         steps[i], changes[i], g = s, y, new
-        of_g, of_s, of_y = pairs.coefficients()
+        numbers = pairs.sy, pairs.yy, pairs.gs, pairs.gy, pairs.places
+        of_g, of_s, of_y = objectives[0].two_loops(*numbers)
+        assert all(objective.two_loops(*numbers) == (of_g, of_s, of_y) for objective in objectives[1:])
         obtained = of_g * g + np.array(of_s) @ steps + np.array(of_y) @ changes
         h = np.eye(n) * (s @ y) / (y @ y)
         for j in pairs.places:

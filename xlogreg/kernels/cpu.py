@@ -304,6 +304,14 @@ class FusedCPU(Objective):
         vectors.add_multiples(v, np.array(factors), _read_only(others))
         return v
 
+    def two_loops(
+        self, sy: np.ndarray, yy: np.ndarray, gs: np.ndarray, gy: np.ndarray, places: list[int]
+    ) -> tuple[float, list[float], list[float]]:
+        """As in `Objective`."""
+        of_s, of_y = np.zeros((2, len(gs)))
+        scale = vectors.two_loops(*map(_read_only, (sy, yy, gs, gy)), np.array(places), of_s, of_y)
+        return scale, of_s.tolist(), (-scale * of_y).tolist()
+
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient at w, b."""
         return self.descend(standing(w, b), 1).gradient

@@ -130,6 +130,33 @@ class Objective:
         """`exact_dot` of u (n,) and each of the vectors (k, n)."""
         return exact_dot(u[None], vectors)
 
+    def two_loops(
+        self, sy: np.ndarray, yy: np.ndarray, gs: np.ndarray, gy: np.ndarray, places: list[int]
+    ) -> tuple[float, list[float], list[float]]:
+        """H g of L-BFGS as a multiple of g and multiples of its steps s and of its changes y, on the host.
+
+        sy, yy : s_i . y_j and y_i . y_j; gs, gy : g . s_i and g . y_i; places : those in use, the oldest pair's first
+        """
+        # Python counts faster with numbers of its own.
+        sy, yy, gs, gy = (numbers.tolist() for numbers in (sy, yy, gs, gy))
+        of_s, of_y = [0.0] * len(gs), [0.0] * len(gs)
+        for k in range(len(places) - 1, -1, -1):
+            i = places[k]
+            product = gs[i]
+            for j in places[k + 1 :]:
+                product = product - of_y[j] * sy[i][j]
+            of_y[i] = product / sy[i][i]
+        scale = sy[places[-1]][places[-1]] / yy[places[-1]][places[-1]]
+        for k, i in enumerate(places):
+            product = gy[i]
+            for j in places:
+                product = product - of_y[j] * yy[i][j]
+            product = scale * product
+            for j in places[:k]:
+                product = product + of_s[j] * sy[j][i]
+            of_s[i] = of_y[i] - product / sy[i][i]
+        return scale, of_s, [-scale * one for one in of_y]
+
     def keep(self, models: list[int]) -> None:
         """Go on with these models only, by their present numbers, ascending."""
         models = [self.classes * model + k for model in models for k in range(self.classes)]

@@ -73,27 +73,6 @@ class Pairs:
         self.sy[i, i], self.yy[i, i], self.gs[i], self.gy[i] = own_sy, own_yy, gs, gy
         return i
 
-    def coefficients(self) -> tuple[float, list[float], list[float]]:
-        """H g as a multiple of g and multiples of the steps s and of the changes y (the two loops)."""
-        sy, yy, gs, gy, places = self.sy.tolist(), self.yy.tolist(), self.gs.tolist(), self.gy.tolist(), self.places
-        of_s, of_y = [0.0] * PAIRS, [0.0] * PAIRS
-        for k in range(len(places) - 1, -1, -1):
-            i = places[k]
-            product = gs[i]
-            for j in places[k + 1 :]:
-                product = product - of_y[j] * sy[i][j]
-            of_y[i] = product / sy[i][i]
-        scale = sy[places[-1]][places[-1]] / yy[places[-1]][places[-1]]
-        for k, i in enumerate(places):
-            product = gy[i]
-            for j in places:
-                product = product - of_y[j] * yy[i][j]
-            product = scale * product
-            for j in places[:k]:
-                product = product + of_s[j] * sy[j][i]
-            of_s[i] = of_y[i] - product / sy[i][i]
-        return scale, of_s, [-scale * one for one in of_y]
-
 
 class LBFGS(Solver):
     """`w`, `b` are the last point that was accepted; `memory` has the gradient there, the direction from there as if
@@ -234,7 +213,7 @@ class LBFGS(Solver):
         """The search from where model j is, along -H g."""
         pairs, dots, add = self._pairs[j], self.objective.dots, self.objective.add_multiples
         if pairs.places:
-            of_g, of_s, of_y = pairs.coefficients()
+            of_g, of_s, of_y = self.objective.two_loops(pairs.sy, pairs.yy, pairs.gs, pairs.gy, pairs.places)
             t, direction = 1.0, -of_g * gradient
             direction = add(direction, [-one for one in of_s], self.memory["steps"][j])
             direction = add(direction, [-one for one in of_y], self.memory["changes"][j])
