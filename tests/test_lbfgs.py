@@ -179,8 +179,8 @@ def test_golden_digest() -> None:
         assert history_sha256(result.histories[0]) == DIGEST
 
 
-FEW_DIGEST = "3614ff5663ff8f14ea0a9ed108ff9a7afc4545d2accf4d235ab1be0e798db144"
-EVALUATIONS, DIGEST = 141, "461630fa812e258be75e0b1f3516ffef82ec69c834b7c25150c8cab55bcea799"
+FEW_DIGEST = "f2cbba3e877a51ef04b3ac0a9d9c5eb24fd9f88c08a201e0aefcabcd4e429636"
+EVALUATIONS, DIGEST = 98, "84b4c680a3c0394dd8ae4998ef064c2b57dc3f09f8cab9e731b687caf0d5ff69"
 
 
 # The dot products.
