@@ -467,6 +467,19 @@ def test_monitor_stops() -> None:
     assert descend(alone, 30).histories[0].tolist() == result.histories[0].tolist()
 
 
+def test_one_of_several_diverges() -> None:
+    rows, y = problem(80, 30, 2)
+    start = {"w": np.zeros((2, 30)), "b": np.array([2e6, 0.5])}
+    result = train(rows, y, **start)
+    assert result.reasons == ["diverged", "gradient"]
+    assert result.errors[0] is not None
+    assert result.errors[0].iteration == 0
+    assert len(result.histories[0]) == 0
+    alone = train(rows, y[1], w=start["w"][1:], b=start["b"][1:])
+    assert alone.histories[0].tolist() == result.histories[1].tolist()
+    assert alone.w.tolist() == result.w[1:].tolist()
+
+
 # Stopped and resumed.
 
 
