@@ -261,16 +261,22 @@ class FusedCPU(Objective):
 
     def _forget(self) -> None:
         """Keep nothing of the iterations before, from which differences are taken."""
-        (m, d), models = self.rows.shape, len(self.sign)
-        self._orders = orders_for(m, d, models)
         self._scratch: dict[int, tuple[Shared, Own]] = {}
-        base, residual_base = np.zeros((2, models), np.int64)
-        plans = np.zeros((models, 2, PLAN), np.int64)
+        self._kept: dict[int, Kept] = {}
         # A guess: those of the iteration before, mostly right.
-        self._residual_exponents = np.zeros(models, np.int64)
-        self._kept = Kept(base, residual_base, plans, *(np.zeros((models, *shape), np.int64) for shape in (
-            (self._orders, d), (2, self._orders, m), (self._orders, m), (2, self._orders, d)
-        )))  # fmt: skip
+        self._residual_exponents = np.zeros(len(self.sign), np.int64)
+
+    def _kept_of(self, orders: int) -> Kept:
+        """What is kept of so many orders of differences."""
+        (m, d), models = self.rows.shape, len(self.sign)
+        if orders not in self._kept:
+            self._kept[orders] = Kept(
+                *np.zeros((2, models), np.int64), np.zeros((models, 2, PLAN), np.int64),
+                *(np.zeros((models, *shape), np.int64) for shape in (
+                    (orders, d), (2, orders, m), (orders, m), (2, orders, d)
+                )),
+            )  # fmt: skip
+        return self._kept[orders]
 
     def keep(self, models: list[int]) -> None:
         """Go on with these models only."""
@@ -284,7 +290,7 @@ class FusedCPU(Objective):
 
     def prepare(self) -> None:
         """Compile, or load what was compiled before: a training of no iterations."""
-        self._advance(standing(np.zeros((len(self.sign), self.rows.shape[1])), np.zeros(len(self.sign))), 0, 1)
+        self._advance(standing(np.zeros((len(self.sign), self.rows.shape[1])), np.zeros(len(self.sign))), 0, 1, 0)
 
     def means(self) -> Array:
         """As in `Objective`."""
@@ -314,17 +320,23 @@ class FusedCPU(Objective):
 
     def evaluate(self, w: Array, b: Array) -> Gradient:
         """Cost and gradient at w, b."""
-        return self.descend(standing(w, b), 1).gradient
+        # Weights that follow no path have no small differences.
+        return self._run(standing(w, b), 1, 0).gradient
 
     def descend(self, steps: Steps, iterations: int) -> Descended:
         """Advance by so many iterations."""
+        m, d = self.rows.shape
+        return self._run(steps, iterations, orders_for(m, d, len(self.sign)))
+
+    def _run(self, steps: Steps, iterations: int, orders: int) -> Descended:
+        """Advance by so many iterations, with so many orders of differences."""
         costs, largest = np.empty((2, iterations, len(self.sign)))
         done = 0
         while done < iterations:
             threads, count = self._thread_count.plan(iterations - done)
             start = time.perf_counter()
             part = slice(done, done + count)
-            costs[part], largest[part], dw, db = self._advance(steps, count, threads)
+            costs[part], largest[part], dw, db = self._advance(steps, count, threads, orders)
             self._thread_count.note(threads, count, time.perf_counter() - start)
             done += count
         if self.classes > 1:
@@ -333,7 +345,7 @@ class FusedCPU(Objective):
         return Descended(costs, largest, Gradient(dw, db, costs[-1]))
 
     def _advance(
-        self, steps: Steps, iterations: int, threads: int
+        self, steps: Steps, iterations: int, threads: int, orders: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         threads = ready(threads)
         (m, d), models, block = self.rows.shape, len(self.sign), self._block
@@ -353,7 +365,7 @@ class FusedCPU(Objective):
             sample_weight=_read_only(nothing if self.sample_weight is None else self.sample_weight),
             rates=_read_only(steps.rates),
             rule=np.array([[l2, 0.5 * l2, steps.momentum, float(steps.nesterov)] for l2 in penalties]),
-            loss_constants=_loss_constants(m, self.classes), block=block, orders=self._orders, classes=self.classes,
+            loss_constants=_loss_constants(m, self.classes), block=block, orders=orders, classes=self.classes,
         )  # fmt: skip
         state = State(
             steps.w, steps.b, nothing if steps.velocity is None else steps.velocity,
@@ -361,7 +373,7 @@ class FusedCPU(Objective):
             self._residual_exponents,
         )  # fmt: skip
         results = Results(costs, largest_entries, dw, db, self.work)
-        arguments = (problem, state, results, self._kept, shared, own)
+        arguments = (problem, state, results, self._kept_of(orders), shared, own)
 
         def stop() -> None:
             memory[STOP] = 1

@@ -24,7 +24,7 @@ ITERATIONS = 100
 # The same of L-BFGS, on the same pictures: its evaluations, its options, and their digest.
 EVALUATIONS = 40
 LBFGS = DescentOptions(solver="lbfgs", l2=0.01)
-GOLDEN_LBFGS_SHA256 = "c0d03509f8f9b539f6ee5db550f490eec9e29f685a487057c89af542fed5bb06"
+GOLDEN_LBFGS_SHA256 = "b33f58912e89c2cee37eb36585ee95c6a8985e4b5b9ff6c4032f6967f57ae25b"
 
 
 @dataclass(frozen=True)
