@@ -270,12 +270,12 @@ class FusedCPU(Objective):
         """What is kept of so many orders of differences."""
         (m, d), models = self.rows.shape, len(self.sign)
         if orders not in self._kept:
+            base, residual_base = np.zeros((2, models), np.int64)
+            plans = np.zeros((models, 2, PLAN), np.int64)
+            shapes = (orders, d), (2, orders, m), (orders, m), (2, orders, d)
             self._kept[orders] = Kept(
-                *np.zeros((2, models), np.int64), np.zeros((models, 2, PLAN), np.int64),
-                *(np.zeros((models, *shape), np.int64) for shape in (
-                    (orders, d), (2, orders, m), (orders, m), (2, orders, d)
-                )),
-            )  # fmt: skip
+                base, residual_base, plans, *(np.zeros((models, *shape), np.int64) for shape in shapes)
+            )
         return self._kept[orders]
 
     def keep(self, models: list[int]) -> None:
