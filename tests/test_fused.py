@@ -226,6 +226,44 @@ def test_it_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(cpu._run.signatures) == 1
 
 
+def test_after_an_error_in_the_middle_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, say: what the threads had half done is forgotten, so that the next evaluation has the reference's bits."""
+    reference, fused = (one.objective for one in engines(300, 130, models=2, seed=3))
+    rng = np.random.RandomState(0)
+    w, b, kept = rng.normal(0, 1e-3, (2, 130)), np.zeros(2), fused._kept
+    for _ in range(5):
+        fused.evaluate(w, b)
+        w = w + rng.normal(0, 1e-9, w.shape)
+
+    def interrupted(*arguments: object) -> None:
+        for array in fused._kept[3:]:
+            array += 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cpu, "run_all", interrupted)
+        fused.evaluate(w, b)
+    assert any(array.any() for array in kept)
+    expected, obtained = reference.evaluate(w, b), fused.evaluate(w, b)
+    for name in ("cost", "dw", "db"):
+        assert np.array_equal(getattr(obtained, name), getattr(expected, name)), name
+
+
+@EVERY_VARIANT
+def test_samples_of_a_whole_part_may_count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The grid is that of the largest residual of all samples, however the reference cuts them into parts."""
+    rng = np.random.RandomState(0)
+    rows, sign = rng.randint(0, 256, (200, 70)).astype(np.uint8), np.where(rng.rand(1, 200) < 0.5, 1.0, -1.0)
+    weight, w, b = np.full((1, 200), 0.01), rng.normal(0, 1e-3, (1, 70)), np.zeros(1)
+    weight[:, 128:] = 0.0
+    whole = Reference(rows, sign, sample_weight=weight).evaluate(w, b)
+    monkeypatch.setattr("xlogreg.neuron.reference.BLOCK_TERMS", 64)
+    for one in (Reference(rows, sign, sample_weight=weight), cpu.FusedCPU(rows, sign, sample_weight=weight)):
+        found = one.evaluate(w, b)
+        for name in ("cost", "dw", "db"):
+            assert np.array_equal(getattr(found, name), getattr(whole, name)), (one.name, name)
+
+
 @EVERY_VARIANT
 def test_blocks_change_no_bit() -> None:
     histories = []

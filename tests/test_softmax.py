@@ -52,6 +52,22 @@ def test_the_fused_kernel_has_the_bits_of_the_reference(m: int, d: int, classes:
         assert_equal(*pair, seed)
 
 
+@EVERY_VARIANT
+def test_a_neuron_without_residuals_has_its_models_grid() -> None:
+    """Probabilities of e^-708 times small weights are 0: the exponent is that of the model's other neurons."""
+    cpu = pytest.importorskip("xlogreg.kernels.cpu")
+    rows, sign, _, _ = problem(40, 70, 3)
+    sign[2], sign[0] = 1.0, np.where(sign[2] < 0.0, -1.0, sign[0])
+    w, b = np.random.RandomState(1).normal(0, 1, (3, 70)), np.array([0.0, 0.0, -1e5])
+    one, other = (
+        kind(rows, sign, classes=3, sample_weight=np.full((3, 40), 1e-30)).evaluate(w, b)
+        for kind in (Reference, cpu.FusedCPU)
+    )
+    assert one.cost[0] > 0.0 and not one.dw[2].any()
+    for name in ("cost", "dw", "db"):
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
 def test_device_arrays_have_the_bits_of_numpy() -> None:
     rows, sign, weight, l2 = problem(40, 9, 4, 2)
     plain = Reference(rows, sign, sample_weight=weight, l2=l2, classes=4)

@@ -378,7 +378,12 @@ class FusedCPU(Objective):
         def stop() -> None:
             memory[STOP] = 1
 
-        run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
+        try:
+            run_all(lambda thread: _run(thread, threads, memory, self._give_way, *arguments), threads, stop)
+        except BaseException:
+            # What is kept is of two iterations by now: whoever catches this may evaluate again.
+            self._forget()
+            raise
         self._scratch = {threads: (shared, own)}
         return costs, largest_entries, dw, db
 

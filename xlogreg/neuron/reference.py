@@ -97,7 +97,8 @@ class Reference(Objective):
             )
             for part in parts
         ]  # fmt: skip
-        exponent = reduce(namespace(w).maximum, (output.exponent(self.classes) for output in outputs))
+        # Of the largest of all: a part without residuals (samples that count nothing, say) has no exponent of its own.
+        exponent = exponent_of(reduce(namespace(w).maximum, (output.largest(self.classes) for output in outputs)))
         sums = (
             propagate_backward(self.rows[part], output, exponent, m, self.chunk, self.classes)
             for part, output in zip(parts, outputs, strict=True)
@@ -119,14 +120,14 @@ class Outputs(NamedTuple):
     losses: Array
     in_range: Array
 
-    def exponent(self, classes: int = 1) -> Array:
-        """That of the largest residual of each model, for all its neurons, (M, 1)."""
-        own = exponent_of(self.residuals)
-        if classes == 1:
-            return own
-        xp = namespace(own)
-        largest = xp.max(own.reshape(-1, classes), axis=-1)
-        return xp.ascontiguousarray(xp.broadcast_to(largest[:, None], (len(largest), classes))).reshape(-1, 1)
+    def largest(self, classes: int = 1) -> Array:
+        """The largest |residual| of each model, of all its neurons, (M, 1)."""
+        xp = namespace(self.residuals)
+        own = xp.max(xp.abs(self.residuals), axis=-1)
+        if classes > 1:
+            of_models = xp.max(own.reshape(-1, classes), axis=-1)[:, None]
+            own = xp.ascontiguousarray(xp.broadcast_to(of_models, (len(of_models), classes))).reshape(-1)
+        return own[:, None]
 
 
 class Sums(NamedTuple):
