@@ -227,6 +227,23 @@ def test_lbfgs_comes_to_scikit_learns_optimum(birds: tuple[np.ndarray, np.ndarra
         assert model.history_sha256_ == history_sha256(history)
 
 
+def test_the_order_of_weighted_samples_changes_no_bit() -> None:
+    """Not even by the mean of the weights, and whatever their size."""
+    rng = np.random.RandomState(0)
+    x, y, weights = rng.randint(0, 256, (300, 40)).astype(np.uint8), np.arange(300) % 2, rng.uniform(0, 3, 300)
+    digests = set()
+    for scale in [1.0, 2.0**1000, *[1.0] * 10]:
+        order = rng.permutation(300)
+        model = ImageLogisticRegression(number_of_iterations=2).fit(x[order], y[order], scale * weights[order])
+        digests.add(model.history_sha256_)
+    assert len(digests) == 1
+    # All alike are none, whether or not their sum can be held or divided without a rounding.
+    plain = ImageLogisticRegression(number_of_iterations=2).fit(x, y)
+    for weight in (0.1, 1.7e308):
+        model = ImageLogisticRegression(number_of_iterations=2).fit(x, y, np.full(300, weight))
+        assert model.history_sha256_ == plain.history_sha256_
+
+
 def test_lbfgs_of_several_classes(digits: tuple[np.ndarray, np.ndarray]) -> None:
     x, y = digits
     model = ImageLogisticRegression(solver="lbfgs", l2=0.01).fit(x, y)
@@ -247,6 +264,7 @@ def test_what_lbfgs_says_and_refuses(birds: tuple[np.ndarray, np.ndarray]) -> No
         ({"learning_rate": 0.1}, "leave the learning rate 'auto'"), ({"momentum": 0.9}, "has no momentum"),
         ({"tol": -1}, "gradient to stop at"), ({"class_weight": "fair"}, "class_weight must be None, 'balanced'"),
         ({"class_weight": [1, 2]}, "class_weight must be"), ({"class_weight": {0: "x"}}, "class_weight must be"),
+        ({"class_weight": {0: -1}}, "weights in class_weight"), ({"class_weight": {0: 1e99}}, "weights in class_weight"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             ImageLogisticRegression(solver="lbfgs", **{"number_of_iterations": 3} | wrong).fit(x, y)

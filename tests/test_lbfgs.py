@@ -386,6 +386,14 @@ def test_float_features_of_any_size(scale: float) -> None:
         assert result.reasons == ["gradient"]
 
 
+@pytest.mark.parametrize("scale", [1e150, 1e300, 3e307])
+def test_float_features_beyond_all_sums_are_to_be_scaled(scale: float) -> None:
+    """Nothing is wrong with the weights, which were zeros, and no sum of the features warns."""
+    x = np.random.RandomState(0).normal(size=(50, 4)) * scale
+    with pytest.raises(DivergenceError, match=r"first step; .* or scale the features down"):
+        train(x, np.arange(50) % 2, 1e-6, 1e-5, 500)
+
+
 def test_a_single_pixel_may_weigh_much() -> None:
     """What bounds z is each weight, not the largest times their number."""
     rows = np.full((60, 3000), 9, np.uint8)

@@ -63,7 +63,8 @@ def test_a_neuron_without_residuals_has_its_models_grid() -> None:
         kind(rows, sign, classes=3, sample_weight=np.full((3, 40), 1e-30)).evaluate(w, b)
         for kind in (Reference, cpu.FusedCPU)
     )
-    assert one.cost[0] > 0.0 and not one.dw[2].any()
+    assert one.cost[0] > 0.0
+    assert not one.dw[2].any()
     for name in ("cost", "dw", "db"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
 

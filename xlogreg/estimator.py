@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from dataclasses import fields
 from typing import Any
 
@@ -11,7 +12,7 @@ from .arrays import choose_device, to_host
 from .errors import InputError
 from .neuron.arguments import checked_iterations, checked_learning_rate
 from .neuron.elementary import sigmoid
-from .neuron.options import DescentOptions
+from .neuron.options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .neuron.reference import forward_rows
 from .solvers.advice import safe_rate, warn
 from .solvers.descent import history_sha256
@@ -216,10 +217,14 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 weights = _check_sample_weight(unmasked(own, "sample_weight"), X, dtype=np.float64)
             except OverflowError as error:  # a whole number beyond all floats
                 raise InputError(f"sample_weight must hold numbers that float64 can hold ({error}).") from error
-            mean = weights.mean()
-            if weights.min() < 0 or not 0 < mean < np.inf:
+            if weights.min() < 0 or not weights.any():
                 raise InputError("The sample weights must be numbers from 0 on, and not all of them 0.")
-            weights = weights / mean
+            if weights.min() == weights.max():
+                weights = None
+            else:
+                # By a power of two, so that no sum overflows; and a mean that no order of the samples changes.
+                weights = np.ldexp(weights, -int(np.frexp(weights.max())[1]))
+                weights = weights / (math.fsum(weights) / len(weights))
         if self.class_weight is not None:
             of_classes = self._of_classes(classes, classes[numbers])[numbers]
             weights = of_classes if weights is None else of_classes * weights
@@ -232,10 +237,14 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
                 f"class_weight must be None, 'balanced' or a dict of label and weight, not {given(wanted)}."
             )
         try:
-            return np.asarray(compute_class_weight(wanted, classes=classes, y=y), dtype=np.float64)
+            found = np.asarray(compute_class_weight(wanted, classes=classes, y=y), dtype=np.float64)
         except (ValueError, TypeError, OverflowError) as error:
             why = " ".join(str(error).split()).rstrip(".")
             raise InputError(f"class_weight must be a dict of label and weight: {why[:200]}.") from error
+        # NaN fails the comparisons, too.
+        if not ((found >= 0.0) & (found <= LARGEST_SAMPLE_WEIGHT)).all():
+            raise InputError(f"The weights in class_weight must be from 0 to {LARGEST_SAMPLE_WEIGHT:.3g}; check them.")
+        return found
 
     def _rate(self, X: np.ndarray, options: DescentOptions, weights: np.ndarray | None) -> float | None:
         if options.solver == "lbfgs":

@@ -275,7 +275,7 @@ def _most_bytes(frame: Frame) -> int:
     """So large may a checkpoint of this training be: the numbers of its progress, the models that are kept as they were
     at their best, and the description."""
     records = frame.models * (frame.iterations // _EVERY + 8)
-    return 8 * (frame.numbers + frame.models * (frame.features + 1)) + _MAX_DESCRIPTION + 256 * records
+    return 8 * (frame.numbers + frame.models * frame.classes * (frame.features + 1)) + _MAX_DESCRIPTION + 256 * records
 
 
 def remove(folder: Path, *, but: str = "") -> None:

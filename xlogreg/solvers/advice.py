@@ -64,10 +64,11 @@ class Adviser:
 
     def divergence(self, model: int, iteration: int, rate: float, descends: bool = True) -> DivergenceError:
         """The error of a model whose cost was no longer finite at this iteration."""
-        if iteration == 0:
+        if not descends:
+            when = "no longer finite" if iteration else "not finite before the first step"
+            what = f"the cost is {when}; start from smaller weights, or scale the features down"
+        elif iteration == 0:
             what = "the cost is not finite before the first step; start from smaller weights, or from zeros"
-        elif not descends:
-            what = "the cost is no longer finite; start from smaller weights, or scale the features down"
         else:
             what = (
                 f"with learning rate {rate:g} the cost is no longer finite; "

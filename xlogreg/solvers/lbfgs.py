@@ -88,7 +88,8 @@ class LBFGS(Solver):
         self, objective: Objective, w: Array, b: Array, rates: Array, options: DescentOptions | None = None
     ) -> None:
         super().__init__(objective, w, b, rates, options)
-        self._means, self._bounds = objective.means(), objective.bounds()
+        with np.errstate(all="ignore"):  # features too large for a sum are found by the first cost
+            self._means, self._bounds = objective.means(), objective.bounds()
         self._l2 = [0.0] * len(self.b) if objective.l2 is None else to_host(objective.l2)[:: self.classes].tolist()
         self._pairs = [Pairs() for _ in self._l2]
         # The first point is accepted as it is.
