@@ -264,7 +264,7 @@ def test_what_lbfgs_says_and_refuses(birds: tuple[np.ndarray, np.ndarray]) -> No
         ({"learning_rate": 0.1}, "leave the learning rate 'auto'"), ({"momentum": 0.9}, "has no momentum"),
         ({"tol": -1}, "gradient to stop at"), ({"class_weight": "fair"}, "class_weight must be None, 'balanced'"),
         ({"class_weight": [1, 2]}, "class_weight must be"), ({"class_weight": {0: "x"}}, "class_weight must be"),
-        ({"class_weight": {0: -1}}, "weights in class_weight"), ({"class_weight": {0: 1e99}}, "weights in class_weight"),
+        ({"class_weight": {0: -1}}, "weights in class_w"), ({"class_weight": {0: 1e99}}, "weights in class_w"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             ImageLogisticRegression(solver="lbfgs", **{"number_of_iterations": 3} | wrong).fit(x, y)
