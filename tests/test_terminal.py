@@ -148,6 +148,8 @@ USAGE = [
     (("sweep", "--rate", "9"), "sweep has no option --rate: it is --learning-rate."),
     *((("train", name, "9"), f"train has no option {name}: it is --iterations.")
       for name in ("--epochs", "--n-iter", "--max-iter", "--max_iter", "--steps")),
+    (("train", "--C", "1"),
+     "train has no option --C: it is --l2, which is 1 / (C times the number of training pictures)."),
     (("train", "--random-state", "9"), "train has no option --random-state: it is --seed."),
     (("train", "--gpu"), "train has no option --gpu: it is --device gpu."),
     (("train", "--cuda"), "train has no option --cuda: it is --device gpu."),

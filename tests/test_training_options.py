@@ -363,6 +363,7 @@ def test_lbfgs_on_the_command_line(run: Callable[..., Result]) -> None:
     # It takes no more iterations; a model goes on from it, and from its optimum there is one evaluation.
     result = run("train", "--resume", "a", "--iterations", 5000)
     assert (result.code, result.err.count("it stopped by itself (gradient)")) == (0, 1)
+    assert "--start a, the same options and a smaller --tol" in result.err
     again = json.loads(run("train", "--solver", "lbfgs", "--l2", 0.01, "--start", "a", "--json").out)
     assert again["iterations"] == 1
     assert again["start"]["learning_rate"] is None
@@ -384,6 +385,15 @@ def test_lbfgs_that_did_not_arrive_says_so_and_can_be_given_more(run: Callable[.
     assert json.loads(more.out)["history_sha256"] == whole["history_sha256"]
 
 
+def test_lbfgs_says_where_there_is_no_optimum(run: Callable[..., Result]) -> None:
+    result = run("train", "--solver", "lbfgs")
+    assert result.code == 0
+    assert "so there is no optimum" in result.err
+    result = run("train", "--solver", "lbfgs", "--tol", 0.001)
+    assert "train accuracy   100.00 %" not in result.out
+    assert "no optimum" not in result.err
+
+
 def test_a_sweep_of_penalties(run: Callable[..., Result]) -> None:
     penalties = ("--l2", 0.1, "--l2", 0.01)
     result = run("sweep", "--solver", "lbfgs", *penalties, "--out", "s")
@@ -395,6 +405,7 @@ def test_a_sweep_of_penalties(run: Callable[..., Result]) -> None:
     alone = json.loads(run("train", "--solver", "lbfgs", "--l2", 0.01, "--json").out)
     assert runs[1]["history_sha256"] == alone["history_sha256"]
     assert "rate" not in result.out.splitlines()[3]
+    assert "evaluations" in result.out.splitlines()[3]
     assert "L2" in result.out.splitlines()[3]
     assert all(len(line.rstrip()) <= 80 for line in result.out.splitlines()[2:6])
     # Gradient descent does it too, with the one rate, and each model as if alone; what diverges is named.
@@ -419,7 +430,7 @@ def test_a_sweep_of_penalties(run: Callable[..., Result]) -> None:
     ("arguments", "words"),
     [
         (("--learning-rate", 0.1), "L-BFGS chooses its steps by itself; leave --learning-rate out"),
-        (("--momentum", 0.9), "L-BFGS has no momentum"),
+        (("--momentum", 0.9), "L-BFGS has no momentum"), (("--nesterov",), "L-BFGS has no momentum"),
         (("--tol", -1), "gradient to stop at"),
         (("--l2", "nan"), "L2 penalty must be finite"),
         (("--iterations", 0), "number of iterations must be"),

@@ -80,10 +80,25 @@ def show_notes(trainings: list[Training]) -> None:
     """What to know about trainings whose cost rose, or that did not arrive, also beside JSON."""
     several = len({training.task.positive for training in trainings}) > 1
     penalties = len({training.options.l2 for training in trainings}) > 1
+    rates = len({training.classifier.learning_rate for training in trainings}) > 1
     for training in trainings:
         if training.note:
-            of = [training.task.positive] * several + [f"L2 {training.options.l2:g}"] * penalties
+            of = [training.task.positive] * several
+            of += [f"rate {rate:g}" for rate in [training.classifier.learning_rate] if rates and penalties and rate]
+            of += [f"L2 {training.options.l2:g}"] * penalties
             note(f"{', '.join(of)}: {training.note}" if of else training.note)
+    if any(map(_is_nowhere, trainings)):
+        note("Every training picture is told right and there is no penalty, so there is no optimum: the cost falls for "
+             "ever, and only the tolerance says where it ended; give an --l2, 0.001 say.")  # fmt: skip
+
+
+def _is_nowhere(training: Training) -> bool:
+    """Whether L-BFGS says that it arrived where there is nowhere to arrive: larger weights always cost less."""
+    options = training.options
+    return (
+        options.solver == "lbfgs" and not options.l2 and training.stopped_by == "gradient"
+        and training.train_accuracy == 100.0
+    )  # fmt: skip
 
 
 def describe(training: Training) -> str:
@@ -123,10 +138,11 @@ def _validation(training: Training) -> str:
     said = best if keeps_best else last
     assert training.task.y_validation is not None
     pictures = len(training.task.y_validation)
+    steps = "iterations" if training.options.solver == "gd" else "evaluations"
     text = f"{said.accuracy:.2f} %, cost {said.cost:.6f} on {pictures} pictures held out"
     if keeps_best:
-        return f"{text}, the lowest: the model after {best.iteration} iterations is kept"
-    return text if best is last else f"{text}; lowest cost {best.cost:.6f} after {best.iteration} iterations"
+        return f"{text}, the lowest: the model after {best.iteration} {steps} is kept"
+    return text if best is last else f"{text}; lowest cost {best.cost:.6f} after {best.iteration} {steps}"
 
 
 def timing(training: Training) -> str:
@@ -148,7 +164,7 @@ def show_sweep(trainings: list[Training]) -> None:
     penalties = not rates or len({training.options.l2 for training in trainings}) > 1
     stopped = not rates or any(training.stopped_by in ("gradient", "cost", "validation") for training in trainings)
     validated = any(training.validation for training in trainings)
-    extra = [*(["steps"] if stopped else []), *(["valid. %"] if validated else [])]
+    extra = [*(["steps" if rates else "evaluations"] if stopped else []), *(["valid. %"] if validated else [])]
     by = [*(["rate"] if rates else []), *(["L2"] if penalties else [])]
     table = _table("class", *by, "final cost", "train %", "test %", *extra, "digest")
     for training in trainings:

@@ -193,6 +193,7 @@ def _say_complete(run: Path, as_json: bool) -> None:
     how, more = "", f"to go on from its model, train with --start {quote(str(run))}"
     if by_itself:
         how = f": it stopped by itself ({stopped}) after {done} iterations, and more would change nothing"
+        more += ", the same options and a smaller --tol" * (stopped == "gradient")
     elif stopped == "interrupted":
         how = f": it was ended after {done} of {planned} iterations"
     if not by_itself and _keeps(run):

@@ -161,8 +161,8 @@ class DescentOptions:
             if value is not None or one.default is not None:
                 object.__setattr__(self, one.name, one.metadata["check"](value))  # the dataclass is frozen
         if self.solver == "lbfgs":
-            if self.momentum:
-                raise InputError("L-BFGS has no momentum; leave it out, or choose the solver gd.")
+            if self.momentum or self.nesterov:
+                raise InputError("L-BFGS has no momentum, nor Nesterov's; leave it out, or choose the solver gd.")
             if self.gradient_tolerance is None:
                 object.__setattr__(self, "gradient_tolerance", TOLERANCE)
         if self.nesterov and not self.momentum:

@@ -159,7 +159,13 @@ def render_comparison(runs: Sequence[Run], title: str, command: str = "") -> str
     ):
         unnamed.add("gradient_tolerance")  # it goes with the solver
     labels = [
-        ", ".join(_named(key, given[key]) for key in differing if key in given and key not in unnamed) or run.name
+        ", ".join(
+            _named(key, given[key])
+            for key in differing
+            # How many evaluations were allowed says nothing of a run that arrived before.
+            if key in given and key not in unnamed and not (key == "iterations" and _has_arrived(run))
+        )
+        or run.name
         for run, given in zip(runs, options, strict=True)
     ]
     models = [(label, run.classifier) for label, run in zip(labels, runs, strict=True) if run.classifier is not None]
@@ -241,6 +247,10 @@ def _cost_rows(run: Run) -> list[tuple[int, float, str]]:
 
 def _is_lbfgs(run: Run) -> bool:
     return bool(run.results.get("options", {}).get("solver") == "lbfgs")
+
+
+def _has_arrived(run: Run) -> bool:
+    return _is_lbfgs(run) and run.results.get("stopped_by") == "gradient"
 
 
 def _brief_end(run: Run) -> str:

@@ -112,8 +112,8 @@ def unconverged(part: Part, tolerance: float | None) -> str:
     if part.reason == STUCK:
         return (
             f"L-BFGS finds no lower cost after {part.iterations:,} evaluations: the largest entry of the gradient is "
-            f"{largest:.2g}, above the tolerance {tolerance:g}, which rounding does not reach, or weights too large to "
-            "go on from; choose a larger tolerance, or start from smaller weights."
+            f"{largest:.2g}, above the tolerance {tolerance:g}, and no nearer for rounding, or for weights that are "
+            "too large; choose a larger tolerance, or start from smaller weights."
         )
     return (
         f"L-BFGS did not arrive in {part.iterations:,} evaluations: the largest entry of the gradient is "
