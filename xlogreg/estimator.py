@@ -15,6 +15,7 @@ from .neuron.elementary import sigmoid
 from .neuron.options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from .neuron.reference import forward_rows
 from .solvers.advice import safe_rate, warn
+from .solvers.cross_validation import choose_l2
 from .solvers.descent import history_sha256
 from .solvers.fit import fit
 from .system.checks import pixels_instead, unmasked
@@ -59,7 +60,8 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         1e-4 for L-BFGS, as in scikit-learn, and never for gradient descent
     class_weight : None, "balanced" or a dict of label and weight, as in scikit-learn
     solver, l2, momentum, nesterov, .. : the options of `xlogreg.DescentOptions` but that which ends a training by its
-        cost; the tutorial's gradient descent by default. l2 is 1 / (C m) of scikit-learn's LogisticRegression
+        cost; the tutorial's gradient descent by default. l2 is 1 / (C m) of scikit-learn's LogisticRegression; "auto",
+        for L-BFGS, is chosen by cross-validation within X, for each class against the rest by itself
 
     Attributes
     ----------
@@ -70,6 +72,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         ended before another
     history_sha256_ : the digest of the history; for more than two classes a tuple of one digest a class
     learning_rate_ : the rate that was used; None of L-BFGS
+    l2_ : the l2 that was used: a float; where it was chosen for more than two classes, (K,)
     n_iter_ : how many iterations, or evaluations by L-BFGS, were done: an int; for more than two classes (K,) where
         they can end one before another (L-BFGS, or with a `tol`)
     n_features_in_ : int
@@ -146,11 +149,19 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         sign = 1.0 - 2.0 * (numbers.reshape(1, -1) == positives[:, None])
         device = choose_device(self.device)
         with device.current():
+            rows, signs = device.to_device(np.ascontiguousarray(X)), device.to_device(sign)
+            own = None if weights is None else device.to_device(weights)
+            l2 = None
+            if options.l2 == "auto":
+                l2 = [
+                    choose_l2(
+                        rows, signs[k : k + 1], options=options, sample_weight=own, implementation=self.implementation
+                    ).l2
+                    for k in range(len(positives))
+                ]  # fmt: skip
             result = fit(
-                device.to_device(np.ascontiguousarray(X)), device.to_device(sign),
-                None if rate is None else [rate] * len(positives), iterations,
-                implementation=self.implementation, options=options,
-                sample_weight=None if weights is None else device.to_device(weights),
+                rows, signs, None if rate is None else [rate] * len(positives), iterations,
+                implementation=self.implementation, options=options, sample_weight=own, l2=l2,
             )  # fmt: skip
             # Of several models the descent drops those that diverge; a classifier cannot do without one of its classes.
             for error in result.errors:
@@ -164,6 +175,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
         self.history_sha256_ = digests[0] if binary else digests
         self.classes_ = classes
         self.learning_rate_ = rate
+        self.l2_ = options.l2 if l2 is None else l2[0] if binary else np.array(l2)
         done = [len(history) for history in result.histories]
         self.n_iter_ = np.array(done) if options.stops and not binary else done[0]
         self.pixels_ = X.dtype == np.uint8
@@ -257,7 +269,7 @@ class ImageLogisticRegression(ClassifierMixin, BaseEstimator):
             raise InputError(f"The learning rate must be a number above 0 or 'auto', not {given(self.learning_rate)}.")
         if X.dtype == np.uint8:
             return PIXEL_RATE
-        return safe_rate(X, DescentOptions(l2=options.l2), weights)
+        return safe_rate(X, DescentOptions(l2=options.penalty), weights)
 
 
 def _rows_of_pictures(X: Any) -> Any:

@@ -53,12 +53,17 @@ class _Told:
     """An observer of a training that tells how far it is: iterations done, the lowest of the models' costs, and that on
     the pictures held out."""
 
-    def __init__(self, tell: Callable[..., None], what: str) -> None:
-        self._tell, self._what = tell, what
+    def __init__(self, tell: Callable[..., None], what: str, iterations: int) -> None:
+        self._tell, self._what, self._iterations = tell, what, iterations
         self._at, self._lowest, self._held_out = -1, 0.0, ""
 
     def __call__(self, done: int, costs: np.ndarray) -> None:
-        self._tell(completed=done, cost=f"{costs[-1].min():.6f}{self._held_out}", description=self._what)
+        cost = f"{costs[-1].min():.6f}{self._held_out}"
+        self._tell(completed=done, cost=cost, description=self._what, total=self._iterations)
+
+    def choosing(self, done: int, most: int, models: int) -> None:
+        """An L2 is chosen, before the training itself."""
+        self._tell(completed=done, cost="...", description=f"choosing L2 by {models} models", total=most)
 
     def validated(self, record: Validation) -> None:
         """One more check, of one of the models."""
@@ -75,11 +80,11 @@ def training_progress(iterations: int, what: str, step: str = "iteration") -> It
     if not (compiled or console.err.is_terminal):
         console.err.print(first)
     with _progress(
-        lambda completed, cost, **_: f"{what}: {step} {completed} of {iterations}, cost {cost}",
+        lambda completed, cost, description, total, **_: f"{description}: {step} {completed} of {total}, cost {cost}",
         MofNCompleteColumn(table_column=Column(no_wrap=True)), TextColumn("cost {task.fields[cost]}"),
         description=first if console.err.is_terminal else what, total=iterations, cost="...",
     ) as tell:  # fmt: skip
-        yield _Told(tell, what)
+        yield _Told(tell, what, iterations)
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def show_reading(reading: Reading) -> None:
 
 def show_training(training: Training, folder: Path) -> None:
     """The result of one training and where it is kept."""
+    choice = training.choice
     task, rate, done = training.task, training.classifier.learning_rate, len(training.history)
     _pairs(
         *_about(task),
@@ -55,6 +56,7 @@ def show_training(training: Training, folder: Path) -> None:
         ("learning rate", "" if rate is None else f"{rate:g}, {done} iterations{_stop(training)}"),
         ("solver", f"{SOLVERS['lbfgs']}, {_arrival(training)}" if rate is None else ""),
         ("options", describe(training)),
+        ("L2", "" if choice is None else f"{choice.l2:g}, {choice.in_words()} ({choice.seconds:.2f} s)"),
         ("cost", f"{training.history[0]:.6f} -> {training.final_cost:.6f}"),
         ("train accuracy", f"{training.train_accuracy:.2f} %"),
         ("validation", _validation(training)),
@@ -105,6 +107,8 @@ def describe(training: Training) -> str:
     """What of the training goes beyond the tutorial's, in words; nothing if nothing does."""
     # The solver has a line of its own.
     start, parts = training.start, [words for words in training.options.in_words() if words != SOLVERS["lbfgs"]]
+    if training.choice is not None:
+        parts.remove(f"L2 {training.choice.l2:g}")  # which has a line of its own, too
     if training.patience is not None:
         parts.append(f"early stopping after {training.patience} checks without a lower validation cost")
     if start is not None:

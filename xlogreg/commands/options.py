@@ -13,6 +13,7 @@ import typer
 from ..images.kinds import DEFAULT, KINDS
 from ..neuron.options import DescentOptions
 from ..system import records
+from ..system.text import brief
 
 
 class BalanceOption(StrEnum):
@@ -181,16 +182,32 @@ def typed_name(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata["typed"] or field.name)
 
 
+def _number_or_auto(typed: Any) -> "float | str":
+    if typed == "auto":
+        return "auto"
+    try:
+        return float(typed)
+    except ValueError:
+        raise typer.BadParameter(f"must be a number or auto, not {brief(typed)!r}") from None
+
+
+def _penalty_in_a_plan(value: Any) -> "float | str":
+    return "auto" if value == "auto" else records.number()(value)
+
+
 def _of_descent() -> Table:
     table: Table = {}
     for field in dataclasses.fields(DescentOptions):
         name, kind, default, metavar = typed_name(field), field.type, field.default, field.metadata["metavar"]
         if name == "class_weight":
             kind, default, metavar = str, "none", "none|balanced|A,B"
+        if name == "l2":
+            kind = float  # or "auto"
         shown, also = default is not None, field.metadata["also"]
         flags = [f"--{name.replace('_', '-')}", *([also] if also else [])]
-        asked = _beyond(*flags, metavar=metavar, help=field.metadata["help"], show_default=shown)
-        table[name] = Annotated[kind, asked], default
+        parser = _number_or_auto if name == "l2" else None
+        asked = _beyond(*flags, metavar=metavar, help=field.metadata["help"], show_default=shown, parser=parser)
+        table[name] = Annotated[kind, asked, *([_penalty_in_a_plan] if parser else [])], default
     return table
 
 

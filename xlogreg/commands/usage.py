@@ -140,6 +140,8 @@ def _bad_value(name: str, message: str) -> str:
                 return f", not {brief(value)!r}"
         return ""
 
+    if message.startswith("must be "):
+        return f"{name} {message}"
     if choices := re.search(r"is not (?:one of )?('.*?)\.?$", message, re.DOTALL):
         names = re.findall(r"'(.*?)'", choices[1])
         return f"{name} must be {'one of ' * (len(names) > 1)}{listed(names)}{but(dict.fromkeys(names).__getitem__)}"

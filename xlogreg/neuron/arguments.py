@@ -113,7 +113,7 @@ def checked_rates(rates: Any) -> list[float]:
 
 def checked_penalties(l2: Any) -> list[float]:
     """Penalties, one or more, as floats."""
-    found = [DescentOptions(l2=one).l2 for one in list_of(l2, "l2", "a list of numbers, one a model")]
+    found = [DescentOptions(l2=one).penalty for one in list_of(l2, "l2", "a list of numbers, one a model")]
     if not found:
         raise InputError("There is no L2 penalty to train with; give at least one, or leave l2 out.")
     return found

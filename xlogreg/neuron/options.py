@@ -33,6 +33,12 @@ def _number(value: Any, what: str, wanted: str, below: float = math.inf) -> floa
     return number
 
 
+def _penalty(value: Any) -> "float | Literal['auto']":
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    return _number(value, "The L2 penalty", "finite and at least 0, 0.001 say, or 'auto'")
+
+
 def _class_weight(value: Any) -> Any:
     if isinstance(value, str) and value == "balanced":
         return value
@@ -102,7 +108,8 @@ class DescentOptions:
     solver : "gd", gradient descent with a learning rate, or "lbfgs", which goes to the optimum by itself: learning
         rates are not for it, an iteration is an evaluation of cost and gradient, and it stops at a gradient tolerance
     l2 : lambda >= 0 of the penalty (lambda / 2) |w|^2, which is part of the cost; the bias is not penalised.
-        scikit-learn's LogisticRegression has the same minimum with C = 1 / (m lambda).
+        scikit-learn's LogisticRegression has the same minimum with C = 1 / (m lambda). "auto", for L-BFGS: `train` and
+        the estimator choose it by cross-validation
     momentum : mu, from 0 to below 1: the velocity u = mu u + gradient takes the gradient's place
     nesterov : step by gradient + mu u instead of u (PyTorch's and scikit-learn's form); needs a momentum
     gradient_tolerance : stop after the first iteration whose largest |gradient| (of the weights and the bias, with
@@ -123,10 +130,11 @@ class DescentOptions:
         help="gd, the tutorial's gradient descent; or lbfgs, which goes to the optimum, in far less time, and needs no "
         "learning rate (give it an --l2, 0.001 say).",
     )  # fmt: skip
-    l2: float = option(
-        0.0, _number, what="The L2 penalty", wanted="finite and at least 0, 0.001 say",
-        help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01.",
-        words=lambda options: f"L2 {options.l2:g}", needs="L2",
+    l2: float | Literal["auto"] = option(
+        0.0, _penalty, metavar="FLOAT|auto",
+        help="Penalty for large weights, (L2 / 2) times the sum of their squares: steadier on few pictures. Try 0.01; "
+        "or auto, for lbfgs: chosen by cross-validation within the training pictures.",
+        words=lambda options: f"L2 {options.l2}" if options.l2 == "auto" else f"L2 {options.l2:g}", needs="L2",
     )  # fmt: skip
     momentum: float = option(
         0.0, _number, what="The momentum", wanted="at least 0 and below 1, 0.9 say", below=1.0,
@@ -165,8 +173,23 @@ class DescentOptions:
                 raise InputError("L-BFGS has no momentum, nor Nesterov's; leave it out, or choose the solver gd.")
             if self.gradient_tolerance is None:
                 object.__setattr__(self, "gradient_tolerance", TOLERANCE)
+        elif self.l2 == "auto":
+            raise InputError("L2 'auto' is for L-BFGS; choose the solver lbfgs, or give a number, 0.01 say.")
         if self.nesterov and not self.momentum:
             raise InputError("Nesterov's form needs a momentum above 0; give one, 0.9 say, or leave nesterov out.")
+
+    @property
+    def penalty(self) -> float:
+        """l2 as a number.
+
+        Raises
+        ------
+        InputError
+            It is still to be chosen.
+        """
+        if isinstance(self.l2, str):
+            raise InputError("L2 'auto' is chosen by `train`, for one class, and by the estimator; give a number here.")
+        return self.l2
 
     @property
     def stops(self) -> bool:

@@ -31,6 +31,10 @@ _RESULTS = fields({
     "features": optional(_some({"name": words, "sha256": words})),
     "asked": optional(_some({"source": optional(text), "data": optional(text), "started_in": optional(text)})),
     "options": _some({"solver": words, "l2": number(0.0), "gradient_tolerance": optional(number(0.0))}),
+    "l2_choice": optional(fields({
+        "values": many(number(0.0)), "scores": many(optional(number(0.0))), "folds": whole(2), "pictures": whole(1),
+        "seconds": number(0.0),
+    })),
     "start": optional(_some({})), "machine": _some({}),
     "history_sha256": words, "learning_rate": optional(number()), "iterations": whole(0), "max_iterations": whole(0),
     "stopped_by": optional(words), "patience": optional(whole(1)), "best_iteration": optional(whole(0)),

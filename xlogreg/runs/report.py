@@ -41,7 +41,7 @@ _PLACED = frozenset((
     "xlogreg", "data", "task", "options", "learning_rate", "iterations", "cost_history", "final_cost", "history_sha256",
     "train_accuracy", "test_accuracy", "metrics", "device", "implementation", "models_trained_together", "seconds",
     "seconds_per_iteration", "machine", "command", "folder", "model", "asked", "trained_on", "validation",
-    "patience", "best_iteration",
+    "patience", "best_iteration", "l2_choice",
 ))  # fmt: skip
 # These follow from the class and the data; a run is not called by them.
 _COUNTS = frozenset(("train_pictures", "train_positives", "test_pictures", "test_positives", "test_size"))
@@ -123,6 +123,8 @@ def render_run(run: Run) -> str:
         cost_rows=_cost_rows(run),
         lbfgs=_is_lbfgs(run),
         end=_end(run),
+        choice=results.get("l2_choice") or {},
+        choice_chart=_choice_chart(results.get("l2_choice") or {}),
         # Whether the costs in history.csv have the digest in results.json; None without them.
         digest_holds=None if run.history is None else history_sha256(run.history) == results["history_sha256"],
         roc=_roc_chart(run),
@@ -283,6 +285,23 @@ def _roc_chart(run: Run) -> str | None:
             lines.append(Line(part, false, true, _PARTS[part]))
     return _unit_chart(
         lines, "false positive rate", "true positive rate", "ROC curve: true against false positive rate."
+    )
+
+
+def _choice_chart(choice: dict[str, Any]) -> str | None:
+    """Log loss against L2, decades apart, of an L2 that was chosen."""
+    found = [(l2, score) for l2, score in zip(choice.get("values", ()), choice.get("scores", ()), strict=False)
+             if l2 > 0 and score is not None]  # fmt: skip
+    if len(found) < 2:
+        return None
+    l2, scores = (np.array(column, dtype=np.float64) for column in zip(*found, strict=True))
+    lowest, at = float(scores.min()), float(l2[scores.argmin()])
+    x = np.log10(l2)
+    return chart(
+        [Line("log loss", x, scores, 0, np.full(len(x), 4.0))], "L2", "log loss, held out",
+        f"The log loss of cross-validation against L2: lowest, {lowest:.4f}, at {at:g}.",
+        x_range=(float(x.min()) - 0.25, float(x.max()) + 0.25) if x.max() > x.min() else None,
+        x_ticks=[(float(place), f"{value:g}") for place, value in zip(x, l2, strict=True)],
     )
 
 

@@ -38,6 +38,7 @@ def results(training: Training) -> dict[str, Any]:
         },
         "learning_rate": classifier.learning_rate,
         "options": training.options.as_dict(),
+        "l2_choice": None if training.choice is None else training.choice.as_dict(),
         "start": training.start,
         "max_iterations": training.max_iterations,
         "iterations": iterations,

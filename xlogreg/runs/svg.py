@@ -34,9 +34,12 @@ def chart(
     *,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
+    x_ticks: Sequence[tuple[float, str]] = (),
     diagonal: bool = False,
 ) -> str:
     """An <svg> of the lines with axes, grid and labels; all names and labels are escaped.
+
+    x_ticks : where the axis is marked and what is written there; by default round numbers
 
     Raises nothing: points that are not finite are left out.
     """
@@ -55,8 +58,8 @@ def chart(
     for value in ticks(y0, y1):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{py(value)}" y2="{py(value)}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{py(value)}" dy="0.33em" text-anchor="end">{_tick(value)}</text>')
-    for value in ticks(x0, x1):
-        parts.append(f'<text x="{px(value)}" y="{bottom + 18}" text-anchor="middle">{_tick(value)}</text>')
+    for value, text in x_ticks or [(value, _tick(value)) for value in ticks(x0, x1)]:
+        parts.append(f'<text x="{px(value)}" y="{bottom + 18}" text-anchor="middle">{_shown(text)}</text>')
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     if diagonal:
         parts.append(f'<line class="diagonal" x1="{px(x0)}" y1="{py(y0)}" x2="{px(x1)}" y2="{py(y1)}"/>')

@@ -23,6 +23,7 @@ from ..models.evaluation import Predictions
 from ..neuron.arguments import checked_iterations, checked_penalties, checked_rates
 from ..neuron.options import DescentOptions
 from ..neuron.reference import output_rows
+from ..solvers.cross_validation import Choice, choose_l2
 from ..solvers.descent import Observer, history_sha256
 from ..solvers.fit import fit
 from ..solvers.resume import ITERATIONS, Frame
@@ -50,6 +51,7 @@ class Training:
     stopped_by : "iterations", where it did all of them, "gradient" or "cost", which met the options' tolerance,
         "validation", whose cost no longer fell, "stuck", where L-BFGS finds no lower cost, or "interrupted", where it
         was taken up only to be ended
+    choice : how its l2 was chosen, where the options said "auto"
     last_cost : at the last weights, where that is not the last of the history (L-BFGS may try some and not take them)
     validation : after every 100th iteration and the last, where the task has pictures held out
     patience : where the training stops by the validation's cost: after so many of its records without a lower one; then
@@ -77,6 +79,7 @@ class Training:
     note: str = ""
     patience: int | None = None
     last_cost: float | None = None
+    choice: Choice | None = None
 
     __repr__ = short_repr
 
@@ -164,8 +167,10 @@ def train_together(
     learning_rates : one or more; None for L-BFGS, which has none
     l2 : one or more penalties, in the place of that of the options
     device, implementation : where and by what; all give the same bits
-    observer : as in `optimize`; its `validated`, if it has one, is called with each `Validation`
-    options : solver, L2, momentum, when to stop, class weights; by default none of them
+    observer : as in `optimize`; its `validated`, if it has one, is called with each `Validation`, and its `choosing`
+        while an l2 is chosen, as `tell` of `choose_l2`
+    options : solver, L2, momentum, when to stop, class weights; by default none of them. With l2 "auto" it is chosen by
+        cross-validation within the training pictures, from zeros, for one task
     start : a trained model to go on from; by default zeros
     diverged : takes those models that diverge, which are then missing in what is returned; without it they raise
     features : what of the pictures the models look at
@@ -196,15 +201,29 @@ def train_together(
     if start is not None:
         check_start(start, tasks[0].size, tasks[0].source, features)
     device, options = device or choose_device("auto"), options or DescentOptions()
-    penalties = [options.l2] if l2 is None else checked_penalties(l2)
-    several = penalties if len(penalties) > 1 else None
-    options = replace(options, l2=penalties[0])
-    each: list[float | None] = [None] if rates is None else [*rates]
-    models = [(task, rate, one) for task in tasks for rate in each for one in penalties]
+    automatic = l2 is None and options.l2 == "auto"
+    if automatic and (rates is not None or len(tasks) > 1):
+        raise InputError(
+            "L-BFGS chooses its steps by itself; leave the learning rate out." if rates is not None
+            else "L2 'auto' is chosen for one class against the rest; train the classes one by one, or give a number."
+        )  # fmt: skip
+    penalties = [] if automatic else [options.penalty] if l2 is None else checked_penalties(l2)
     rows_train, rows_test = rows or (features.rows(tasks[0].x_train), features.rows(tasks[0].x_test))
     digest = sha256_of(rows_train, rows_test)
     with device.current():
         train_rows, test_rows = device.to_device(rows_train), device.to_device(rows_test)
+        choice = None
+        if automatic:
+            # Also where it is taken up: it is soon made, and always the same.
+            choice = choose_l2(
+                train_rows, device.to_device(1.0 - 2.0 * tasks[0].y_train[None]), options=options,
+                implementation=implementation, tell=getattr(observer, "choosing", None),
+            )  # fmt: skip
+            penalties = [choice.l2]
+        several = penalties if len(penalties) > 1 else None
+        options = replace(options, l2=penalties[0])
+        each: list[float | None] = [None] if rates is None else [*rates]
+        models = [(task, rate, one) for task in tasks for rate in each for one in penalties]
         validator = Validator(
             device, [task for task, *_ in models], features, patience, getattr(observer, "validated", None)
         )
@@ -278,6 +297,7 @@ def train_together(
                 preparing_seconds=preparing,
                 note=result.notes[model],
                 last_cost=costs[model],
+                choice=choice,
             )
             trainings.append(training)
     return trainings

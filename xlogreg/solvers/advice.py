@@ -45,7 +45,7 @@ def safe_rate(
             parts.append(to_host((samples * samples).sum(axis=1)))
         lengths = np.concatenate(parts) / scale**2
         mean = float(lengths.mean()) + 1.0 if weights is None else float(((lengths + 1.0) * to_host(weights)).mean())
-    return (1.0 - options.momentum) / (mean / (4.0 if classes == 1 else 2.0) + options.l2)
+    return (1.0 - options.momentum) / (mean / (4.0 if classes == 1 else 2.0) + options.penalty)
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,6 +36,7 @@ def fit(
     monitor: Monitor | None = None,
     checkpointer: Checkpointer | None = None,
     progress: Progress | None = None,
+    warns: bool = True,
 ) -> Descent:
     """Train M models on the same samples; each has the bits of its own separate training.
 
@@ -50,6 +51,7 @@ def fit(
     l2 : M penalties, in the place of that of the options
     classes : K > 1 for the softmax of K neurons a model
     observer, implementation, chunk, options, monitor, checkpointer, progress : as in `xlogreg.descend_many`
+    warns : whether to warn of what the notes say
 
     Raises
     ------
@@ -73,7 +75,7 @@ def fit(
             "Gradient descent needs a learning rate; give one, 0.005 say." if rates is None
             else "L-BFGS chooses its steps by itself; leave the learning rate out."
         )  # fmt: skip
-    penalties = [options.l2] * models if l2 is None else l2
+    penalties = [options.penalty] * models if l2 is None else l2
     weights = combined_weights(sign, options, sample_weight, classes)
     needs = options.needs(weights is not None) | ({"l2"} if any(penalties) else set())
     objective = objective_for(
@@ -93,7 +95,7 @@ def fit(
         adviser=Adviser(rows, options, weights, classes, penalties),
     )  # fmt: skip
     notes = [note for note in result.notes if note]
-    if notes:
+    if notes and warns:
         more = f" So it is with {len(notes) - 1} more of the {models} models." if len(notes) > 1 else ""
         warn(notes[0] + more, RisingCostWarning if solver_class.descends else ConvergenceWarning)
     return result
