@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import namespace, on_its_device, to_host
 from ..errors import DivergenceError, InputError
 from ..neuron.arguments import combined_weights
-from ..neuron.exact import exact_sum, loss_above, loss_bits
+from ..neuron.exact import exact_sum, exponent_of, loss_above, loss_bits
 from ..neuron.options import LARGEST_SAMPLE_WEIGHT, DescentOptions
 from ..neuron.reference import cost_of_models, propagate_forward
 from .fit import fit
@@ -232,6 +232,6 @@ def _sums_of_losses(rows: Array, sign: Array, w: Array, b: Array, sample_weight:
     """The sum of the losses times their weights, of each model, (M,); NaN where some z is out of range."""
     xp = namespace(rows, w)
     output = propagate_forward(rows, sign, w, b, None, sample_weight, classes)
-    exponent = output.exponent(classes) + loss_above(classes)
+    exponent = exponent_of(output.largest(classes)) + loss_above(classes)
     sums = exact_sum(output.losses, exponent, loss_bits(len(rows)))
     return cost_of_models(xp.where(output.in_range, sums, xp.nan), classes)
