@@ -63,7 +63,9 @@ class _Told:
 
     def choosing(self, done: int, most: int, models: int) -> None:
         """An L2 is chosen, before the training itself."""
-        self._tell(completed=done, cost="...", description=f"choosing L2 by {models} models", total=most)
+        doing = f"choosing L2 by {models} models"
+        shown = {"description": doing} if console.err.is_terminal else {}  # elsewhere it would be a line at once
+        self._tell(completed=done, cost="...", total=most, doing=doing, **shown)
 
     def validated(self, record: Validation) -> None:
         """One more check, of one of the models."""
@@ -80,7 +82,7 @@ def training_progress(iterations: int, what: str, step: str = "iteration") -> It
     if not (compiled or console.err.is_terminal):
         console.err.print(first)
     with _progress(
-        lambda completed, cost, description, total, **_: f"{description}: {step} {completed} of {total}, cost {cost}",
+        lambda completed, cost, total, doing=what, **_: f"{doing}: {step} {completed} of {total}, cost {cost}",
         MofNCompleteColumn(table_column=Column(no_wrap=True)), TextColumn("cost {task.fields[cost]}"),
         description=first if console.err.is_terminal else what, total=iterations, cost="...",
     ) as tell:  # fmt: skip
