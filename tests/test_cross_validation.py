@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import strict
 from helpers import Result, python
+from PIL import Image
 
 from xlogreg import kernels
 from xlogreg.commands import bars
@@ -366,6 +367,63 @@ def test_the_command(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 )
 def test_what_the_command_refuses(run: Callable[..., Result], arguments: tuple, words: str) -> None:
     assert run("train", *arguments).refused(words)
+
+
+def folder_of(counts: tuple[int, int], name: str = "photos") -> None:
+    """Dark and light noisy pictures, so many of each."""
+    rng = np.random.RandomState(0)
+    for label, count in zip(("dark", "light"), counts, strict=True):
+        Path(name, label).mkdir(parents=True)
+        for i in range(count):
+            picture = rng.randint(0, 120, (8, 8, 3)) + 40 * (label == "light")
+            Image.fromarray(picture.astype(np.uint8)).save(Path(name, label, f"{i}.png"))
+
+
+def test_own_folders_are_trained_to_the_optimum(run: Callable[..., Result]) -> None:
+    folder_of((20, 20))
+    by_default = json.loads(run("train", "photos", "--size", 8, "--out", "a", "--json").out)
+    said = json.loads(run("train", "photos", "--size", 8, "--solver", "lbfgs", "--l2", "auto", "--json").out)
+    assert by_default["options"]["solver"] == "lbfgs"
+    assert by_default["stopped_by"] == "gradient"
+    assert by_default["history_sha256"] == said["history_sha256"]
+    assert by_default["l2_choice"]["values"] == said["l2_choice"]["values"]
+    plan = json.loads(Path("a", "plan.json").read_text())["options"]
+    assert (plan["solver"], plan["l2"], plan["learning_rate"]) == ("lbfgs", "auto", None)
+    # Whoever says how has what was said, and the tutorial's for the rest.
+    for how in (("--learning-rate", 0.005), ("--solver", "gd"), ("--l2", 0.1), ("--momentum", 0.5)):
+        kept = json.loads(run("train", "photos", "--size", 8, *how, "--iterations", 3, "--json").out)
+        assert (kept["options"]["solver"], kept["learning_rate"], kept["l2_choice"]) == ("gd", 0.005, None), how
+    kept = json.loads(run("train", "photos", "--size", 8, "--start", "a", "--iterations", 3, "--json").out)
+    assert kept["options"]["solver"] == "gd"
+    kept = json.loads(run("train", "birds", "--iterations", 3, "--json").out)
+    assert (kept["options"]["solver"], kept["learning_rate"]) == ("gd", 0.005)
+    assert run("train", "photos", "--size", 8, "--nesterov").refused("Nesterov's form needs a momentum")
+
+
+def test_cifar10_is_trained_to_the_optimum_and_a_batch_as_the_tutorial(
+    run: Callable[..., Result], real_data: Path
+) -> None:
+    batch = real_data / "cifar-10-batches-py" / "data_batch_1"
+    kept = json.loads(run("train", batch, "--iterations", 2, "--json").out)
+    assert (kept["options"]["solver"], kept["learning_rate"]) == ("gd", 0.005)
+
+
+def test_with_too_few_pictures_to_choose_there_is_a_penalty_all_the_same(run: Callable[..., Result]) -> None:
+    folder_of((2, 9))
+    # One dark picture to train on, or none that counts.
+    for more in ((), ("--class-weight", "0,1")):
+        arguments = ("--test-size", 5, "--balance", "none", *more)
+        result = run("train", "photos", "--size", 8, *arguments, "--json")
+        assert result.code == 0, result.err
+        assert "too few to choose an L2 by cross-validation; 0.01 is taken" in result.err
+        kept = json.loads(result.out)
+        assert (kept["options"]["solver"], kept["options"]["l2"], kept["l2_choice"]) == ("lbfgs", 0.01, None)
+        assert json.loads(Path(kept["folder"], "plan.json").read_text())["options"]["l2"] == 0.01
+        # Asked for, it is an error.
+        asked = ("train", "photos", "--size", 8, *arguments, "--solver", "lbfgs", "--l2", "auto")
+        refused = run(*asked)
+        assert refused.code == 2
+        assert "Error: To choose an L2 takes at least 2 training samples of each class" in refused.err
 
 
 def test_a_sweep_takes_numbers(run: Callable[..., Result]) -> None:

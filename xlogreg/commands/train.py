@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,10 @@ _KINDS = {name: plan_kind(annotation) for name, (annotation, _) in TRAIN.items()
 _DEFAULTS = {name: default for name, (_, default) in TRAIN.items()} | {"learning_rate": RATE}
 # These change no bit; a training may be taken up on another machine.
 _CHANGEABLE = {"device", "implementation", "data", "no_cache"}
+# How own folders and cifar10 are trained where none of these options says how, and with too few pictures to choose.
+_SAYS_HOW = {"solver", "l2", "momentum", "nesterov", "learning_rate", "start"}
+_TO_THE_OPTIMUM: dict[str, Any] = {"solver": "lbfgs", "l2": "auto"}
+_L2_OF_FEW = 0.01
 
 
 @takes(TRAIN)
@@ -63,9 +68,13 @@ def train(
 ) -> None:
     """Train one class against the rest and keep model, history and pictures in a run folder.
 
+    Own folders and cifar10 are trained to the optimum, with --solver lbfgs --l2 auto, unless --solver, --l2,
+    --momentum, --learning-rate or --start says how; all else as the tutorial does it.
+
     Ctrl-C stops it and keeps where it stood; `--resume RUN` goes on, also after a crash, and with --iterations gives a
     run more of them, finished or not; `--resume RUN --finish` ends it there.
     """
+    from ..data.sources import is_picture_folder, is_whole_cifar10
     from ..runs.checkpoint import check_intervals
 
     intervals = checkpoint, checkpoint_every
@@ -76,7 +85,9 @@ def train(
     elif finish:
         raise InputError("--finish ends a training that was stopped; name its folder with --resume.")
     else:
-        _train(asked, None, intervals, as_json, out=out)
+        source = asked["source"]
+        best = not _SAYS_HOW & set(given) and (is_picture_folder(source) or is_whole_cifar10(source))
+        _train(asked | _TO_THE_OPTIMUM if best else asked, None, intervals, as_json, out=out, by_default=best)
 
 
 def _resume(run: Path, given: dict[str, Any], finish: bool, intervals: tuple[float, int | None], as_json: bool) -> None:
@@ -217,13 +228,16 @@ def _train(
     plan: "Plan | None" = None,
     finish: bool = False,
     out: Path | None = None,
+    by_default: bool = False,
 ) -> None:
-    """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it."""
+    """Train as asked, into a new folder or on in that of `run`, as its `plan` says; or only `finish` it. `by_default`:
+    whether nobody said that an L2 is to be chosen."""
     from ..data.sources import run_name
     from ..runs import checkpoint, plots
     from ..runs.plan import Plan, remove_plan, repeating, write_plan
     from ..runs.run_folder import command_line, new_run_folder, results, write_run
     from ..runs.training import train as train_task
+    from ..solvers.cross_validation import fewest
     from ..system.lock import locked
     from . import bars, console
 
@@ -232,6 +246,9 @@ def _train(
     asked = {**asked, "learning_rate": rates[0] if rates else None}
     positives = [] if asked["positive"] is None else [asked["positive"]]
     (task,), keywords = prepared(asked, rates, positives, out, new=run is None)
+    if by_default and fewest(task.y_train, keywords["options"]) < 2:
+        console.note(f"The training pictures are too few to choose an L2 by cross-validation; {_L2_OF_FEW:g} is taken.")
+        asked["l2"], keywords["options"] = _L2_OF_FEW, replace(keywords["options"], l2=_L2_OF_FEW)
     if plan is None:
         plan = Plan(asked, str(Path.cwd()), command_line())
     # However soon it is killed, what there is of it can be taken up.

@@ -176,6 +176,13 @@ def folds_of(labels: np.ndarray, classes: int = 2) -> tuple[np.ndarray, int]:
     return fold, count
 
 
+def fewest(labels: np.ndarray, options: DescentOptions) -> int:
+    """How many samples the rarest of two classes has that its weight lets take part."""
+    weights = options.class_weight if isinstance(options.class_weight, tuple) else (1.0, 1.0)
+    counts = np.bincount(labels, minlength=2)
+    return min(int(count) if weight > 0.0 else 0 for count, weight in zip(counts, weights, strict=True))
+
+
 def _taken(labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Which samples take part, ascending: the first of each class, all if they are not too many; none of weight 0."""
     there = np.flatnonzero(weights > 0.0)
