@@ -17,7 +17,9 @@ from PIL import Image
 
 from xlogreg import kernels
 from xlogreg.commands import bars
+from xlogreg.data import sources
 from xlogreg.data.birds import load_birds
+from xlogreg.data.pictures import CIFAR10_CLASSES, Pictures
 from xlogreg.data.task import Task, make_task, make_tasks
 from xlogreg.errors import InputError
 from xlogreg.kernels import why_no_fused
@@ -400,9 +402,26 @@ def test_own_folders_are_trained_to_the_optimum(run: Callable[..., Result]) -> N
     assert run("train", "photos", "--size", 8, "--nesterov").refused("Nesterov's form needs a momentum")
 
 
-def test_cifar10_is_trained_to_the_optimum_and_a_batch_as_the_tutorial(
-    run: Callable[..., Result], real_data: Path
-) -> None:
+def test_cifar10_is_trained_to_the_optimum(run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.RandomState(0)
+
+    def small(source: str, *_: object) -> tuple[Pictures, Pictures]:
+        assert source == "cifar10"
+        train, test = (
+            Pictures(
+                rng.randint(0, 256, (n, 32, 32, 3)).astype(np.uint8), np.arange(n) % 10, CIFAR10_CLASSES, np.arange(n),
+                "CIFAR-10",
+            )
+            for n in (200, 50)
+        )  # fmt: skip
+        return train, test
+
+    monkeypatch.setattr(sources, "load_source", small)
+    kept = json.loads(run("train", "cifar10", "--positive", "ship", "--json").out)
+    assert (kept["options"]["solver"], kept["learning_rate"], kept["l2_choice"]["folds"]) == ("lbfgs", None, 5)
+
+
+def test_a_batch_is_trained_as_the_tutorial(run: Callable[..., Result], real_data: Path) -> None:
     batch = real_data / "cifar-10-batches-py" / "data_batch_1"
     kept = json.loads(run("train", batch, "--iterations", 2, "--json").out)
     assert (kept["options"]["solver"], kept["learning_rate"]) == ("gd", 0.005)
