@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import strict
-from helpers import Result, python
+from helpers import Result, few_pixels, python
 from PIL import Image
 
 from xlogreg import kernels
@@ -20,7 +20,7 @@ from xlogreg.commands import bars
 from xlogreg.data import sources
 from xlogreg.data.birds import load_birds
 from xlogreg.data.pictures import CIFAR10_CLASSES, Pictures
-from xlogreg.data.task import Task, make_task, make_tasks
+from xlogreg.data.task import Task, make_tasks
 from xlogreg.errors import InputError
 from xlogreg.kernels import why_no_fused
 from xlogreg.logistic import descend_many, optimize
@@ -40,13 +40,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """One colour of every eighth line and column of some birds: quick to train on."""
-    whole = make_task(load_birds(), "bird")
-    return replace(
-        whole,
-        x_train=np.ascontiguousarray(whole.x_train[:400, ::8, ::8, :1]), y_train=whole.y_train[:400],
-        x_test=np.ascontiguousarray(whole.x_test[:, ::8, ::8, :1]),
-    )  # fmt: skip
+    return few_pixels()
 
 
 def noisy(m: int = 120, d: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

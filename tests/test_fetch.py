@@ -601,7 +601,7 @@ def test_file_system_without_locks(server: Server, tmp_path: Path, monkeypatch: 
     def no_locks(file: Any) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(fetch, "_lock", no_locks)
+    monkeypatch.setattr(fetch, "lock_now", no_locks)
     left = part(tmp_path, OTHER[:1000])
     assert get(server, cut(100_000), whole()).read_bytes() == CONTENT
     assert left.read_bytes() == OTHER[:1000]

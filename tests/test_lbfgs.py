@@ -179,6 +179,17 @@ def test_golden_digest() -> None:
         assert history_sha256(result.histories[0]) == DIGEST
 
 
+@pytest.mark.skipif(bool(why_no_fused()), reason="the reference takes too long")
+def test_what_the_page_of_the_optimum_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How near a tolerance comes to the lowest cost at C = 1, and what it saves to take the means out."""
+    x, y = load(TUTORIAL)
+    lowest = float(train(x, y, 1 / 1900, 1e-9).gradient.cost[0])
+    for tolerance, share in ((1e-4, 4e-4), (1e-5, 2e-6)):
+        assert 0.0 < float(train(x, y, 1 / 1900, tolerance).gradient.cost[0]) / lowest - 1.0 < share
+    monkeypatch.setattr("xlogreg.kernels.cpu.FusedCPU.means", lambda self: np.zeros(self.rows.shape[1]))
+    assert len(train(x, y, 1 / 1900, 1e-4).histories[0]) == 154
+
+
 FEW_DIGEST = "f2cbba3e877a51ef04b3ac0a9d9c5eb24fd9f88c08a201e0aefcabcd4e429636"
 EVALUATIONS, DIGEST = 98, "84b4c680a3c0394dd8ae4998ef064c2b57dc3f09f8cab9e731b687caf0d5ff69"
 

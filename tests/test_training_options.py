@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import Result
+from helpers import Result, few_pixels
 from PIL import Image
 
 from xlogreg import kernels
@@ -32,13 +32,7 @@ from xlogreg.solvers.advice import Adviser, safe_rate
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """One colour of every eighth line and column of some birds: quick to train on."""
-    whole = make_task(load_birds(), "bird")
-    return replace(
-        whole,
-        x_train=np.ascontiguousarray(whole.x_train[:400, ::8, ::8, :1]), y_train=whole.y_train[:400],
-        x_test=np.ascontiguousarray(whole.x_test[:, ::8, ::8, :1]),
-    )  # fmt: skip
+    return few_pixels()
 
 
 def test_hold_out(task: Task) -> None:

@@ -31,11 +31,11 @@ from ..neuron.options import TOLERANCE, DescentOptions
 from ..neuron.reference import Reference
 from ..runs.run_folder import machine
 from ..solvers.fit import fit
-from ..system.machine import processor_name
+from ..system.machine import processor_name, version_of
 from ..system.version import __version__
 from .minimisers import MINIMISERS, OURS, Minimiser
 from .problems import FEATURES, TUTORIAL, load
-from .rounds import PAUSE, Progress, Worker, group_of, saved, version_of
+from .rounds import PAUSE, Progress, Worker, group_of, saved
 
 # A gradient that was computed in float32 may be so much larger than it looked.
 _SLACK = 1.02

@@ -10,7 +10,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,6 +18,7 @@ import numpy as np
 from ..arrays import choose_device
 from ..errors import InputError
 from ..runs.run_folder import machine
+from ..system.machine import version_of
 from ..system.version import __version__
 from .contestants import Contestant, contestants_on
 from .limits import Limits
@@ -309,10 +309,3 @@ def _free_memory(device: str) -> float:
             if line.startswith("MemAvailable:"):
                 return float(line.split()[1]) * 1024
     return float("inf")
-
-
-def version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

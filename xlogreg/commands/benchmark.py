@@ -1,5 +1,6 @@
 """`xlogreg benchmark`: the speed of training on this machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,11 +55,7 @@ def benchmark(
     device = kind
     choose_device(device)
     known = {problem.pictures: problem for problem in (SIZES_ON_GPU if device == "gpu" else SIZES)}
-    for size in pictures or []:
-        if size not in known:
-            raise InputError(
-                f"There is no benchmark of {given(size)} pictures; choose from {', '.join(map(str, known))}."
-            )
+    _check_sizes(pictures, list(known))
     problems = [known[size] for size in pictures or (known if peers else [1900, 10_000])]
     names = None if peers else [contestant.name for contestant in contestants_on(device) if contestant.ours]
     results: dict[str, Any] = {}
@@ -68,10 +65,7 @@ def benchmark(
         if out is not None:
             # After each size: what comes next may take too long for whoever waits.
             write_report(out, results)
-    if as_json:
-        print_json(results)
-    else:
-        print(markdown(results), end="")
+    _tell(results, markdown, as_json)
 
 
 def _optimum(
@@ -90,11 +84,7 @@ def _optimum(
     if device != "cpu":
         raise InputError("The time to the optimum is measured on the cpu only, so far; leave --device out.")
     known = list(dict.fromkeys(question.pictures for question in QUESTIONS))
-    for size in pictures or []:
-        if size not in known:
-            raise InputError(
-                f"There is no way to the optimum of {given(size)} pictures; choose from {', '.join(map(str, known))}."
-            )
+    _check_sizes(pictures, known)
     results: dict[str, Any] = {}
     for question in QUESTIONS:
         if question.pictures in (pictures or (known if peers else known[:2])):
@@ -103,6 +93,18 @@ def _optimum(
             if out is not None:
                 # After each question: what comes next may take too long for whoever waits.
                 write_report(out, results)
+    _tell(results, markdown, as_json)
+
+
+def _check_sizes(pictures: list[int] | None, known: list[int]) -> None:
+    for size in pictures or []:
+        if size not in known:
+            raise InputError(
+                f"There is no benchmark of {given(size)} pictures; choose from {', '.join(map(str, known))}."
+            )
+
+
+def _tell(results: dict[str, Any], markdown: Callable[[dict[str, Any]], str], as_json: bool) -> None:
     if as_json:
         print_json(results)
     else:

@@ -10,15 +10,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from ..errors import DownloadError, FileError, InputError
 from ..system.files import reason
+from ..system.lock import lock_now
 from ..system.text import given
 from .cache import data_folder
 from .download import Archive, Progress, Unreachable, download, keep, size_of, valid
@@ -192,7 +192,7 @@ def _only_one(folder: Path, report: Progress) -> Iterator[bool]:
         locks = True
         while True:
             try:
-                _lock(file)
+                lock_now(file.fileno())
                 break
             except (BlockingIOError, PermissionError):
                 report(0, PYTHON.size, "waiting for another process that fetches CIFAR-10")
@@ -201,19 +201,6 @@ def _only_one(folder: Path, report: Progress) -> Iterator[bool]:
                 locks = False
                 break
         yield locks
-
-
-def _lock(file: BinaryIO) -> None:
-    """Lock an open file until it is closed; BlockingIOError or PermissionError: somebody else holds the lock."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _check_regular(folder: Path) -> None:

@@ -122,8 +122,8 @@ class Objective:
 
     def add_multiples(self, v: Array, factors: list[float], vectors: Array) -> Array:
         """v + factors[0] vectors[0] + factors[1] vectors[1] .., one after the other, each product and sum rounded."""
-        for factor, vector in zip(factors, range(len(factors)), strict=True):
-            v = v + factor * vectors[vector]
+        for i, factor in enumerate(factors):
+            v = v + factor * vectors[i]
         return v
 
     def dots(self, u: Array, vectors: Array) -> Array:

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..models.evaluation import Predictions
 from ..system import run_file_names
 from ..system.files import leftovers, make_folder, reason, write_whole
 from ..system.lock import LOCK
+from ..system.machine import version_of
 from ..system.text import shown
 from ..system.version import __version__
 from .training import Training
@@ -99,15 +99,8 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("numpy", "numba", "scikit-image", "pillow")},
+        "versions": {name: version_of(name) for name in ("numpy", "numba", "scikit-image", "pillow")},
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def new_run_folder(

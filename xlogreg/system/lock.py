@@ -55,7 +55,7 @@ def _taken(path: Path) -> int:
                 f"Cannot write into the folder {path.parent}: {reason(error)}; make it writable, or train into another."
             ) from error
         try:
-            _lock(descriptor)
+            lock_now(descriptor)
         except OSError as error:
             if error.errno in _TAKEN:
                 os.close(descriptor)
@@ -70,10 +70,13 @@ def _taken(path: Path) -> int:
     raise FileError(f"The file {path} does not stay where it is; train into another folder.")
 
 
-def _lock(descriptor: int) -> None:
+def lock_now(descriptor: int) -> None:
+    """Lock an open file until it is closed; an OSError with an errno of `_TAKEN` (which is a BlockingIOError or a
+    PermissionError): somebody else has the lock."""
     if fcntl is not None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     else:
         import msvcrt
 
+        os.lseek(descriptor, 0, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)

@@ -1,7 +1,8 @@
-"""What this machine is called."""
+"""What this machine is called, and what is installed on it."""
 
 import contextlib
 import platform
+from importlib import metadata
 
 
 def processor_name() -> str:
@@ -11,3 +12,11 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine() or "unknown processor"
+
+
+def version_of(package: str) -> str | None:
+    """That is installed, if any is."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
