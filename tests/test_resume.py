@@ -493,7 +493,7 @@ def test_one_training_a_folder(run: Callable[..., Result], monkeypatch: pytest.M
     def unsupported(_: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(lock, "_lock", unsupported)
+    monkeypatch.setattr(lock, "lock_now", unsupported)
     assert run("train", "--resume", "r").code == 0
     assert not Path("r", ".lock").exists()
 
